@@ -1,0 +1,275 @@
+//! Parsing and printing of listening addresses and destinations.
+//!
+//! A listening address is `[HOST:]PORT`, a destination `HOST[:PORT[:WEIGHT]]`. An IPv6 address stands in brackets
+//! wherever a port may follow it: `[::1]:3306:2`.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// The largest weight; with more, sums of weights would lose the small ones to rounding.
+pub const MAX_WEIGHT: f64 = 1e9;
+/// The smallest weight that is not zero.
+pub const MIN_WEIGHT: f64 = 1e-9;
+
+/// Why a text is no address; reads on after "`TEXT`: ".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressError(String);
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for AddressError {}
+
+fn error(reason: impl Into<String>) -> AddressError {
+    AddressError(reason.into())
+}
+
+/// A host as it was written: an address, or a name to be resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Host {
+    /// An IPv4 or IPv6 address.
+    Address(IpAddr),
+    /// A host name, not resolved, in lower case.
+    Name(String),
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+            Host::Address(address) => address.fmt(f),
+            Host::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A host and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where to connect to, or what to listen on.
+    pub host: Host,
+    /// Never 0.
+    pub port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// Where to listen: on one host's address, or on every address of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// `None`: not said; where that is depends on what listens.
+    pub host: Option<Host>,
+    /// Never 0.
+    pub port: u16,
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Some(host) => write!(f, "{host}:{}", self.port),
+            None => write!(f, "*:{}", self.port),
+        }
+    }
+}
+
+/// A destination and its weight, as written on the command line or on the control port.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DestinationSpec {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// Finite; what is below zero asks for its removal, where that can be asked for.
+    pub weight: f64,
+}
+
+/// Reads `[HOST:]PORT`. `*` as the host is every address, IPv4's as well, as `[::]` is.
+///
+/// # Errors
+/// A text of any other form, port 0, a host that is neither an address nor a possible name.
+pub fn parse_listen_address(text: &str) -> Result<ListenAddress, AddressError> {
+    if let Ok(port) = parse_port(text) {
+        return Ok(ListenAddress { host: None, port });
+    }
+    let (host, rest) = split_host(text)?;
+    let port = match rest {
+        Some(port) => parse_port(port)?,
+        None => return Err(error("expected [HOST:]PORT")),
+    };
+    let host = if host == "*" { Host::Address(Ipv6Addr::UNSPECIFIED.into()) } else { parse_host(host)? };
+    Ok(ListenAddress { host: Some(host), port })
+}
+
+/// Reads `HOST[:PORT[:WEIGHT]]`. Without a port, `default_port` is taken, and where there is none, a port is required;
+/// without a weight, 1.
+///
+/// # Errors
+/// A text of any other form; a port that is not in 1..=65535; a weight that is not a finite number, is larger than
+/// [`MAX_WEIGHT`] or lies between zero and [`MIN_WEIGHT`]; a host that nothing can be connected to (`0.0.0.0`), or
+/// that is neither an address nor a possible name.
+pub fn parse_destination(text: &str, default_port: Option<u16>) -> Result<DestinationSpec, AddressError> {
+    let (host, rest) = split_host(text)?;
+    let (port, weight) = match rest {
+        Some(rest) => match rest.split_once(':') {
+            Some((port, weight)) => (parse_port(port)?, parse_weight(weight)?),
+            None => (parse_port(rest)?, 1.0),
+        },
+        None => (default_port.ok_or_else(|| error("expected HOST:PORT[:WEIGHT]"))?, 1.0),
+    };
+    let host = parse_host(host)?;
+    if matches!(host, Host::Address(address) if address.is_unspecified()) {
+        return Err(error("not an address that can be connected to"));
+    }
+    let endpoint = Endpoint { host, port };
+    Ok(DestinationSpec { endpoint, weight })
+}
+
+/// Cuts off the host, which ends at the first colon or, in brackets, at the closing one.
+fn split_host(text: &str) -> Result<(&str, Option<&str>), AddressError> {
+    if let Some(bracketed) = text.strip_prefix('[') {
+        let (host, rest) = bracketed.split_once(']').ok_or_else(|| error("'[' without ']'"))?;
+        return match rest.strip_prefix(':') {
+            Some(rest) => Ok((host, Some(rest))),
+            None if rest.is_empty() => Ok((host, None)),
+            None => Err(error("expected ':' after ']'")),
+        };
+    }
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Err(error("an IPv6 address must stand in brackets"));
+    }
+    Ok(match text.split_once(':') {
+        Some((host, rest)) => (host, Some(rest)),
+        None => (text, None),
+    })
+}
+
+fn parse_host(text: &str) -> Result<Host, AddressError> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(Host::Address(address.to_canonical()));
+    }
+    if text.is_empty() {
+        return Err(error("the host is empty"));
+    }
+    // The resolver takes 127.1 and 0x7f000001 for addresses; people who write them mostly mistyped one.
+    let last_label = text.rsplit('.').next().unwrap_or(text);
+    if last_label.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(error(format!("'{text}' is not an IP address")));
+    }
+    let possible = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    if !possible || text.len() > 253 || text.starts_with(['-', '.']) {
+        return Err(error(format!("'{text}' is not a host name or an IP address")));
+    }
+    Ok(Host::Name(text.to_ascii_lowercase()))
+}
+
+fn parse_port(text: &str) -> Result<u16, AddressError> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse::<u16>() {
+        Ok(port) if digits && port > 0 => Ok(port),
+        _ => Err(error(format!("'{text}' is not a port (1 to 65535)"))),
+    }
+}
+
+fn parse_weight(text: &str) -> Result<f64, AddressError> {
+    let weight = match text.parse::<f64>() {
+        Ok(weight) if weight.is_finite() => weight,
+        _ => return Err(error(format!("'{text}' is not a weight (a finite number)"))),
+    };
+    if weight > MAX_WEIGHT || (weight > 0.0 && weight < MIN_WEIGHT) {
+        return Err(error(format!("weight '{text}' is out of range ({MIN_WEIGHT} to {MAX_WEIGHT}, or 0)")));
+    }
+    // Without this, -0 would be printed as such.
+    Ok(if weight == 0.0 { 0.0 } else { weight })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn destination(text: &str) -> Result<String, String> {
+        parse_destination(text, Some(8010))
+            .map(|spec| format!("{} {}", spec.endpoint, spec.weight))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn destinations_are_read_in_every_form() {
+        for (text, meaning) in [
+            ("10.0.0.1", "10.0.0.1:8010 1"),
+            ("10.0.0.1:3306", "10.0.0.1:3306 1"),
+            ("10.0.0.1:3306:0.75", "10.0.0.1:3306 0.75"),
+            ("10.0.0.1:3306:-1", "10.0.0.1:3306 -1"),
+            ("10.0.0.1:3306:-0", "10.0.0.1:3306 0"),
+            ("[::1]", "[::1]:8010 1"),
+            ("[::1]:3306:2", "[::1]:3306 2"),
+            ("[::ffff:10.0.0.1]:3306", "10.0.0.1:3306 1"),
+            ("Db-1.example.com:3306:1e1", "db-1.example.com:3306 10"),
+        ] {
+            assert_eq!(destination(text), Ok(meaning.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_destination_is_told() {
+        for (text, reason) in [
+            ("", "the host is empty"),
+            (":3306", "the host is empty"),
+            ("::1", "an IPv6 address must stand in brackets"),
+            ("[::1", "'[' without ']'"),
+            ("[::1]3306", "expected ':' after ']'"),
+            ("a:0", "'0' is not a port (1 to 65535)"),
+            ("a:+1", "'+1' is not a port (1 to 65535)"),
+            ("a:65536", "'65536' is not a port (1 to 65535)"),
+            ("a:1:nan", "'nan' is not a weight (a finite number)"),
+            ("a:1:inf", "'inf' is not a weight (a finite number)"),
+            ("a:1:", "'' is not a weight (a finite number)"),
+            ("a:1:1:1", "'1:1' is not a weight (a finite number)"),
+            ("10.0.0.256:1", "'10.0.0.256' is not an IP address"),
+            ("127.1:1", "'127.1' is not an IP address"),
+            ("0.0.0.0:1", "not an address that can be connected to"),
+            ("a b:1", "'a b' is not a host name or an IP address"),
+        ] {
+            assert_eq!(destination(text), Err(reason.to_owned()), "{text}");
+        }
+        assert!(parse_destination("a", None).is_err());
+    }
+
+    #[test]
+    fn listening_addresses_are_read_in_every_form() {
+        for (text, meaning) in [
+            ("8010", "*:8010"),
+            ("*:8010", "[::]:8010"),
+            ("0.0.0.0:8010", "0.0.0.0:8010"),
+            ("[::]:8010", "[::]:8010"),
+            ("localhost:8010", "localhost:8010"),
+        ] {
+            assert_eq!(parse_listen_address(text).map(|address| address.to_string()), Ok(meaning.to_owned()));
+        }
+        for text in ["", "0", "70000", "localhost", "1.2.3.4", ":", "[::1]", "8010:", "8010:8011"] {
+            assert!(parse_listen_address(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,40}") {
+            let _ = parse_destination(&text, None);
+            let _ = parse_listen_address(&text);
+        }
+
+        #[test]
+        fn what_is_printed_is_read_back(ip: IpAddr, port in 1u16.., weight in MIN_WEIGHT..MAX_WEIGHT) {
+            prop_assume!(!ip.is_unspecified());
+            let endpoint = Endpoint { host: Host::Address(ip.to_canonical()), port };
+            prop_assume!(!ip.to_canonical().is_unspecified());
+            let spec = DestinationSpec { endpoint, weight };
+            prop_assert_eq!(parse_destination(&format!("{}:{}", spec.endpoint, weight), None), Ok(spec));
+        }
+    }
+}

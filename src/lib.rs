@@ -1,0 +1,25 @@
+//! glbd: a multithreaded TCP load balancer with a weighted destination table that is changed at run time.
+//!
+//! The rooms, each of which uses only what stands below it:
+//!
+//! - [`daemon`] puts the parts together: binds everything, goes to the background, drops privileges, starts the
+//!   threads, waits for signals.
+//! - [`worker`] is the data path: threads that each run one event loop. Accept, pick, connect, relay, close.
+//! - [`control`] is the text protocol on a socket and a FIFO: parse, apply to the table, answer.
+//! - [`table`] is the weighted destination table with the policies that pick from it: the only state that the threads
+//!   share. Workers and control do not know each other; they meet here.
+//! - [`config`] is what the user asked for: from the command line to one `Config`.
+//! - [`resolve`] turns hosts into addresses, without making anybody wait.
+//! - [`address`] parses and prints listening addresses and destinations.
+//! - [`stats`] are counters, one padded set a worker, summed by whoever asks.
+//! - [`process`] is the daemon as a process: background, users, limits, pid file.
+//! - [`log`] writes to stderr or syslog.
+//! - [`sys`] has every unsafe line of the program, behind safe functions.
+//!
+//! The library exists for the program `glbd`, its tests and its benchmarks; it promises nothing to others.
+
+pub mod address;
+pub mod log;
+pub mod resolve;
+pub mod stats;
+pub mod sys;

@@ -1,0 +1,147 @@
+//! Where log lines go: to stderr in the foreground, to syslog in the background.
+//!
+//! A thread of its own writes them, so that a syslogd that hangs, or a terminal that was stopped, cannot hold up the
+//! data path. When more lines wait than fit, the newest are dropped and their number is told.
+
+use std::io::Write;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use crate::sys;
+
+/// Most lines that wait to be written.
+const MAX_WAITING: usize = 1024;
+
+/// Where the lines go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// Standard error, with a time stamp.
+    Stderr,
+    /// syslog(3), facility `daemon`.
+    Syslog,
+}
+
+enum Message {
+    Line(Level, String),
+    Flush(Sender<()>),
+}
+
+struct Logger {
+    lines: Sender<Message>,
+    dropped: AtomicUsize,
+}
+
+static LOGGER: OnceLock<Logger> = OnceLock::new();
+
+/// Starts logging; once in a process, after it has forked for the last time. `verbose` brings what is told about
+/// single connections.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn start(destination: Destination, verbose: bool) -> std::io::Result<()> {
+    let (sender, receiver) = bounded(MAX_WAITING);
+    let logger = LOGGER.get_or_init(|| Logger { lines: sender, dropped: AtomicUsize::new(0) });
+    std::thread::Builder::new().name("log".into()).spawn(move || write_lines(destination, &receiver))?;
+    // Fails only when a logger was set before, which is then this one.
+    let _ = log::set_logger(logger);
+    log::set_max_level(if verbose { LevelFilter::Debug } else { LevelFilter::Info });
+    Ok(())
+}
+
+/// Waits until what was logged so far is written, at most half a second.
+pub fn flush() {
+    let Some(logger) = LOGGER.get() else { return };
+    let (done, written) = bounded(1);
+    if logger.lines.try_send(Message::Flush(done)).is_ok() {
+        let _ = written.recv_timeout(Duration::from_millis(500));
+    }
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        // The libraries' own remarks are not for operators.
+        metadata.target().starts_with("glbd")
+    }
+
+    fn log(&self, record: &Record) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let line = Message::Line(record.level(), record.args().to_string());
+        if let Err(TrySendError::Full(_)) = self.lines.try_send(line) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn flush(&self) {
+        flush();
+    }
+}
+
+fn write_lines(destination: Destination, messages: &Receiver<Message>) {
+    if destination == Destination::Syslog {
+        sys::open_syslog();
+    }
+    for message in messages {
+        match message {
+            Message::Line(level, line) => write(destination, level, &line),
+            Message::Flush(done) => drop(done),
+        }
+        let dropped = LOGGER.get().map_or(0, |logger| logger.dropped.swap(0, Ordering::Relaxed));
+        if dropped > 0 {
+            write(
+                destination,
+                Level::Warn,
+                &format!("{dropped} log lines were dropped: they came faster than they could be written"),
+            );
+        }
+    }
+}
+
+fn write(destination: Destination, level: Level, line: &str) {
+    match destination {
+        Destination::Syslog => sys::syslog(priority(level), line),
+        Destination::Stderr => {
+            let time = humantime::format_rfc3339_millis(SystemTime::now());
+            // Nobody is left to tell when stderr is gone.
+            let _ = writeln!(std::io::stderr(), "{time} {level} {line}");
+        }
+    }
+}
+
+fn priority(level: Level) -> i32 {
+    match level {
+        Level::Error => libc::LOG_ERR,
+        Level::Warn => libc::LOG_WARNING,
+        Level::Info => libc::LOG_INFO,
+        Level::Debug | Level::Trace => libc::LOG_DEBUG,
+    }
+}
+
+/// Keeps a line that could come a thousand times a second down to one in a while, and counts the others.
+pub struct Seldom {
+    pause: Duration,
+    last: Option<Instant>,
+    unsaid: usize,
+}
+
+impl Seldom {
+    /// At most one line in every `pause`.
+    pub fn every(pause: Duration) -> Seldom {
+        Seldom { pause, last: None, unsaid: 0 }
+    }
+
+    /// Whether to log now, and if so, how many times it was not since the last line.
+    pub fn due(&mut self, now: Instant) -> Option<usize> {
+        if self.last.is_some_and(|last| now.duration_since(last) < self.pause) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}

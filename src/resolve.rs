@@ -1,0 +1,138 @@
+//! From hosts as written to addresses to connect to or to listen on.
+//!
+//! A name may take the resolver many seconds, so nobody who serves others waits for it: [`Resolver`] asks from threads
+//! of its own.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::address::{Endpoint, Host, ListenAddress};
+
+/// Most names that are being resolved at once.
+const MAX_LOOKUPS: usize = 16;
+
+/// The address of an endpoint. A name that has several gives an IPv4 one where there is one, else the first.
+///
+/// # Errors
+/// One that says why the name does not resolve. May take as long as the system's resolver does.
+pub fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
+    match &endpoint.host {
+        Host::Address(address) => Ok(SocketAddr::new(*address, endpoint.port)),
+        Host::Name(name) => {
+            let addresses: Vec<SocketAddr> = (name.as_str(), endpoint.port).to_socket_addrs()?.collect();
+            let chosen = addresses.iter().find(|it| it.is_ipv4()).or(addresses.first());
+            chosen.copied().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+        }
+    }
+}
+
+/// What to listen on; `[::]` stands for all interfaces, IPv4's as well.
+///
+/// # Errors
+/// Those of [`resolve`].
+pub fn resolve_listen_address(address: &ListenAddress) -> io::Result<SocketAddr> {
+    match &address.host {
+        None => Ok(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), address.port)),
+        Some(host) => resolve(&Endpoint { host: host.clone(), port: address.port }),
+    }
+}
+
+/// What the control socket is to listen on: not the whole world unless it was asked for.
+///
+/// # Errors
+/// Those of [`resolve`].
+pub fn resolve_control_address(address: &ListenAddress) -> io::Result<SocketAddr> {
+    let host = address.host.clone().unwrap_or(Host::Address(Ipv4Addr::LOCALHOST.into()));
+    resolve(&Endpoint { host, port: address.port })
+}
+
+/// Whether connecting to `destination` would reach one of this daemon's own listening sockets.
+pub fn is_own_address(listening: &[SocketAddr], destination: SocketAddr) -> bool {
+    listening.iter().any(|own| {
+        let reached = own.ip() == destination.ip() || (own.ip().is_unspecified() && is_local(destination.ip()));
+        own.port() == destination.port() && reached
+    })
+}
+
+/// Whether an address is one of this machine's. The kernel talks to a local address from that address itself; asking
+/// for the route sends nothing. (Trying to bind it would not do: where net.ipv4.ip_nonlocal_bind is set, as on
+/// machines that share a virtual address, every address can be bound.)
+fn is_local(address: IpAddr) -> bool {
+    if address.is_loopback() {
+        return true;
+    }
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let route = UdpSocket::bind((any, 0)).and_then(|socket| {
+        // The port does not matter to the route.
+        socket.connect((address, 9))?;
+        socket.local_addr()
+    });
+    route.is_ok_and(|local| local.ip() == address)
+}
+
+/// Resolves names without anybody waiting.
+#[derive(Clone, Default)]
+pub struct Resolver {
+    running: Arc<AtomicUsize>,
+}
+
+impl Resolver {
+    /// Calls `done` with what [`resolve`] says, from another thread.
+    ///
+    /// # Errors
+    /// When too many names are being resolved already, or no thread can be started; `done` is not called then.
+    pub fn resolve_later(
+        &self,
+        endpoint: Endpoint,
+        done: impl FnOnce(io::Result<SocketAddr>) + Send + 'static,
+    ) -> io::Result<()> {
+        let lookup = Lookup::begin(&self.running)?;
+        std::thread::Builder::new().name("resolver".into()).spawn(move || {
+            let answer = resolve(&endpoint);
+            drop(lookup);
+            done(answer);
+        })?;
+        Ok(())
+    }
+}
+
+/// Counts as running until it is dropped.
+struct Lookup(Arc<AtomicUsize>);
+
+impl Lookup {
+    fn begin(running: &Arc<AtomicUsize>) -> io::Result<Lookup> {
+        let lookup = Lookup(Arc::clone(running));
+        if running.fetch_add(1, Ordering::Relaxed) >= MAX_LOOKUPS {
+            return Err(io::Error::other("too many names are being resolved, try again"));
+        }
+        Ok(lookup)
+    }
+}
+
+impl Drop for Lookup {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_own_address_is_told_from_others() {
+        let own = |listening: &str, destination: &str| {
+            let parse = |text: &str| text.parse().expect("an address");
+            is_own_address(&[parse(listening)], parse(destination))
+        };
+        assert!(own("127.0.0.1:8010", "127.0.0.1:8010"));
+        assert!(own("0.0.0.0:8010", "127.0.0.1:8010"));
+        assert!(own("[::]:8010", "127.0.0.2:8010"));
+        assert!(own("[::]:8010", "[::1]:8010"));
+        assert!(!own("127.0.0.1:8010", "127.0.0.1:8011"));
+        assert!(!own("127.0.0.1:8010", "127.0.0.2:8010"));
+        assert!(!own("[::]:8010", "192.0.2.1:8010"));
+    }
+}

@@ -1,0 +1,96 @@
+//! Every unsafe line of the program, behind small safe functions.
+//!
+//! What the standard library, mio, socket2 and nix already offer safely is used from there; here is only the rest.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Which of the two processes [`fork`] returned in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fork {
+    /// The process that called, with the new process's id.
+    Parent(i32),
+    /// The new process.
+    Child,
+}
+
+/// Splits the process in two.
+///
+/// # Errors
+/// `EAGAIN` or `ENOMEM` when no process can be made, and `EBUSY` when the process already has several threads: the
+/// child would hold locks that nobody can release.
+pub fn fork() -> io::Result<Fork> {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    if threads > 1 {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    // SAFETY: with one thread, the child may go on to use everything that the parent could.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(pid)),
+    }
+}
+
+/// Ends the process at once: no destructors, no exit handlers, no flushing.
+pub fn exit_at_once(status: i32) -> ! {
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(status) }
+}
+
+/// Closes every descriptor from `first` on, whatever it belongs to: for a process that was just forked, or has just
+/// started and inherited descriptors that are none of its business.
+pub fn close_descriptors_from(first: u32) {
+    // SAFETY: called before anything that owns such a descriptor exists in this process, or where nothing of it will
+    // be used any more. An error means an old kernel without close_range, where they merely stay open.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, 0);
+    }
+}
+
+/// Sends one line to syslog under the facility `daemon`, with the process id. `priority` is one of `libc::LOG_*`.
+/// A line that syslogd cannot take is lost: there is nobody to tell.
+pub fn syslog(priority: i32, line: &str) {
+    let Ok(line) = CString::new(line.replace('\0', " ")) else {
+        return;
+    };
+    // SAFETY: both strings end in NUL, and the format takes exactly one string.
+    unsafe { libc::syslog(priority, c"%s".as_ptr(), line.as_ptr()) }
+}
+
+/// Names the program in the lines of [`syslog`].
+pub fn open_syslog() {
+    // SAFETY: the name is static, as openlog needs it to be.
+    unsafe { libc::openlog(c"glbd".as_ptr(), libc::LOG_PID | libc::LOG_NDELAY, libc::LOG_DAEMON) }
+}
+
+/// Makes a listening socket report a connection only once its client has sent something, waiting up to `seconds`.
+///
+/// # Errors
+/// Those of setsockopt(2); none is expected on a TCP socket.
+pub fn set_defer_accept(listener: &impl AsFd, seconds: i32) -> io::Result<()> {
+    // SAFETY: the pointer and the length describe `seconds`, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            size_of_val(&seconds) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Bytes that were written to a TCP socket and that its peer has not acknowledged yet.
+///
+/// # Errors
+/// Those of ioctl(2); none is expected on a connected TCP socket.
+pub fn unacknowledged_bytes(socket: &impl AsFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ (SIOCOUTQ by its other name) writes one int to the pointer.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 { Ok(usize::try_from(bytes).unwrap_or(0)) } else { Err(io::Error::last_os_error()) }
+}
