@@ -23,3 +23,4 @@ pub mod log;
 pub mod resolve;
 pub mod stats;
 pub mod sys;
+pub mod table;

@@ -1,0 +1,229 @@
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::address::Host;
+
+fn table(policy: PolicyKind, weights: &[f64]) -> Table {
+    let top = policy == PolicyKind::Single;
+    let table = Table::new(Balancing { policy, top, avoid_failed_for: Duration::from_secs(2) });
+    for (index, weight) in weights.iter().enumerate() {
+        add(&table, index as u16 + 1, *weight);
+    }
+    table
+}
+
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn add(table: &Table, port: u16, weight: f64) {
+    let endpoint = Endpoint { host: Host::Address(at(port).ip()), port };
+    table.set(&endpoint, at(port), weight).expect("there is room");
+}
+
+fn client(number: u32) -> IpAddr {
+    IpAddr::V4((0x0a00_0000 + number).into())
+}
+
+fn pick(table: &Table) -> Lease {
+    table.pick(client(1), &[], Instant::now()).expect("something to pick")
+}
+
+/// The port, which says which destination it is.
+fn short(table: &Table) -> u16 {
+    pick(table).address().port()
+}
+
+fn counts(table: &Table) -> Vec<usize> {
+    table.snapshot().iter().map(|it| it.connections).collect()
+}
+
+#[test]
+fn held_connections_are_spread_by_weight_exactly() {
+    let table = table(PolicyKind::LeastConnected, &[1.0, 2.0, 3.0]);
+    let leases: Vec<Lease> = (0..60).map(|_| pick(&table)).collect();
+    assert_eq!(counts(&table), [10, 20, 30]);
+    drop(leases);
+    assert_eq!(counts(&table), [0, 0, 0]);
+}
+
+#[test]
+fn idle_destinations_take_turns_by_weight() {
+    let table = table(PolicyKind::LeastConnected, &[1.0, 1.0, 2.0]);
+    let mut hits = HashMap::new();
+    (0..40).for_each(|_| *hits.entry(short(&table)).or_insert(0) += 1);
+    assert_eq!(hits, HashMap::from([(1, 10), (2, 10), (3, 20)]));
+}
+
+#[test]
+fn round_robin_is_smooth() {
+    let table = table(PolicyKind::RoundRobin, &[5.0, 1.0, 1.0]);
+    let turns: Vec<u16> = (0..7).map(|_| short(&table)).collect();
+    assert_eq!(turns, [1, 1, 1, 2, 3, 1, 1]);
+}
+
+#[test]
+fn one_that_comes_late_to_round_robin_does_not_catch_up() {
+    let table = table(PolicyKind::RoundRobin, &[1.0, 1.0]);
+    (0..1000).for_each(|_| drop(pick(&table)));
+    add(&table, 3, 1.0);
+    let late = (0..30).filter(|_| short(&table) == 3).count();
+    assert_eq!(late, 10);
+}
+
+#[test]
+fn random_keeps_to_the_weights() {
+    let table = table(PolicyKind::Random, &[0.75, 0.25]);
+    let first = (0..4000).filter(|_| short(&table) == 1).count();
+    assert!((2800..3200).contains(&first), "{first} of 4000");
+    let map: Vec<_> = table.snapshot().iter().map(|it| it.map).collect();
+    assert_eq!(map, [Some(0.75), Some(1.0)]);
+}
+
+#[test]
+fn single_sticks_until_it_fails_or_a_heavier_one_appears() {
+    let table = table(PolicyKind::Single, &[1.0, 2.0, 2.0]);
+    assert_eq!(short(&table), 2);
+    pick(&table).failed(Instant::now());
+    assert_eq!(short(&table), 3, "goes on to the other of top weight");
+    let later = Instant::now() + Duration::from_secs(3);
+    let after_recovery = table.pick(client(1), &[], later).map(|it| it.address().port());
+    assert_eq!(after_recovery, Some(3), "does not jump back");
+    add(&table, 4, 2.5);
+    assert_eq!(short(&table), 4);
+}
+
+#[test]
+fn top_narrows_to_the_heaviest_that_are_fit() {
+    let balancing = Balancing { policy: PolicyKind::RoundRobin, top: true, avoid_failed_for: Duration::from_secs(2) };
+    let table = Table::new(balancing);
+    for (port, weight) in [(1, 1.0), (2, 2.0), (3, 2.0)] {
+        add(&table, port, weight);
+    }
+    assert!((0..10).all(|_| short(&table) != 1));
+    while let Some(lease) = table.pick(client(1), &[], Instant::now()).filter(|it| it.address().port() != 1) {
+        lease.failed(Instant::now());
+    }
+    assert_eq!(short(&table), 1);
+}
+
+#[test]
+fn a_failed_one_comes_last_but_comes() {
+    let table = table(PolicyKind::LeastConnected, &[1.0, 1.0]);
+    let now = Instant::now();
+    let first = table.pick(client(1), &[], now).expect("two to pick from");
+    let failed = first.address().port();
+    assert!(first.failed(now), "the first failure is news");
+    assert!((0..10).all(|_| short(&table) != failed));
+    let other = pick(&table);
+    let tried = [other.id()];
+    other.failed(now);
+    let mut last = table.pick(client(1), &tried, now).expect("the failed one is still tried");
+    assert_eq!(last.address().port(), failed);
+    assert!(last.connected(), "it is news that it answers again");
+    assert!(!last.connected());
+    assert_eq!(short(&table), failed, "and it is preferred to the one that failed");
+}
+
+#[test]
+fn a_drained_or_removed_one_is_not_picked() {
+    let table = table(PolicyKind::LeastConnected, &[1.0, 1.0]);
+    let heard = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&heard);
+    table.subscribe(Box::new(move |Event::Closed(_)| {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }));
+    let held = pick(&table);
+    table.drain(held.address()).expect("it is there");
+    assert!((0..10).all(|_| short(&table) != held.address().port()));
+    assert_eq!(heard.load(Ordering::Relaxed), 0, "draining closes nothing");
+    assert_eq!(table.remove(held.address()), Ok(Change::Removed(1)));
+    assert_eq!(heard.load(Ordering::Relaxed), 1);
+    assert_eq!(table.remove(held.address()), Err(TableError::NoSuchDestination));
+    add(&table, held.address().port(), 1.0);
+    drop(held);
+    assert_eq!(counts(&table), [0, 0], "a lease of the old one does not count on the new one");
+}
+
+/// Leases picked and dropped from four threads at once.
+#[test]
+fn counts_are_exact_across_threads() {
+    let table = table(PolicyKind::LeastConnected, &[1.0, 2.0, 3.0]);
+    let held: Vec<Lease> = std::thread::scope(|scope| {
+        let pickers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    (0..1000).for_each(|_| drop(pick(&table)));
+                    (0..15).map(|_| pick(&table)).collect::<Vec<Lease>>()
+                })
+            })
+            .collect();
+        pickers.into_iter().flat_map(|picker| picker.join().expect("no picker panics")).collect()
+    });
+    assert_eq!(counts(&table).iter().sum::<usize>(), 60);
+    drop(held);
+    assert_eq!(counts(&table), [0, 0, 0]);
+}
+
+fn weights() -> impl Strategy<Value = Vec<f64>> {
+    prop::collection::vec(0.1..10.0f64, 2..12)
+}
+
+proptest! {
+    #[test]
+    fn least_connected_stays_within_one_connection_of_the_weights(weights in weights(), held in 1..300usize) {
+        let table = table(PolicyKind::LeastConnected, &weights);
+        let _leases: Vec<Lease> = (0..held).map(|_| pick(&table)).collect();
+        let total: f64 = weights.iter().sum();
+        for (weight, count) in weights.iter().zip(counts(&table)) {
+            let quota = held as f64 * weight / total;
+            prop_assert!((count as f64) < quota + 1.0 + weights.len() as f64 * weight / total + 1e-6);
+            prop_assert!(count as f64 > quota - weights.len() as f64 * weight / total - 1.0 - 1e-6);
+        }
+    }
+
+    #[test]
+    fn source_moves_only_the_clients_of_the_one_removed(weights in weights(), gone in 0..12usize) {
+        let table = table(PolicyKind::Source, &weights);
+        let gone = (gone % weights.len()) as u16 + 1;
+        let choose = |number| {
+            table.pick(client(number), &[], Instant::now()).map(|lease| lease.address().port())
+        };
+        let before: Vec<_> = (0..200).map(choose).collect();
+        table.remove(at(gone)).expect("it is there");
+        for (number, was) in before.iter().enumerate().filter(|(_, was)| **was != Some(gone)) {
+            prop_assert_eq!(choose(number as u32), *was);
+        }
+        add(&table, gone, weights[usize::from(gone) - 1]);
+        prop_assert_eq!((0..200).map(choose).collect::<Vec<_>>(), before);
+    }
+
+    #[test]
+    fn every_policy_picks_something_fit_whatever_happens(
+        steps in prop::collection::vec((0..5u8, 1..6u16, 0.0..3.0f64), 1..60), kind in 0..5usize
+    ) {
+        let kinds = [PolicyKind::LeastConnected, PolicyKind::RoundRobin, PolicyKind::Random, PolicyKind::Source,
+            PolicyKind::Single];
+        let table = table(kinds[kind], &[]);
+        let mut leases = Vec::new();
+        for (action, port, weight) in steps {
+            match action {
+                0 => add(&table, port, weight),
+                1 => drop(table.remove(at(port))),
+                2 => drop(table.drain(at(port))),
+                3 => drop(table.pick(client(7), &[], Instant::now()).map(|lease| lease.failed(Instant::now()))),
+                _ => {
+                    let fit = table.snapshot().iter().any(|it| it.weight > 0.0);
+                    let lease = table.pick(client(u32::from(port)), &[], Instant::now());
+                    prop_assert_eq!(lease.is_some(), fit);
+                    leases.extend(lease);
+                }
+            }
+        }
+        drop(leases);
+        prop_assert!(counts(&table).iter().all(|count| *count == 0));
+    }
+}
