@@ -19,6 +19,7 @@
 //! The library exists for the program `glbd`, its tests and its benchmarks; it promises nothing to others.
 
 pub mod address;
+pub mod config;
 pub mod log;
 pub mod resolve;
 pub mod stats;

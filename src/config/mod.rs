@@ -1,0 +1,140 @@
+//! What the user asked for: from the command line to one [`Config`].
+
+mod options;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::address::{DestinationSpec, ListenAddress};
+use crate::table::PolicyKind;
+use options::Options;
+
+/// Everything that can be chosen at start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: ListenAddress,
+    /// The table at the start.
+    pub destinations: Vec<DestinationSpec>,
+    /// How destinations are picked.
+    pub policy: PolicyKind,
+    /// Only those of the top weight are.
+    pub top: bool,
+    /// Worker threads.
+    pub threads: usize,
+    /// Most client connections; `None`: as many as there are descriptors for.
+    pub max_connections: Option<usize>,
+    /// Where the control socket listens; `None`: there is none.
+    pub control: Option<ListenAddress>,
+    /// Where the control FIFO is to be; `None`: at its usual place.
+    pub fifo: Option<PathBuf>,
+    /// Whether to go to the background.
+    pub daemon: bool,
+    /// User, and after a colon group, to run as.
+    pub user: Option<String>,
+    /// Where to write the process id.
+    pub pidfile: Option<PathBuf>,
+    /// Whether to log what happens to single connections.
+    pub verbose: bool,
+    /// Between health checks; a failed destination is avoided for this and one second.
+    pub interval: Duration,
+    /// How connections are treated.
+    pub connections: ConnectionOptions,
+}
+
+/// How connections are treated.
+#[derive(Debug, Clone)]
+pub struct ConnectionOptions {
+    /// How long a destination may take to accept.
+    pub connect_timeout: Duration,
+    /// How long a client may be quiet; `None`: for ever.
+    pub client_idle_timeout: Option<Duration>,
+    /// How long a destination may be quiet; `None`: for ever.
+    pub server_idle_timeout: Option<Duration>,
+    /// Accept only clients that have sent something.
+    pub defer_accept: bool,
+    /// Avoid TIME_WAIT by closing with a reset.
+    pub reset_on_close: bool,
+    /// Send small segments at once.
+    pub nodelay: bool,
+    /// Probe silent destinations' connections for being alive.
+    pub keepalive: bool,
+    /// One connect at a time.
+    pub synchronous: bool,
+}
+
+/// What a command line came to, when not to a [`Config`].
+#[derive(Debug)]
+pub enum Refused {
+    /// It asked for this text, the help or the version.
+    Show(String),
+    /// It is wrong; one line that says where and why.
+    Wrong(String),
+}
+
+impl Config {
+    /// Reads a command line, the program's name first. getopt_long's habits hold: options may follow the destinations,
+    /// short ones join, long ones shorten while unambiguous, and of several that contradict the last one counts.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn from_command_line(arguments: impl IntoIterator<Item = String>) -> Result<Config, Refused> {
+        let options = Options::try_parse_from(arguments).map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refused::Show(error.render().to_string()),
+            _ => Refused::Wrong(in_one_line(&error.render().to_string())),
+        })?;
+        let destinations = options.parse_destinations().map_err(Refused::Wrong)?;
+        match options.not_there_yet() {
+            Some(option) => Err(Refused::Wrong(format!(
+                "{option} is not there yet: this version does not check the health of destinations"
+            ))),
+            None => Ok(Config::from_options(options, destinations)),
+        }
+    }
+
+    fn from_options(options: Options, destinations: Vec<DestinationSpec>) -> Config {
+        let unless_zero = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
+        Config {
+            policy: match () {
+                () if options.round => PolicyKind::RoundRobin,
+                () if options.random => PolicyKind::Random,
+                () if options.source => PolicyKind::Source,
+                () if options.single => PolicyKind::Single,
+                () => PolicyKind::LeastConnected,
+            },
+            top: options.top || options.single,
+            threads: options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+            listen: options.listen,
+            destinations,
+            max_connections: options.max_connections,
+            control: options.control,
+            fifo: options.fifo,
+            daemon: options.daemon,
+            user: options.user,
+            pidfile: options.pidfile,
+            verbose: options.verbose,
+            interval: options.interval,
+            connections: ConnectionOptions {
+                connect_timeout: options.connect_timeout,
+                client_idle_timeout: unless_zero(options.client_idle_timeout),
+                server_idle_timeout: unless_zero(options.server_idle_timeout),
+                defer_accept: options.defer_accept,
+                reset_on_close: options.linger,
+                nodelay: !options.nodelay,
+                keepalive: !options.keepalive,
+                synchronous: options.synchronous,
+            },
+        }
+    }
+}
+
+/// clap's message without its advice, which takes several lines.
+fn in_one_line(message: &str) -> String {
+    let first_paragraph = message.trim().split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = first_paragraph.split_whitespace().collect();
+    let line = words.join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}

@@ -1,0 +1,226 @@
+//! The command line as clap sees it: GLB's options with their aliases, and ours.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::address::{DestinationSpec, ListenAddress, parse_destination, parse_listen_address};
+
+const EXAMPLES: &str = "\
+Examples:
+  glbd 8010 10.0.0.1:3306 10.0.0.2:3306:2
+      Balance port 8010 over two servers, the second getting twice as many connections.
+  glbd --daemon --control 127.0.0.1:8011 --threads 2 8010 db1:3306 db2:3306
+      The same in the background, to be steered through port 8011:
+  echo getinfo | nc 127.0.0.1 8011           # show destinations and connections
+  echo getstats | nc 127.0.0.1 8011          # show traffic since the last time
+  echo 10.0.0.3:3306:1 | nc 127.0.0.1 8011   # add a destination, or change its weight
+  echo 10.0.0.3:3306:0 | nc 127.0.0.1 8011   # drain it: no new connections
+  echo 10.0.0.3:3306:-1 | nc 127.0.0.1 8011  # remove it and close its connections
+Signals:
+  SIGTERM, SIGINT   stop at once
+  SIGUSR1           stop accepting, serve the open connections to their end, then stop";
+
+/// A TCP load balancer for Galera clusters and other TCP services, steered at run time.
+///
+/// Balances the connections that come in on LISTEN_ADDRESS over the destinations, by default to the one with the fewest
+/// connections per weight.
+#[derive(Parser, Debug)]
+#[command(
+    name = "glbd",
+    version,
+    after_help = EXAMPLES,
+    args_override_self = true,
+    infer_long_args = true,
+    max_term_width = 110,
+    override_usage = "glbd [OPTIONS] LISTEN_ADDRESS [DESTINATION]..."
+)]
+pub(super) struct Options {
+    /// Where clients connect: [HOST:]PORT, without HOST on all interfaces
+    #[arg(value_name = "LISTEN_ADDRESS", value_parser = parse_listen_address)]
+    pub listen: ListenAddress,
+
+    /// Where to pass them on to: HOST[:PORT[:WEIGHT]], IPv6 as [ADDRESS]:PORT. PORT defaults to the listening port,
+    /// WEIGHT to 1
+    #[arg(value_name = "DESTINATION")]
+    pub destinations: Vec<String>,
+
+    /// Take destinations in turns, by weight
+    #[arg(short = 'b', long = "round", visible_aliases = ["round-robin", "rrb"],
+        overrides_with_all = ["random", "source", "single"], help_heading = "Balancing")]
+    pub round: bool,
+
+    /// Choose by chance and weight
+    #[arg(short, long, overrides_with_all = ["round", "source", "single"], help_heading = "Balancing")]
+    pub random: bool,
+
+    /// Always send the same client address to the same destination
+    #[arg(short, long, visible_aliases = ["src_tracking", "source_tracking"],
+        overrides_with_all = ["round", "random", "single"], help_heading = "Balancing")]
+    pub source: bool,
+
+    /// Send everybody to one destination of top weight until it fails (implies --top)
+    #[arg(short = 'S', long, overrides_with_all = ["round", "random", "source"], help_heading = "Balancing")]
+    pub single: bool,
+
+    /// Balance only among the destinations of the top weight
+    #[arg(short = 'T', long, help_heading = "Balancing")]
+    pub top: bool,
+
+    /// Most client connections at a time; further ones wait in the backlog [default: half of the open-files limit]
+    #[arg(short, long = "max_conn", visible_aliases = ["connections", "max-conn"], value_name = "N",
+        value_parser = parse_count, help_heading = "Connections")]
+    pub max_connections: Option<usize>,
+
+    /// How long a destination may take to accept a connection before the next one is tried, in seconds
+    #[arg(long, value_name = "SECS", default_value = "5", value_parser = parse_seconds, help_heading = "Connections")]
+    pub connect_timeout: Duration,
+
+    /// Close a connection whose client neither sent nor took anything for so long, in seconds; 0 is never
+    #[arg(long, value_name = "SECS", default_value = "0", value_parser = parse_seconds_or_zero,
+        help_heading = "Connections")]
+    pub client_idle_timeout: Duration,
+
+    /// The same for the destination's side
+    #[arg(long, value_name = "SECS", default_value = "0", value_parser = parse_seconds_or_zero,
+        help_heading = "Connections")]
+    pub server_idle_timeout: Duration,
+
+    /// Accept a client only once it has sent something (delays protocols in which the server speaks first, as MySQL's)
+    #[arg(short = 'a', long, help_heading = "Connections")]
+    pub defer_accept: bool,
+
+    /// Disable lingering in TIME_WAIT: close with a reset once everything was delivered
+    #[arg(short, long, help_heading = "Connections")]
+    pub linger: bool,
+
+    /// Disable TCP_NODELAY
+    #[arg(short, long, help_heading = "Connections")]
+    pub nodelay: bool,
+
+    /// Disable SO_KEEPALIVE on the destinations' side
+    #[arg(short = 'K', long, help_heading = "Connections")]
+    pub keepalive: bool,
+
+    /// Let each worker connect to one destination at a time
+    #[arg(short = 'Y', long, help_heading = "Connections")]
+    pub synchronous: bool,
+
+    /// Open a control socket: [HOST:]PORT, HOST defaults to 127.0.0.1
+    #[arg(short, long, value_name = "[HOST:]PORT", value_parser = parse_listen_address, help_heading = "Control")]
+    pub control: Option<ListenAddress>,
+
+    /// Where to make the control FIFO, which must not exist yet [default: /tmp/glbd.fifo]
+    #[arg(short, long, value_name = "PATH", value_parser = parse_path, help_heading = "Control")]
+    pub fifo: Option<PathBuf>,
+
+    /// Run in the background; as root, change to user daemon
+    #[arg(short, long, help_heading = "Process")]
+    pub daemon: bool,
+
+    /// Worker threads [default: the number of processors]
+    #[arg(short, long, value_name = "N", value_parser = parse_threads, help_heading = "Process")]
+    pub threads: Option<usize>,
+
+    /// Change to this user (and group) once the sockets are open
+    #[arg(long, value_name = "NAME[:GROUP]", help_heading = "Process")]
+    pub user: Option<String>,
+
+    /// Write the process id to this file, and remove it at the end
+    #[arg(long, value_name = "PATH", value_parser = parse_path, help_heading = "Process")]
+    pub pidfile: Option<PathBuf>,
+
+    /// Log what happens to single connections
+    #[arg(short, long, help_heading = "Process")]
+    pub verbose: bool,
+
+    /// Seconds between destination checks; also, a destination that failed is avoided for this and one second more
+    #[arg(short, long, value_name = "SECS", default_value = "1.0", value_parser = parse_seconds,
+        help_heading = "Health")]
+    pub interval: Duration,
+
+    /// Check destinations: BACKEND[:STRING] (not there yet)
+    #[arg(short, long, value_name = "SPEC", value_parser = parse_watchdog, help_heading = "Health")]
+    pub watchdog: Option<String>,
+
+    /// Check a destination at connect time when the last check is older than this (not there yet)
+    #[arg(short = 'x', long, value_name = "SECS", default_value = "0", value_parser = parse_seconds_or_zero,
+        hide_default_value = true, help_heading = "Health")]
+    pub extra: Duration,
+
+    /// Add the cluster's members that the watchdog reports (not there yet)
+    #[arg(short = 'D', long, help_heading = "Health")]
+    pub discover: bool,
+
+    /// Scale weights by latency over N checks (not there yet)
+    #[arg(short = 'L', long, value_name = "N", default_value = "0", hide_default_value = true,
+        value_parser = clap::value_parser!(u32).range(..=1_000_000), help_heading = "Health")]
+    pub latency: u32,
+}
+
+impl Options {
+    /// The destinations; one argument may hold several, as an init script's quoted variable does.
+    ///
+    /// # Errors
+    /// One line that names the first that is none.
+    pub fn parse_destinations(&self) -> Result<Vec<DestinationSpec>, String> {
+        let parse = |text: &str| match parse_destination(text, Some(self.listen.port)) {
+            Ok(spec) if spec.weight < 0.0 => Err(format!("destination '{text}': the weight is below zero")),
+            Ok(spec) => Ok(spec),
+            Err(error) => Err(format!("destination '{text}': {error}")),
+        };
+        self.destinations.iter().flat_map(|argument| argument.split_whitespace()).map(parse).collect()
+    }
+
+    /// The first option given whose part of the program does not exist yet.
+    pub fn not_there_yet(&self) -> Option<&'static str> {
+        [
+            (self.watchdog.is_some(), "--watchdog"),
+            (!self.extra.is_zero(), "--extra"),
+            (self.discover, "--discover"),
+            (self.latency > 0, "--latency"),
+        ]
+        .into_iter()
+        .find_map(|(given, name)| given.then_some(name))
+    }
+}
+
+fn parse_seconds_or_zero(text: &str) -> Result<Duration, String> {
+    let decimal = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let seconds = text.parse::<f64>().ok().filter(|seconds| decimal && *seconds <= 1e9);
+    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.ok_or_else(|| "not a number of seconds (0 to 1000000000, such as 2.5)".to_owned())
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    match parse_seconds_or_zero(text)? {
+        Duration::ZERO => Err("must be more than 0".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+fn parse_number(text: &str, most: usize) -> Result<usize, String> {
+    let number = text.parse::<usize>().ok().filter(|number| (1..=most).contains(number));
+    number.ok_or_else(|| format!("not a number from 1 to {most}"))
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    parse_number(text, 100_000_000)
+}
+
+fn parse_threads(text: &str) -> Result<usize, String> {
+    parse_number(text, 1024)
+}
+
+fn parse_path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("the path is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+fn parse_watchdog(text: &str) -> Result<String, String> {
+    match text.split_once(':').unwrap_or((text, "")) {
+        ("exec", "") => Err("exec needs a command (exec:COMMAND)".to_owned()),
+        ("exec", _) => Ok(text.to_owned()),
+        (backend, _) => Err(format!("no such backend '{backend}' (there is exec:COMMAND)")),
+    }
+}
