@@ -25,3 +25,4 @@ pub mod resolve;
 pub mod stats;
 pub mod sys;
 pub mod table;
+pub mod worker;

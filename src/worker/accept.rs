@@ -1,0 +1,123 @@
+//! Taking clients from a listening socket, as far as there is room for them.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::warn;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry};
+
+use super::admission::{Admission, Admitted};
+use super::{LISTENER, LOG_PAUSE};
+use crate::log::Seldom;
+
+/// How long to wait before accepting again when the machine is short of something.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening socket, and why nothing is being accepted from it when that is so.
+pub(super) struct Acceptor {
+    /// `None` once closed for good.
+    listener: Option<TcpListener>,
+    admission: Arc<Admission>,
+    /// There may be somebody in the backlog.
+    ready: bool,
+    /// There was no room; the mailbox is rung when there is.
+    full: bool,
+    /// There were no descriptors, or the like; then it is tried again.
+    retry_at: Option<Instant>,
+    trouble: Seldom,
+}
+
+impl Acceptor {
+    pub(super) fn new(
+        mut listener: TcpListener,
+        registry: &Registry,
+        admission: &Arc<Admission>,
+    ) -> io::Result<Acceptor> {
+        registry.register(&mut listener, LISTENER, Interest::READABLE)?;
+        let (admission, trouble) = (Arc::clone(admission), Seldom::every(LOG_PAUSE));
+        Ok(Acceptor { listener: Some(listener), admission, ready: false, full: false, retry_at: None, trouble })
+    }
+
+    pub(super) fn listener_is_ready(&mut self) {
+        self.ready = true;
+    }
+
+    /// There may be room again.
+    pub(super) fn look_for_room(&mut self) {
+        self.full = false;
+    }
+
+    /// Whether asking again at once may bring another client.
+    pub(super) fn may_have_more(&self) -> bool {
+        self.ready && !self.full && self.retry_at.is_none()
+    }
+
+    /// When to ask again after a shortage.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Closes the socket; those still in its backlog are reset by the kernel. False when it was closed before.
+    pub(super) fn close(&mut self) -> bool {
+        self.ready = false;
+        self.retry_at = None;
+        self.listener.take().is_some()
+    }
+
+    /// The next client in the backlog, if there is room for it.
+    pub(super) fn accept(&mut self, now: Instant) -> Option<(TcpStream, SocketAddr, Admitted)> {
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+        }
+        while self.may_have_more() {
+            let Some(admitted) = self.admission.admit() else {
+                self.full = true;
+                self.tell(now, &format!("the limit of {} connections is reached", self.admission.limit()));
+                break;
+            };
+            match self.listener.as_ref()?.accept() {
+                Ok((client, address)) => return Some((client, canonical(address), admitted)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready = false,
+                Err(error) if concerns_one_client(&error) => {}
+                Err(error) => {
+                    self.retry_at = Some(now + SHORTAGE_PAUSE);
+                    self.tell(now, &format!("cannot accept: {error}"));
+                }
+            }
+        }
+        None
+    }
+
+    fn tell(&mut self, now: Instant, trouble: &str) {
+        if let Some(unsaid) = self.trouble.due(now) {
+            warn!("{trouble}; new clients wait in the backlog ({unsaid} more since this was last told)");
+        }
+    }
+}
+
+/// Errors that accept(2) passes on from a connection that broke before it was accepted.
+fn concerns_one_client(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EINTR
+                | libc::ECONNABORTED
+                | libc::EPROTO
+                | libc::EPERM
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENONET
+                | libc::ENOPROTOOPT
+        )
+    )
+}
+
+/// An IPv4 client that came through an IPv6 socket is an IPv4 client.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

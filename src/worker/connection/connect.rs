@@ -1,0 +1,134 @@
+//! Finding a destination that accepts: the first part of a connection's life.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use log::{debug, info, warn};
+use mio::Interest;
+use mio::event::Event;
+use mio::net::TcpStream;
+use socket2::SockRef;
+
+use super::{Connection, Ending, LastActive, Next, Stage};
+use crate::table::{DestinationId, Lease};
+use crate::worker::{Key, Kit, Side};
+
+/// How long to wait when this machine, not a destination, is the reason why a connect could not even be tried.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is only needed until there is a destination.
+pub(super) struct Connecting {
+    tried: Vec<DestinationId>,
+    /// When to give up the attempt under way, or when to make the next one.
+    pub deadline: Instant,
+    /// Since when this machine has been short of something that a connect needs.
+    short_since: Option<Instant>,
+}
+
+impl Connecting {
+    pub(super) fn new(now: Instant) -> Connecting {
+        Connecting { tried: Vec::new(), deadline: now, short_since: None }
+    }
+}
+
+impl Connection {
+    /// Tries destinations until one accepts or has to be waited for.
+    pub(in crate::worker) fn connect(&mut self, kit: &mut Kit) -> Next {
+        self.server = None;
+        self.lease = None;
+        let Stage::Connecting(connecting) = &mut self.stage else { return Next::Wait };
+        loop {
+            let Some(lease) = kit.table.pick(self.client_address.ip(), &connecting.tried, kit.now) else {
+                kit.nowhere_to_go(self.client_address);
+                return Next::Close(Ending::Clean);
+            };
+            match open(lease.address(), self.key, kit) {
+                Ok(server) => {
+                    connecting.deadline = kit.now + kit.options.connect_timeout;
+                    (self.server, self.lease) = (Some(server), Some(lease));
+                    break;
+                }
+                Err(error) if is_shortage(&error) => {
+                    let since = *connecting.short_since.get_or_insert(kit.now);
+                    if kit.now.duration_since(since) > kit.options.connect_timeout {
+                        kit.out_of_resources(&error);
+                        return Next::Close(Ending::Clean);
+                    }
+                    connecting.deadline = kit.now + SHORTAGE_PAUSE;
+                    break;
+                }
+                Err(error) => {
+                    connecting.tried.push(lease.id());
+                    give_back(lease, &error, kit);
+                }
+            }
+        }
+        self.arm(kit);
+        Next::Wait
+    }
+
+    /// Something was found out about the destination's socket.
+    pub(super) fn on_connect_event(&mut self, event: &Event, kit: &mut Kit) -> Next {
+        let Some(server) = &self.server else { return Next::Wait };
+        if event.is_error() || event.is_write_closed() {
+            let error = server.take_error().and_then(|error| error.map_or(Ok(()), Err));
+            if let Err(error) = error {
+                return self.next_destination(&error, kit);
+            }
+        }
+        if !event.is_writable() {
+            return Next::Wait;
+        }
+        if let Some(lease) = &mut self.lease {
+            debug!("client {}: passed on to {}", self.client_address, lease.address());
+            if lease.connected() {
+                info!("destination {} can be reached again", lease.address());
+            }
+        }
+        self.stage = Stage::Relaying;
+        self.armed = None;
+        if kit.options.client_idle_timeout.is_some() || kit.options.server_idle_timeout.is_some() {
+            self.last_active = Some(Box::new(LastActive { client: kit.now, server: kit.now }));
+            self.arm(kit);
+        }
+        self.relay(kit)
+    }
+
+    /// The attempt under way has failed.
+    pub(super) fn next_destination(&mut self, error: &io::Error, kit: &mut Kit) -> Next {
+        if let (Stage::Connecting(connecting), Some(lease)) = (&mut self.stage, self.lease.take()) {
+            connecting.tried.push(lease.id());
+            give_back(lease, error, kit);
+        }
+        self.connect(kit)
+    }
+}
+
+/// Begins to connect to a destination.
+fn open(address: SocketAddr, key: Key, kit: &Kit) -> io::Result<TcpStream> {
+    let mut server = TcpStream::connect(address)?;
+    if kit.options.nodelay {
+        server.set_nodelay(true)?;
+    }
+    if kit.options.keepalive {
+        SockRef::from(&server).set_keepalive(true)?;
+    }
+    kit.registry.register(&mut server, key.token(Side::Server), Interest::READABLE | Interest::WRITABLE)?;
+    Ok(server)
+}
+
+fn give_back(lease: Lease, error: &io::Error, kit: &Kit) {
+    let address = lease.address();
+    if lease.failed(kit.now) {
+        warn!("destination {address} cannot be reached: {error}; others are preferred while there are any");
+    }
+}
+
+/// Whether it is this machine that lacks something, which says nothing about the destination.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC | libc::EADDRNOTAVAIL)
+    )
+}

@@ -1,0 +1,222 @@
+//! One client's connection, from the first connect to the last byte.
+
+mod connect;
+mod relay;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use log::debug;
+use mio::Interest;
+use mio::event::Event;
+use mio::net::TcpStream;
+use socket2::SockRef;
+
+use super::admission::Admitted;
+use super::flow::Flow;
+use super::{Key, Kit, Side};
+use crate::sys;
+use crate::table::{DestinationId, Lease};
+use connect::Connecting;
+
+/// What is to become of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing until the next event or deadline.
+    Wait,
+    /// There is more to do, once others had their turn.
+    Again,
+    /// It is over.
+    Close(Ending),
+}
+
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Both sides have ended; all is delivered.
+    Clean,
+    /// Something broke or was taken away, which a clean end would hide: both sides are reset.
+    Reset,
+}
+
+/// A client's connection and, once there is one, the destination's.
+pub(super) struct Connection {
+    key: Key,
+    client: TcpStream,
+    client_address: SocketAddr,
+    server: Option<TcpStream>,
+    lease: Option<Lease>,
+    stage: Stage,
+    /// Client to server.
+    up: Flow,
+    /// Server to client.
+    down: Flow,
+    /// One side was reset while the other may still have something to read.
+    broken: bool,
+    /// Waits among the unfinished ones for its turn.
+    unfinished: bool,
+    /// The earliest deadline that a timer was set for.
+    armed: Option<Instant>,
+    /// Only with idle timeouts.
+    last_active: Option<Box<LastActive>>,
+    _admitted: Admitted,
+}
+
+enum Stage {
+    Connecting(Box<Connecting>),
+    Relaying,
+}
+
+struct LastActive {
+    client: Instant,
+    server: Instant,
+}
+
+impl Connection {
+    /// Takes over an accepted client.
+    ///
+    /// # Errors
+    /// When the client cannot be watched.
+    pub(super) fn new(
+        key: Key,
+        mut client: TcpStream,
+        client_address: SocketAddr,
+        admitted: Admitted,
+        kit: &Kit,
+    ) -> io::Result<Connection> {
+        kit.registry.register(&mut client, key.token(Side::Client), Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Connection {
+            key,
+            client,
+            client_address,
+            server: None,
+            lease: None,
+            stage: Stage::Connecting(Box::new(Connecting::new(kit.now))),
+            up: Flow::new(),
+            down: Flow::new(),
+            broken: false,
+            unfinished: false,
+            armed: None,
+            last_active: None,
+            _admitted: admitted,
+        })
+    }
+
+    /// Tells this connection from an earlier one in the same place.
+    pub(super) fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Whether a destination is still being looked for.
+    pub(super) fn is_connecting(&self) -> bool {
+        matches!(self.stage, Stage::Connecting(_))
+    }
+
+    /// Whether a timer set for this moment still means anything.
+    pub(super) fn is_armed_for(&self, deadline: Instant) -> bool {
+        self.armed == Some(deadline)
+    }
+
+    /// Something was found out about one of the sockets.
+    pub(super) fn on_event(&mut self, side: Side, event: &Event, kit: &mut Kit) -> Next {
+        let (readable, closing) = (event.is_readable(), event.is_read_closed() || event.is_error());
+        let (source, sink) = match side {
+            Side::Client => (&mut self.up, &mut self.down),
+            Side::Server => (&mut self.down, &mut self.up),
+        };
+        if readable || closing {
+            source.source_is_readable(closing);
+            kit.stats().readable.add(1);
+        }
+        if event.is_writable() {
+            sink.sink_is_writable();
+            kit.stats().writable.add(1);
+        }
+        match (&self.stage, side) {
+            (Stage::Connecting(_), Side::Server) => self.on_connect_event(event, kit),
+            (Stage::Connecting(_), Side::Client) if event.is_error() => Next::Close(Ending::Reset),
+            (Stage::Connecting(_), Side::Client) => Next::Wait,
+            (Stage::Relaying, _) => match self.relay(kit) {
+                Next::Close(ending) => Next::Close(ending),
+                _ if event.is_error() && self.has_failed(side) => Next::Close(Ending::Reset),
+                next => next,
+            },
+        }
+    }
+
+    /// The table says that a destination's connections are to be closed. A client that was only waiting for it goes on
+    /// to another.
+    pub(super) fn on_destination_closed(&mut self, id: DestinationId, kit: &mut Kit) -> Next {
+        if self.lease.as_ref().is_none_or(|lease| lease.id() != id) {
+            Next::Wait
+        } else if self.is_connecting() {
+            self.connect(kit)
+        } else {
+            Next::Close(Ending::Reset)
+        }
+    }
+
+    /// A deadline that a timer was set for is over.
+    pub(super) fn on_timer(&mut self, kit: &mut Kit) -> Next {
+        self.armed = None;
+        let Some(deadline) = self.deadline(kit) else { return Next::Wait };
+        if deadline > kit.now {
+            self.arm(kit);
+            return Next::Wait;
+        }
+        match &self.stage {
+            Stage::Relaying => {
+                debug!("client {}: closed after having been idle", self.client_address);
+                Next::Close(Ending::Clean)
+            }
+            Stage::Connecting(_) if self.server.is_none() => self.connect(kit),
+            Stage::Connecting(_) => {
+                let seconds = kit.options.connect_timeout.as_secs_f64();
+                let error = io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {seconds} s"));
+                self.next_destination(&error, kit)
+            }
+        }
+    }
+
+    fn deadline(&self, kit: &Kit) -> Option<Instant> {
+        if let Stage::Connecting(connecting) = &self.stage {
+            return Some(connecting.deadline);
+        }
+        let active = self.last_active.as_ref()?;
+        let client = kit.options.client_idle_timeout.map(|timeout| active.client + timeout);
+        let server = kit.options.server_idle_timeout.map(|timeout| active.server + timeout);
+        client.into_iter().chain(server).min()
+    }
+
+    /// Sets a timer for the deadline, unless there is one that comes no later: on hearing that one, it is seen how much
+    /// time is left.
+    fn arm(&mut self, kit: &mut Kit) {
+        if let Some(deadline) = self.deadline(kit)
+            && self.armed.is_none_or(|armed| armed > deadline)
+        {
+            self.armed = Some(deadline);
+            kit.timers.arm(deadline, self.key);
+        }
+    }
+
+    fn has_failed(&self, side: Side) -> bool {
+        let stream = match side {
+            Side::Client => Some(&self.client),
+            Side::Server => self.server.as_ref(),
+        };
+        stream.is_some_and(|stream| !matches!(stream.take_error(), Ok(None)))
+    }
+
+    /// Closes both sides.
+    pub(super) fn close(self, ending: Ending, kit: &Kit) {
+        for stream in [Some(&self.client), self.server.as_ref()].into_iter().flatten() {
+            // With everything acknowledged, a reset in place of TIME_WAIT takes nothing from anybody.
+            let delivered = || sys::unacknowledged_bytes(stream).is_ok_and(|bytes| bytes == 0);
+            if ending == Ending::Reset || (kit.options.reset_on_close && delivered()) {
+                // Without it the socket is closed the ordinary way.
+                let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Moving bytes both ways: the second part of a connection's life.
+
+use std::net::Shutdown;
+
+use log::debug;
+
+use super::{Connection, Ending, Next};
+use crate::worker::Kit;
+use crate::worker::flow::{Flow, Progress, Traffic};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    /// Client to server.
+    Up,
+    /// Server to client.
+    Down,
+}
+
+impl Direction {
+    fn source(self) -> &'static str {
+        if self == Direction::Up { "client" } else { "destination" }
+    }
+
+    fn sink(self) -> &'static str {
+        if self == Direction::Up { "destination" } else { "client" }
+    }
+}
+
+impl Connection {
+    /// Counts this connection among the unfinished ones; false when it was already.
+    pub(in crate::worker) fn join_unfinished(&mut self) -> bool {
+        !std::mem::replace(&mut self.unfinished, true)
+    }
+
+    /// Goes on where it had to stop to let others have their turn.
+    pub(in crate::worker) fn resume(&mut self, kit: &mut Kit) -> Next {
+        self.unfinished = false;
+        self.relay(kit)
+    }
+
+    /// Moves bytes both ways, as far as they go.
+    pub(super) fn relay(&mut self, kit: &mut Kit) -> Next {
+        let mut again = false;
+        for direction in [Direction::Up, Direction::Down] {
+            match self.pump(direction, kit) {
+                Progress::Waiting => {}
+                Progress::Unfinished => again = true,
+                Progress::Ended => self.pass_on_end(direction),
+                Progress::SourceFailed(error) => {
+                    debug!("client {}: cannot receive from the {}: {error}", self.client_address, direction.source());
+                    return Next::Close(Ending::Reset);
+                }
+                Progress::SinkFailed(error) => {
+                    debug!("client {}: cannot send to the {}: {error}", self.client_address, direction.sink());
+                    // What the reset side sent before is still to be read and delivered. The failed write has taken the
+                    // error off the socket, so that reading will find a clean end, which it is not.
+                    self.broken = true;
+                    let (failed, reverse) = self.flows(direction);
+                    failed.finish();
+                    reverse.source_is_readable(true);
+                    again = true;
+                }
+            }
+        }
+        match (self.up.is_done() && self.down.is_done(), self.broken) {
+            (true, true) => Next::Close(Ending::Reset),
+            (true, false) => Next::Close(Ending::Clean),
+            (false, _) if again => Next::Again,
+            (false, _) => Next::Wait,
+        }
+    }
+
+    fn flows(&mut self, direction: Direction) -> (&mut Flow, &mut Flow) {
+        match direction {
+            Direction::Up => (&mut self.up, &mut self.down),
+            Direction::Down => (&mut self.down, &mut self.up),
+        }
+    }
+
+    fn pump(&mut self, direction: Direction, kit: &mut Kit) -> Progress {
+        let Some(server) = &self.server else { return Progress::Waiting };
+        let (flow, source, sink) = match direction {
+            Direction::Up => (&mut self.up, &self.client, server),
+            Direction::Down => (&mut self.down, server, &self.client),
+        };
+        if flow.is_done() {
+            return Progress::Waiting;
+        }
+        let mut traffic = Traffic::default();
+        let progress = flow.pump(source, sink, &mut kit.scratch, &mut traffic);
+        self.account(direction, &traffic, kit);
+        progress
+    }
+
+    fn account(&mut self, direction: Direction, traffic: &Traffic, kit: &Kit) {
+        let stats = kit.stats();
+        match direction {
+            Direction::Up => stats.from_clients.add(traffic.received),
+            Direction::Down => stats.to_clients.add(traffic.sent),
+        }
+        stats.received.add(traffic.received);
+        stats.receive_calls.add(traffic.receive_calls);
+        stats.sent.add(traffic.sent);
+        stats.send_calls.add(traffic.send_calls);
+        if let Some(active) = &mut self.last_active {
+            let (from, to) = match direction {
+                Direction::Up => (&mut active.client, &mut active.server),
+                Direction::Down => (&mut active.server, &mut active.client),
+            };
+            if traffic.received > 0 {
+                *from = kit.now;
+            }
+            if traffic.sent > 0 {
+                *to = kit.now;
+            }
+        }
+    }
+
+    /// Half-closes the sink, unless the other direction has ended as well and all will be closed anyway.
+    fn pass_on_end(&mut self, direction: Direction) {
+        let (ended, reverse) = self.flows(direction);
+        ended.finish();
+        if reverse.is_done() {
+            return;
+        }
+        let sink = match direction {
+            Direction::Up => self.server.as_ref(),
+            Direction::Down => Some(&self.client),
+        };
+        // It fails only when the sink was reset, which an event will tell.
+        let _ = sink.map(|sink| sink.shutdown(Shutdown::Write));
+    }
+}

@@ -1,0 +1,231 @@
+//! One event loop and its connections.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Poll};
+use slab::Slab;
+
+use super::accept::Acceptor;
+use super::admission::Admitted;
+use super::connection::{Connection, Next};
+use super::kit::Kit;
+use super::mailbox::{Letters, Mailbox, Message};
+use super::synchronous::ConnectTurns;
+use super::{Key, LISTENER, MAIL};
+use crate::table::{DestinationId, Event};
+
+/// Events taken from the kernel at a time.
+const EVENTS: usize = 1024;
+/// Clients accepted before the connections get their turn again.
+const ACCEPTS: usize = 64;
+
+/// One event loop and its connections.
+pub(super) struct Worker {
+    poll: Poll,
+    letters: Letters,
+    mailboxes: Box<[Mailbox]>,
+    acceptor: Acceptor,
+    /// How many workers still accept, and may hand a client to another.
+    accepting: Arc<AtomicUsize>,
+    connections: Slab<Connection>,
+    generation: u32,
+    /// Connections that have more to do than they were given time for.
+    unfinished: VecDeque<Key>,
+    turns: ConnectTurns,
+    kit: Kit,
+}
+
+impl Worker {
+    pub(super) fn new(
+        poll: Poll,
+        letters: Letters,
+        mailboxes: Box<[Mailbox]>,
+        acceptor: Acceptor,
+        accepting: Arc<AtomicUsize>,
+        kit: Kit,
+    ) -> Worker {
+        Worker {
+            poll,
+            letters,
+            mailboxes,
+            acceptor,
+            accepting,
+            connections: Slab::new(),
+            generation: 0,
+            unfinished: VecDeque::new(),
+            turns: ConnectTurns::new(kit.options.synchronous),
+            kit,
+        }
+    }
+
+    pub(super) fn index(&self) -> usize {
+        self.kit.index
+    }
+
+    /// Serves clients until there are none and none can come.
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.is_done() {
+            let wait = self.time_to_wait();
+            match self.poll.poll(&mut events, wait) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // Nothing that comes from outside can bring this about.
+                result => result.expect("the event queue works"),
+            }
+            self.kit.now = Instant::now();
+            self.kit.stats().polls.add(1);
+            let mut heard = false;
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.acceptor.listener_is_ready(),
+                    MAIL => heard = true,
+                    token => {
+                        let (key, side) = Key::of(token);
+                        self.with(key, |connection, kit| connection.on_event(side, event, kit));
+                    }
+                }
+            }
+            // Not among the events: a connection that goes over to another destination would take one that was meant
+            // for the socket it had before for one of its new socket.
+            if heard {
+                self.read_mail();
+            }
+            self.accept(ACCEPTS);
+            self.on_timers();
+            self.go_on_with_unfinished();
+            self.connect_in_turn();
+        }
+    }
+
+    /// Nothing is left to do, and nobody can bring more.
+    fn is_done(&self) -> bool {
+        self.accepting.load(Ordering::SeqCst) == 0 && self.connections.is_empty() && self.letters.is_empty()
+    }
+
+    /// `None`: until something happens.
+    fn time_to_wait(&mut self) -> Option<Duration> {
+        if !self.unfinished.is_empty() || self.acceptor.may_have_more() {
+            return Some(Duration::ZERO);
+        }
+        let connections = &self.connections;
+        let timer = self.kit.timers.next(|deadline, key| holds(connections, deadline, key));
+        let deadline = timer.into_iter().chain(self.acceptor.retry_at()).min()?;
+        Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Does something with a connection, if it is still there, and what follows from that.
+    fn with(&mut self, key: Key, step: impl FnOnce(&mut Connection, &mut Kit) -> Next) {
+        let connection = self.connections.get_mut(key.slot as usize).filter(|connection| connection.key() == key);
+        let Some(connection) = connection else { return };
+        match step(connection, &mut self.kit) {
+            Next::Wait => {}
+            Next::Again => {
+                if connection.join_unfinished() {
+                    self.unfinished.push_back(key);
+                }
+            }
+            Next::Close(ending) => self.connections.remove(key.slot as usize).close(ending, &self.kit),
+        }
+    }
+
+    fn read_mail(&mut self) {
+        self.letters.heard();
+        self.acceptor.look_for_room();
+        while let Some(message) = self.letters.next() {
+            match message {
+                Message::Serve(client, address, admitted) => self.serve(client, address, admitted),
+                Message::Table(Event::Closed(id)) => self.close_destination(id),
+                Message::Drain => self.stop_accepting(),
+            }
+        }
+    }
+
+    /// Accepts up to so many clients, and serves them or hands them over.
+    fn accept(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some((client, address, mut admitted)) = self.acceptor.accept(self.kit.now) else { break };
+            self.kit.stats().connections.add(1);
+            match admitted.assign(self.kit.index) {
+                own if own == self.kit.index => self.serve(client, address, admitted),
+                other => self.mailboxes[other].send(Message::Serve(client, address, admitted)),
+            }
+        }
+    }
+
+    fn serve(&mut self, client: TcpStream, address: SocketAddr, admitted: Admitted) {
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.connections.vacant_entry();
+        let key = Key { generation: self.generation, slot: entry.key() as u32 };
+        match Connection::new(key, client, address, admitted, &self.kit) {
+            Ok(connection) => {
+                entry.insert(connection);
+                if self.turns.may_connect(key) {
+                    self.with(key, Connection::connect);
+                }
+            }
+            Err(error) => self.kit.out_of_resources(&error),
+        }
+    }
+
+    fn close_destination(&mut self, id: DestinationId) {
+        let keys: Vec<Key> = self.connections.iter().map(|(_, connection)| connection.key()).collect();
+        for key in keys {
+            self.with(key, |connection, kit| connection.on_destination_closed(id, kit));
+        }
+    }
+
+    /// Takes in who is waiting already, as far as there is room, and closes the listening socket.
+    fn stop_accepting(&mut self) {
+        self.acceptor.listener_is_ready();
+        self.accept(usize::MAX);
+        if self.acceptor.close() && self.accepting.fetch_sub(1, Ordering::SeqCst) == 1 {
+            // The others may have been waiting for just this.
+            self.mailboxes.iter().for_each(Mailbox::ring);
+        }
+    }
+
+    fn on_timers(&mut self) {
+        let mut due = Vec::new();
+        let connections = &self.connections;
+        let now = self.kit.now;
+        while let Some(key) = self.kit.timers.pop_due(now, |deadline, key| holds(connections, deadline, key)) {
+            due.push(key);
+        }
+        for key in due {
+            self.with(key, Connection::on_timer);
+        }
+    }
+
+    fn go_on_with_unfinished(&mut self) {
+        for _ in 0..self.unfinished.len() {
+            if let Some(key) = self.unfinished.pop_front() {
+                self.with(key, Connection::resume);
+            }
+        }
+    }
+
+    fn connect_in_turn(&mut self) {
+        while let Some(key) = self.next_in_turn() {
+            self.with(key, Connection::connect);
+        }
+    }
+
+    fn next_in_turn(&mut self) -> Option<Key> {
+        let connections = &self.connections;
+        self.turns.next(|key| find(connections, key).is_some_and(Connection::is_connecting))
+    }
+}
+
+fn find(connections: &Slab<Connection>, key: Key) -> Option<&Connection> {
+    connections.get(key.slot as usize).filter(|connection| connection.key() == key)
+}
+
+fn holds(connections: &Slab<Connection>, deadline: Instant, key: Key) -> bool {
+    find(connections, key).is_some_and(|connection| connection.is_armed_for(deadline))
+}

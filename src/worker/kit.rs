@@ -1,0 +1,76 @@
+//! What a connection needs of its worker.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use log::warn;
+use mio::Registry;
+
+use super::LOG_PAUSE;
+use super::timers::Timers;
+use crate::config::ConnectionOptions;
+use crate::log::Seldom;
+use crate::stats::{Stats, WorkerStats};
+use crate::table::Table;
+
+/// The buffer that all copying of a worker goes through.
+const SCRATCH: usize = 64 * 1024;
+
+/// What a connection needs of its worker.
+pub(super) struct Kit {
+    pub index: usize,
+    pub registry: Registry,
+    pub table: Table,
+    stats: Stats,
+    pub options: ConnectionOptions,
+    /// When the events at hand were taken from the kernel.
+    pub now: Instant,
+    pub scratch: Box<[u8]>,
+    pub timers: Timers,
+    nowhere: Seldom,
+    shortage: Seldom,
+}
+
+impl Kit {
+    pub(super) fn new(
+        registry: Registry,
+        index: usize,
+        table: &Table,
+        stats: &Stats,
+        options: &ConnectionOptions,
+    ) -> Kit {
+        Kit {
+            index,
+            registry,
+            table: table.clone(),
+            stats: stats.clone(),
+            options: options.clone(),
+            now: Instant::now(),
+            scratch: vec![0; SCRATCH].into(),
+            timers: Timers::default(),
+            nowhere: Seldom::every(LOG_PAUSE),
+            shortage: Seldom::every(LOG_PAUSE),
+        }
+    }
+
+    pub(super) fn stats(&self) -> &WorkerStats {
+        self.stats.worker(self.index)
+    }
+
+    /// Tells that a client was turned away because no destination is left for it.
+    pub(super) fn nowhere_to_go(&mut self, client: SocketAddr) {
+        if let Some(unsaid) = self.nowhere.due(self.now) {
+            warn!(
+                "client {client} turned away: no destination can be reached ({unsaid} more since this was last told)"
+            );
+        }
+    }
+
+    /// Tells that this machine lacks something.
+    pub(super) fn out_of_resources(&mut self, error: &io::Error) {
+        if let Some(unsaid) = self.shortage.due(self.now) {
+            warn!("no connection can be made: {error}; see to the limits ({unsaid} more since this was last told)");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The data path: threads that each run one event loop. Accept, pick, connect, relay, close.
+
+mod accept;
+mod admission;
+mod connection;
+mod event_loop;
+mod flow;
+mod kit;
+mod listen;
+mod mailbox;
+mod synchronous;
+mod timers;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use mio::net::TcpListener;
+use mio::{Poll, Token};
+
+use crate::config::ConnectionOptions;
+use crate::stats::Stats;
+use crate::table::Table;
+use accept::Acceptor;
+use admission::Admission;
+use event_loop::Worker;
+use kit::Kit;
+pub use listen::listen;
+use mailbox::{Mailbox, Message};
+
+const LISTENER: Token = Token(usize::MAX);
+const MAIL: Token = Token(usize::MAX - 1);
+/// Between two lines about the same trouble.
+const LOG_PAUSE: Duration = Duration::from_secs(10);
+
+/// Which of a connection's sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Client,
+    Server,
+}
+
+/// A connection's place, and which of all that were in this place it is: an event that was meant for one does not reach
+/// the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    generation: u32,
+    slot: u32,
+}
+
+impl Key {
+    /// 31 bits of slot are enough: there are not that many descriptors.
+    fn token(self, side: Side) -> Token {
+        Token((self.generation as usize) << 32 | (self.slot as usize) << 1 | (side == Side::Server) as usize)
+    }
+
+    fn of(token: Token) -> (Key, Side) {
+        let side = if token.0 & 1 == 0 { Side::Client } else { Side::Server };
+        let slot = (token.0 as u32) >> 1;
+        (Key { generation: (token.0 >> 32) as u32, slot }, side)
+    }
+}
+
+/// Workers that have been made but not started.
+pub struct Workers {
+    workers: Vec<Worker>,
+    mailboxes: Box<[Mailbox]>,
+}
+
+/// How the rest of the program reaches the workers.
+#[derive(Clone)]
+pub struct Handle(Box<[Mailbox]>);
+
+impl Handle {
+    /// Has the workers stop accepting, and end when their last connection has.
+    pub fn drain(&self) {
+        self.0.iter().for_each(|worker| worker.send(Message::Drain));
+    }
+}
+
+impl Workers {
+    /// Makes a worker for each listener, all picking from `table`, with at most `max_connections` clients among them.
+    ///
+    /// # Errors
+    /// When there are no descriptors left for their event queues.
+    pub fn new(
+        listeners: Vec<TcpListener>,
+        max_connections: usize,
+        table: &Table,
+        stats: &Stats,
+        options: &ConnectionOptions,
+    ) -> io::Result<Workers> {
+        let mut ends = Vec::new();
+        let mut mailboxes = Vec::new();
+        for listener in listeners {
+            let poll = Poll::new()?;
+            let (mailbox, letters) = mailbox::open(poll.registry(), MAIL)?;
+            ends.push((listener, poll, letters));
+            mailboxes.push(mailbox);
+        }
+        let mailboxes: Box<[Mailbox]> = mailboxes.into();
+        let admission = Admission::new(max_connections, mailboxes.clone());
+        let accepting = Arc::new(AtomicUsize::new(mailboxes.len()));
+        let mut workers = Vec::new();
+        for (index, (listener, poll, letters)) in ends.into_iter().enumerate() {
+            let kit = Kit::new(poll.registry().try_clone()?, index, table, stats, options);
+            let acceptor = Acceptor::new(listener, poll.registry(), &admission)?;
+            workers.push(Worker::new(poll, letters, mailboxes.clone(), acceptor, Arc::clone(&accepting), kit));
+            let mailbox = mailboxes[index].clone();
+            table.subscribe(Box::new(move |event| mailbox.send(Message::Table(event))));
+        }
+        Ok(Workers { workers, mailboxes })
+    }
+
+    /// Starts a thread for each.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(self) -> io::Result<(Handle, Vec<std::thread::JoinHandle<()>>)> {
+        let start = |worker: Worker| {
+            let name = format!("worker-{}", worker.index());
+            std::thread::Builder::new().name(name).spawn(move || worker.run())
+        };
+        let threads = self.workers.into_iter().map(start).collect::<io::Result<_>>()?;
+        Ok((Handle(self.mailboxes), threads))
+    }
+}

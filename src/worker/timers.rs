@@ -1,0 +1,38 @@
+//! Deadlines of connections, earliest first.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Instant;
+
+use super::Key;
+
+/// A heap of deadlines. Entries are not removed when a connection no longer needs them; whoever asks says which still
+/// hold, and the others are dropped as they come to the top.
+#[derive(Default)]
+pub(super) struct Timers(BinaryHeap<Reverse<(Instant, Key)>>);
+
+impl Timers {
+    pub(super) fn arm(&mut self, deadline: Instant, key: Key) {
+        self.0.push(Reverse((deadline, key)));
+    }
+
+    /// The earliest deadline that still holds.
+    pub(super) fn next(&mut self, holds: impl Fn(Instant, Key) -> bool) -> Option<Instant> {
+        while let Some(Reverse((deadline, key))) = self.0.peek() {
+            if holds(*deadline, *key) {
+                return Some(*deadline);
+            }
+            self.0.pop();
+        }
+        None
+    }
+
+    /// Takes out one connection whose deadline is over.
+    pub(super) fn pop_due(&mut self, now: Instant, holds: impl Fn(Instant, Key) -> bool) -> Option<Key> {
+        let deadline = self.next(holds)?;
+        if deadline > now {
+            return None;
+        }
+        self.0.pop().map(|Reverse((_, key))| key)
+    }
+}
