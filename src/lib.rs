@@ -20,6 +20,7 @@
 
 pub mod address;
 pub mod config;
+pub mod control;
 pub mod log;
 pub mod resolve;
 pub mod stats;

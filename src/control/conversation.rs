@@ -1,0 +1,254 @@
+//! One client of the control socket.
+//!
+//! Most are a netcat with one command, which neither half-closes nor ends by itself: so the daemon ends the
+//! conversation, as soon as everything that came is answered and the client has half-closed or fallen silent.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+
+use super::COMMANDS_A_TURN;
+use super::command::{is_text, looks_like_http};
+use super::executor::Reply;
+use super::lines::{Lines, MAX_LINE, TooLong};
+
+/// How long a client may take over its first command.
+const FIRST_COMMAND: Duration = Duration::from_secs(30);
+/// How long a client that has said something may be silent.
+const SILENCE: Duration = Duration::from_millis(200);
+/// The same for one at a prompt.
+const SILENCE_AT_PROMPT: Duration = Duration::from_secs(600);
+/// How long a client may take no part of an answer that waits for it.
+const STALL: Duration = Duration::from_secs(5);
+/// How long to wait, once everything is answered, for the client to close.
+const LINGER: Duration = Duration::from_secs(1);
+/// No further command is obeyed while more than this waits to be sent.
+const MAX_UNSENT: usize = 64 * 1024;
+const PROMPT: &str = "> ";
+
+/// What is to become of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing until the next event, answer or deadline.
+    Wait,
+    /// There is more to do, once others had their turn.
+    Again,
+    /// It is over.
+    Close,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// No complete line has come.
+    Opened,
+    /// Commands come, and the conversation ends when they cease.
+    Commands,
+    /// Commands come from a person.
+    AtPrompt,
+    /// A name is being resolved; `bool`: at a prompt.
+    Resolving(bool),
+    /// Nothing more is obeyed; what is left of the answers is sent, and the client's end awaited.
+    Ending,
+}
+
+/// A client, its commands and its answers.
+pub(super) struct Conversation {
+    pub stream: TcpStream,
+    pub generation: u64,
+    stage: Stage,
+    lines: Lines,
+    readable: bool,
+    half_closed: bool,
+    unsent: Vec<u8>,
+    /// Whether the sending side has been shut down.
+    shut: bool,
+    /// When something last came or went.
+    last_active: Instant,
+}
+
+impl Conversation {
+    pub(super) fn new(stream: TcpStream, generation: u64, now: Instant) -> Conversation {
+        Conversation {
+            stream,
+            generation,
+            stage: Stage::Opened,
+            lines: Lines::default(),
+            readable: true,
+            half_closed: false,
+            unsent: Vec::new(),
+            shut: false,
+            last_active: now,
+        }
+    }
+
+    pub(super) fn is_readable(&mut self) {
+        self.readable = true;
+    }
+
+    /// Since when nothing has come or gone: those for longest are the first to go when there are too many.
+    pub(super) fn last_active(&self) -> Instant {
+        self.last_active
+    }
+
+    /// When [`on_deadline`](Conversation::on_deadline) is to be called.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        if !self.unsent.is_empty() {
+            return Some(self.last_active + STALL);
+        }
+        let patience = match self.stage {
+            Stage::Opened if self.lines.is_empty() => FIRST_COMMAND,
+            Stage::Opened | Stage::Commands => SILENCE,
+            Stage::AtPrompt => SILENCE_AT_PROMPT,
+            Stage::Resolving(_) => return None,
+            Stage::Ending => LINGER,
+        };
+        Some(self.last_active + patience)
+    }
+
+    /// Reads, obeys and answers as much as can be. `execute` carries out a line.
+    pub(super) fn go_on(&mut self, now: Instant, mut execute: impl FnMut(&str) -> Reply) -> Next {
+        for _ in 0..COMMANDS_A_TURN {
+            if self.read(now).is_err() {
+                return Next::Close;
+            }
+            let line = match self.next_line() {
+                Ok(Some(line)) => line,
+                Ok(None) => return self.after_commands(now, &mut execute),
+                Err(_) => return Next::Close,
+            };
+            if self.obey(&line, now, &mut execute) == Next::Close {
+                return Next::Close;
+            }
+        }
+        match self.send(now) {
+            Ok(()) => Next::Again,
+            Err(_) => Next::Close,
+        }
+    }
+
+    /// Everything that can be obeyed now has been.
+    fn after_commands(&mut self, now: Instant, execute: &mut impl FnMut(&str) -> Reply) -> Next {
+        if self.half_closed && self.takes_commands() {
+            return self.end(now, execute);
+        }
+        self.finish_sending(now)
+    }
+
+    fn finish_sending(&mut self, now: Instant) -> Next {
+        if self.send(now).is_err() || (self.stage == Stage::Ending && self.half_closed && self.unsent.is_empty()) {
+            return Next::Close;
+        }
+        if self.stage == Stage::Ending && self.unsent.is_empty() && !self.shut {
+            self.shut = true;
+            // One that has gone already needs no end.
+            let _ = self.stream.shutdown(Shutdown::Write);
+        }
+        Next::Wait
+    }
+
+    fn takes_commands(&self) -> bool {
+        matches!(self.stage, Stage::Opened | Stage::Commands | Stage::AtPrompt) && self.unsent.len() < MAX_UNSENT
+    }
+
+    fn next_line(&mut self) -> Result<Option<String>, TooLong> {
+        if self.takes_commands() { self.lines.next() } else { Ok(None) }
+    }
+
+    /// The client has sent its last: what it left without a line's end is a command as well.
+    fn end(&mut self, now: Instant, execute: &mut impl FnMut(&str) -> Reply) -> Next {
+        if let Some(line) = self.lines.rest()
+            && self.obey(&line, now, execute) == Next::Close
+        {
+            return Next::Close;
+        }
+        if !matches!(self.stage, Stage::Resolving(_)) {
+            self.begin_to_end();
+        }
+        self.finish_sending(now)
+    }
+
+    fn begin_to_end(&mut self) {
+        self.stage = Stage::Ending;
+        self.lines.clear();
+    }
+
+    /// Its deadline is over.
+    pub(super) fn on_deadline(&mut self, now: Instant, mut execute: impl FnMut(&str) -> Reply) -> Next {
+        match self.stage {
+            Stage::Opened | Stage::Commands if self.unsent.is_empty() => self.end(now, &mut execute),
+            _ => Next::Close,
+        }
+    }
+
+    fn obey(&mut self, line: &str, now: Instant, execute: &mut impl FnMut(&str) -> Reply) -> Next {
+        if looks_like_http(line) || !is_text(line) {
+            return Next::Close;
+        }
+        if self.stage == Stage::Opened {
+            self.stage = Stage::Commands;
+        }
+        self.last_active = now;
+        match execute(line) {
+            Reply::Text(text) => self.answer(&text),
+            Reply::Later => self.stage = Stage::Resolving(self.stage == Stage::AtPrompt),
+            Reply::Quit => self.begin_to_end(),
+            Reply::Prompt => {
+                self.stage = Stage::AtPrompt;
+                self.answer("");
+            }
+        }
+        Next::Wait
+    }
+
+    /// The answer that a name's resolving has held up.
+    pub(super) fn answer_late(&mut self, text: &str, now: Instant) {
+        let Stage::Resolving(at_prompt) = self.stage else { return };
+        self.stage = if at_prompt { Stage::AtPrompt } else { Stage::Commands };
+        self.last_active = now;
+        self.answer(text);
+    }
+
+    fn answer(&mut self, text: &str) {
+        self.unsent.extend_from_slice(text.as_bytes());
+        if self.stage == Stage::AtPrompt {
+            self.unsent.extend_from_slice(PROMPT.as_bytes());
+        }
+    }
+
+    /// Reads until nothing is left or there is enough to do.
+    fn read(&mut self, now: Instant) -> io::Result<()> {
+        let mut buffer = [0; MAX_LINE];
+        while self.readable && !self.half_closed && !self.lines.is_full() {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => self.half_closed = true,
+                // What comes after the end is read only to see the client close.
+                Ok(_) if self.stage == Stage::Ending => {}
+                Ok(count) => {
+                    self.lines.feed(&buffer[..count]);
+                    self.last_active = now;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, now: Instant) -> io::Result<()> {
+        while !self.unsent.is_empty() {
+            match self.stream.write(&self.unsent) {
+                Ok(count) => {
+                    self.unsent.drain(..count);
+                    self.last_active = now;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! Does what commands ask for.
+
+use std::io;
+use std::net::SocketAddr;
+
+use log::info;
+
+use super::command::Command;
+use super::report;
+use crate::address::{DestinationSpec, Host};
+use crate::resolve::{self, Resolver};
+use crate::stats::Stats;
+use crate::table::{Change, Table};
+
+const HELP: &str = "\
+getinfo            the destinations, their weights and connections
+getstats           traffic since the last getstats
+HOST:PORT:WEIGHT   add the destination, or change its weight (1 when left out)
+HOST:PORT:0        drain it: no new connections, those that there are go on
+HOST:PORT:-1       remove it and close its connections
+version            the version of this program
+prompt             keep this conversation open for more commands
+quit               end this conversation
+";
+
+/// What commands act on.
+pub(super) struct Executor {
+    /// The destinations.
+    pub table: Table,
+    /// The counters.
+    pub stats: Stats,
+    /// Most client connections.
+    pub max_connections: usize,
+    /// Where this daemon listens: nothing that it may balance to.
+    pub own_addresses: Vec<SocketAddr>,
+    /// Resolves names of new destinations.
+    pub resolver: Resolver,
+}
+
+/// What follows from a command.
+pub(super) enum Reply {
+    /// This, and the conversation goes on.
+    Text(String),
+    /// The answer comes when the name is resolved.
+    Later,
+    /// The conversation is to stay open.
+    Prompt,
+    /// The conversation is over.
+    Quit,
+}
+
+impl Executor {
+    /// Carries out one line. When a name must be resolved first, `resolved` is called from another thread and what it
+    /// gets is to be passed to [`finish`](Executor::finish).
+    pub(super) fn execute(
+        &self,
+        line: &str,
+        resolved: impl FnOnce(DestinationSpec, io::Result<SocketAddr>) + Send + 'static,
+    ) -> Reply {
+        match Command::parse(line) {
+            Ok(Command::Info) => Reply::Text(report::info(&self.table.snapshot(), self.max_connections)),
+            Ok(Command::Stats) => Reply::Text(self.stats()),
+            Ok(Command::Help) => Reply::Text(HELP.to_owned()),
+            Ok(Command::Version) => Reply::Text(concat!("glbd ", env!("CARGO_PKG_VERSION"), "\n").to_owned()),
+            Ok(Command::Prompt) => Reply::Prompt,
+            Ok(Command::Quit) => Reply::Quit,
+            Ok(Command::Nothing) => Reply::Text(String::new()),
+            Ok(Command::Change(spec)) => match self.known_address(&spec) {
+                Some(address) => Reply::Text(self.finish(&spec, Ok(address))),
+                None => self.resolve(spec, resolved),
+            },
+            Err(reason) => Reply::Text(format!("Error: {reason}\n")),
+        }
+    }
+
+    fn stats(&self) -> String {
+        let (totals, elapsed) = self.stats.since_last_report();
+        let now = self.table.snapshot().iter().map(|it| it.connections).sum();
+        report::stats(&totals, now, elapsed)
+    }
+
+    /// A destination that is in the table needs no resolving, and can be removed when its name no longer resolves.
+    fn known_address(&self, spec: &DestinationSpec) -> Option<SocketAddr> {
+        match spec.endpoint.host {
+            Host::Address(address) => Some(SocketAddr::new(address, spec.endpoint.port)),
+            Host::Name(_) => self.table.address_of(&spec.endpoint),
+        }
+    }
+
+    fn resolve(
+        &self,
+        spec: DestinationSpec,
+        resolved: impl FnOnce(DestinationSpec, io::Result<SocketAddr>) + Send + 'static,
+    ) -> Reply {
+        let endpoint = spec.endpoint.clone();
+        let name = endpoint.to_string();
+        match self.resolver.resolve_later(endpoint, move |address| resolved(spec, address)) {
+            Ok(()) => Reply::Later,
+            Err(error) => Reply::Text(format!("Error: {name}: {error}\n")),
+        }
+    }
+
+    /// Changes the table, now that the address is known. Returns the answer.
+    pub(super) fn finish(&self, spec: &DestinationSpec, address: io::Result<SocketAddr>) -> String {
+        let changed = match address {
+            Ok(address) => self.change(spec, address),
+            Err(error) => Err(error.to_string().replace('\n', " ")),
+        };
+        match changed {
+            Ok(()) => "Ok\n".to_owned(),
+            Err(reason) => format!("Error: {}: {reason}\n", spec.endpoint),
+        }
+    }
+
+    fn change(&self, spec: &DestinationSpec, address: SocketAddr) -> Result<(), String> {
+        let change = match spec.weight {
+            weight if weight < 0.0 => self.table.remove(address),
+            0.0 => self.table.drain(address),
+            _ if resolve::is_own_address(&self.own_addresses, address) => {
+                return Err("this daemon listens there itself".to_owned());
+            }
+            weight => self.table.set(&spec.endpoint, address, weight),
+        };
+        match change.map_err(|error| error.to_string())? {
+            Change::Added => info!("destination {address} added with weight {}", spec.weight),
+            Change::Reweighted(before) => {
+                info!("destination {address} changed from weight {before} to {}", spec.weight);
+            }
+            Change::Removed(connections) => info!("destination {address} removed with {connections} connections"),
+        }
+        Ok(())
+    }
+}

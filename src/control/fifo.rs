@@ -1,0 +1,151 @@
+//! The control FIFO: commands without answers.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use log::warn;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use nix::sys::stat::Mode;
+use nix::unistd::{Uid, mkfifo};
+
+use super::COMMANDS_A_TURN;
+use super::command::is_text;
+use super::executor::Reply;
+use super::lines::{Lines, MAX_LINE};
+
+/// A writer that ends no line is taken to have finished it after so long.
+const SILENCE: Duration = Duration::from_millis(200);
+
+/// Makes a FIFO that only its owner can write to, and opens it.
+///
+/// # Errors
+/// `EEXIST` when anything is there already, and the others of mkfifo(3) and open(2).
+pub fn create_fifo(path: &Path) -> io::Result<File> {
+    mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    // Opened for writing as well, so that it does not read as ended whenever the last writer closes it.
+    let opened = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path);
+    if opened.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    opened
+}
+
+/// Removes a FIFO that an earlier daemon of this user was killed too fast to remove: one that nobody reads.
+pub fn remove_stale_fifo(path: &Path) {
+    let ours =
+        fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_fifo() && it.uid() == Uid::effective().as_raw());
+    if !ours {
+        return;
+    }
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    let nobody_reads = |error: io::Error| error.raw_os_error() == Some(libc::ENXIO);
+    if OpenOptions::new().write(true).custom_flags(flags).open(path).is_err_and(nobody_reads) {
+        // When it cannot be removed, making the new one says why.
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// What comes through the FIFO.
+pub(super) struct Fifo {
+    file: File,
+    lines: Lines,
+    readable: bool,
+    /// The rest of a line that became too long is still to come.
+    skipping: bool,
+    /// A command's name is being resolved; the next one waits for it.
+    resolving: bool,
+    last_active: Instant,
+}
+
+impl Fifo {
+    pub(super) fn new(file: File, registry: &Registry, token: Token) -> io::Result<Fifo> {
+        registry.register(&mut SourceFd(&file.as_raw_fd()), token, Interest::READABLE)?;
+        let lines = Lines::default();
+        Ok(Fifo { file, lines, readable: false, skipping: false, resolving: false, last_active: Instant::now() })
+    }
+
+    pub(super) fn is_readable(&mut self) {
+        self.readable = true;
+    }
+
+    /// When [`go_on`](Fifo::go_on) is to be called without an event.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        (!self.lines.is_empty() && !self.resolving).then(|| self.last_active + SILENCE)
+    }
+
+    /// Reads and obeys as much as can be. `execute` carries out a line. True when there is more to do, once others had
+    /// their turn.
+    pub(super) fn go_on(&mut self, now: Instant, mut execute: impl FnMut(&str) -> Reply) -> bool {
+        for _ in 0..COMMANDS_A_TURN {
+            if self.resolving {
+                return false;
+            }
+            self.read(now);
+            match self.lines.next() {
+                Ok(Some(line)) => self.obey(&line, &mut execute),
+                Ok(None) => {
+                    self.take_unended_line(now, &mut execute);
+                    return false;
+                }
+                Err(_) => {
+                    warn!("control FIFO: a line is longer than {MAX_LINE} bytes and is ignored");
+                    self.lines.clear();
+                    self.skipping = true;
+                }
+            }
+        }
+        true
+    }
+
+    fn take_unended_line(&mut self, now: Instant, execute: &mut impl FnMut(&str) -> Reply) {
+        if self.deadline().is_some_and(|deadline| deadline <= now)
+            && let Some(line) = self.lines.rest()
+        {
+            self.obey(&line, execute);
+        }
+    }
+
+    fn obey(&mut self, line: &str, execute: &mut impl FnMut(&str) -> Reply) {
+        if std::mem::take(&mut self.skipping) {
+            return;
+        }
+        let reply = if is_text(line) { execute(line) } else { Reply::Text("Error: not a text\n".to_owned()) };
+        match reply {
+            Reply::Later => self.resolving = true,
+            Reply::Text(answer) => tell(&answer),
+            Reply::Prompt | Reply::Quit => {}
+        }
+    }
+
+    /// The answer to the command that waited for a name to be resolved.
+    pub(super) fn answer_late(&mut self, answer: &str) {
+        self.resolving = false;
+        tell(answer);
+    }
+
+    fn read(&mut self, now: Instant) {
+        let mut buffer = [0; MAX_LINE];
+        while self.readable && !self.lines.is_full() {
+            match self.file.read(&mut buffer) {
+                Ok(count) if count > 0 => {
+                    self.lines.feed(&buffer[..count]);
+                    self.last_active = now;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                _ => self.readable = false,
+            }
+        }
+    }
+}
+
+/// Nobody reads answers, but what went wrong belongs in the log.
+fn tell(answer: &str) {
+    if answer.starts_with("Error") {
+        warn!("control FIFO: {}", answer.trim_end());
+    }
+}

@@ -1,0 +1,283 @@
+//! The control protocol, on a socket and a FIFO, in one thread: parse, apply to the table, answer.
+
+mod command;
+mod conversation;
+mod executor;
+mod fifo;
+mod lines;
+mod report;
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use log::warn;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use slab::Slab;
+
+use crate::address::DestinationSpec;
+use crate::log::Seldom;
+use crate::resolve::Resolver;
+use crate::stats::Stats;
+use crate::table::Table;
+use conversation::{Conversation, Next};
+use executor::Executor;
+use fifo::Fifo;
+pub use fifo::{create_fifo, remove_stale_fifo};
+pub use report::info;
+
+const LISTENER: Token = Token(usize::MAX);
+const FIFO: Token = Token(usize::MAX - 1);
+const WAKER: Token = Token(usize::MAX - 2);
+/// Commands of one client that are obeyed before others get their turn.
+const COMMANDS_A_TURN: usize = 64;
+/// How long to wait before accepting again when there are no descriptors.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where commands come from, and what they act on.
+pub struct Settings {
+    /// The control socket, listening; `None`: there is none.
+    pub listener: Option<std::net::TcpListener>,
+    /// The FIFO, open; `None`: there is none.
+    pub fifo: Option<File>,
+    /// Most conversations at a time; the one silent for longest makes room for a new one.
+    pub max_conversations: usize,
+    /// The destinations.
+    pub table: Table,
+    /// The counters.
+    pub stats: Stats,
+    /// Most client connections, for `getinfo`.
+    pub max_connections: usize,
+    /// Where this daemon listens: nothing that it may balance to.
+    pub own_addresses: Vec<SocketAddr>,
+}
+
+/// Who waits for a name to be resolved.
+#[derive(Debug, Clone, Copy)]
+enum Asker {
+    Fifo,
+    Conversation { slot: usize, generation: u64 },
+}
+
+struct Resolved {
+    asker: Asker,
+    spec: DestinationSpec,
+    address: io::Result<SocketAddr>,
+}
+
+/// The control thread.
+pub struct Control {
+    poll: Poll,
+    listener: Option<TcpListener>,
+    listener_ready: bool,
+    retry_at: Option<Instant>,
+    fifo: Option<Fifo>,
+    conversations: Slab<Conversation>,
+    max_conversations: usize,
+    generation: u64,
+    unfinished: bool,
+    executor: Executor,
+    resolved: (Sender<Resolved>, Receiver<Resolved>),
+    waker: Arc<Waker>,
+    closing: Arc<AtomicBool>,
+    trouble: Seldom,
+}
+
+/// How the rest of the program reaches the control thread.
+pub struct Handle {
+    waker: Arc<Waker>,
+    closing: Arc<AtomicBool>,
+}
+
+impl Handle {
+    /// Closes the control socket and the FIFO, so that another daemon can open them.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        // Fails only when the counter behind it is full, and then the thread will wake.
+        let _ = self.waker.wake();
+    }
+}
+
+impl Control {
+    /// Prepares to listen to what `settings` names.
+    ///
+    /// # Errors
+    /// When there are no descriptors left for the event queue.
+    pub fn new(settings: Settings) -> io::Result<Control> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let mut listener = None;
+        if let Some(socket) = settings.listener {
+            socket.set_nonblocking(true)?;
+            let socket = listener.insert(TcpListener::from_std(socket));
+            poll.registry().register(socket, LISTENER, Interest::READABLE)?;
+        }
+        let fifo = settings.fifo.map(|file| Fifo::new(file, poll.registry(), FIFO)).transpose()?;
+        let executor = Executor {
+            table: settings.table,
+            stats: settings.stats,
+            max_connections: settings.max_connections,
+            own_addresses: settings.own_addresses,
+            resolver: Resolver::default(),
+        };
+        Ok(Control {
+            poll,
+            listener,
+            listener_ready: false,
+            retry_at: None,
+            fifo,
+            conversations: Slab::new(),
+            max_conversations: settings.max_conversations,
+            generation: 0,
+            unfinished: false,
+            executor,
+            resolved: unbounded(),
+            waker,
+            closing: Arc::new(AtomicBool::new(false)),
+            trouble: Seldom::every(Duration::from_secs(10)),
+        })
+    }
+
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(self) -> io::Result<Handle> {
+        let handle = Handle { waker: Arc::clone(&self.waker), closing: Arc::clone(&self.closing) };
+        std::thread::Builder::new().name("control".into()).spawn(move || self.run())?;
+        Ok(handle)
+    }
+
+    fn run(mut self) {
+        let mut events = Events::with_capacity(128);
+        loop {
+            let wait = self.time_to_wait();
+            match self.poll.poll(&mut events, wait) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                // Nothing that comes from outside can bring this about.
+                result => result.expect("the event queue works"),
+            }
+            let now = Instant::now();
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.listener_ready = true,
+                    WAKER => {}
+                    FIFO => self.fifo.iter_mut().for_each(Fifo::is_readable),
+                    Token(slot) => self.conversations.get_mut(slot).into_iter().for_each(Conversation::is_readable),
+                }
+            }
+            if self.closing.load(Ordering::SeqCst) {
+                (self.listener, self.fifo) = (None, None);
+            }
+            self.unfinished = false;
+            self.take_resolved(now);
+            self.read_fifo(now);
+            self.accept(now);
+            self.go_on_with_conversations(now);
+        }
+    }
+
+    fn time_to_wait(&self) -> Option<Duration> {
+        if self.unfinished {
+            return Some(Duration::ZERO);
+        }
+        let conversations = self.conversations.iter().filter_map(|(_, conversation)| conversation.deadline());
+        let fifo = self.fifo.as_ref().and_then(Fifo::deadline);
+        let deadline = conversations.chain(fifo).chain(self.retry_at).min()?;
+        Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    fn take_resolved(&mut self, now: Instant) {
+        while let Ok(Resolved { asker, spec, address }) = self.resolved.1.try_recv() {
+            let answer = self.executor.finish(&spec, address);
+            match asker {
+                Asker::Fifo => self.fifo.iter_mut().for_each(|fifo| fifo.answer_late(&answer)),
+                Asker::Conversation { slot, generation } => {
+                    let asking = self.conversations.get_mut(slot).filter(|it| it.generation == generation);
+                    asking.into_iter().for_each(|it| it.answer_late(&answer, now));
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, now: Instant) {
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+        }
+        while self.listener_ready && self.retry_at.is_none() {
+            let Some(listener) = &self.listener else { return };
+            match listener.accept() {
+                Ok((stream, _)) => self.open_conversation(stream, now),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.listener_ready = false,
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                Err(error) => {
+                    self.retry_at = Some(now + SHORTAGE_PAUSE);
+                    self.close_the_most_silent();
+                    if let Some(unsaid) = self.trouble.due(now) {
+                        warn!("control: cannot accept: {error} ({unsaid} more since this was last told)");
+                    }
+                }
+            }
+        }
+    }
+
+    fn open_conversation(&mut self, mut stream: TcpStream, now: Instant) {
+        if self.conversations.len() >= self.max_conversations {
+            self.close_the_most_silent();
+        }
+        self.generation += 1;
+        let entry = self.conversations.vacant_entry();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        // A client that cannot be watched is closed.
+        if self.poll.registry().register(&mut stream, Token(entry.key()), interest).is_ok() {
+            entry.insert(Conversation::new(stream, self.generation, now));
+        }
+    }
+
+    fn close_the_most_silent(&mut self) {
+        let silent = self.conversations.iter().min_by_key(|(_, it)| it.last_active()).map(|(slot, _)| slot);
+        silent.into_iter().for_each(|slot| drop(self.conversations.remove(slot)));
+    }
+
+    /// All of them: there are few, and most have just had an event.
+    fn go_on_with_conversations(&mut self, now: Instant) {
+        let (executor, resolved, waker) = (&self.executor, &self.resolved.0, &self.waker);
+        self.conversations.retain(|slot, conversation| {
+            let asker = Asker::Conversation { slot, generation: conversation.generation };
+            let execute = |line: &str| executor.execute(line, notify(asker, resolved, waker));
+            let next = match conversation.go_on(now, execute) {
+                Next::Wait if conversation.deadline().is_some_and(|deadline| deadline <= now) => {
+                    conversation.on_deadline(now, execute)
+                }
+                next => next,
+            };
+            self.unfinished |= next == Next::Again;
+            next != Next::Close
+        });
+    }
+
+    fn read_fifo(&mut self, now: Instant) {
+        let Some(fifo) = &mut self.fifo else { return };
+        let (executor, resolved, waker) = (&self.executor, &self.resolved.0, &self.waker);
+        self.unfinished |= fifo.go_on(now, |line| executor.execute(line, notify(Asker::Fifo, resolved, waker)));
+    }
+}
+
+/// What a resolver's thread does with its result.
+fn notify(
+    asker: Asker,
+    resolved: &Sender<Resolved>,
+    waker: &Arc<Waker>,
+) -> impl FnOnce(DestinationSpec, io::Result<SocketAddr>) + Send + 'static {
+    let (resolved, waker) = (resolved.clone(), Arc::clone(waker));
+    move |spec, address| {
+        // Without a control thread nobody waits for it.
+        let _ = resolved.send(Resolved { asker, spec, address });
+        let _ = waker.wake();
+    }
+}
