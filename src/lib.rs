@@ -21,7 +21,9 @@
 pub mod address;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod log;
+pub mod process;
 pub mod resolve;
 pub mod stats;
 pub mod sys;

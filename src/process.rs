@@ -1,0 +1,223 @@
+//! The daemon as a process: going to the background, users, limits, and the files that must be gone when it is.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::SigSet;
+use nix::unistd::{self, Gid, Group, Uid, User};
+
+use crate::sys::{self, Fork};
+
+/// What the process that the user started waits for: [`Readiness::announce`], or the daemon's end.
+pub struct Readiness(PipeWriter);
+
+/// Goes on in a new process, in a session of its own. The one that called never returns: it exits with 0 once the
+/// daemon has announced that it is ready, and with 1 when it ended before. Until then the daemon still has stderr to
+/// say why.
+///
+/// # Errors
+/// When no process can be made.
+pub fn daemonize() -> io::Result<Readiness> {
+    sys::close_descriptors_from(3);
+    let (mut ready, announce) = io::pipe()?;
+    if let Fork::Parent(_) = sys::fork()? {
+        drop(announce);
+        let announced = ready.read_exact(&mut [0]).is_ok();
+        sys::exit_at_once(if announced { 0 } else { 1 });
+    }
+    drop(ready);
+    unistd::setsid()?;
+    // A process that leads no session can never get a controlling terminal.
+    if let Fork::Parent(_) = sys::fork()? {
+        sys::exit_at_once(0);
+    }
+    std::env::set_current_dir("/")?;
+    Ok(Readiness(announce))
+}
+
+impl Readiness {
+    /// Lets go of the terminal and has the process that the user started exit with 0.
+    ///
+    /// # Errors
+    /// When /dev/null cannot be opened.
+    pub fn announce(mut self) -> io::Result<()> {
+        let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        unistd::dup2_stdin(&null)?;
+        unistd::dup2_stdout(&null)?;
+        unistd::dup2_stderr(&null)?;
+        // Whoever started us may be gone by now, which is no reason to stop.
+        let _ = self.0.write_all(&[0]);
+        Ok(())
+    }
+}
+
+/// A user and a group to run as.
+pub struct Identity {
+    user: User,
+    group: Gid,
+}
+
+impl Identity {
+    /// Looks up `NAME` or `NAME:GROUP`.
+    ///
+    /// # Errors
+    /// One line that names the user or group that there is not.
+    pub fn look_up(spec: &str) -> Result<Identity, String> {
+        let (name, group) = spec.split_once(':').map_or((spec, None), |(name, group)| (name, Some(group)));
+        let user = User::from_name(name).map_err(|error| format!("user '{name}': {error}"))?;
+        let user = user.ok_or_else(|| format!("there is no user '{name}'"))?;
+        let group = match group {
+            None => user.gid,
+            Some(name) => {
+                let group = Group::from_name(name).map_err(|error| format!("group '{name}': {error}"))?;
+                group.ok_or_else(|| format!("there is no group '{name}'"))?.gid
+            }
+        };
+        Ok(Identity { user, group })
+    }
+
+    /// Whether the process runs as this user already.
+    pub fn is_current(&self) -> bool {
+        self.user.uid == Uid::effective() && self.group == Gid::effective()
+    }
+
+    /// Becomes this user, for good.
+    ///
+    /// # Errors
+    /// When the process is not root.
+    pub fn assume(&self) -> Result<(), String> {
+        let name = std::ffi::CString::new(self.user.name.as_str()).unwrap_or_default();
+        let steps = unistd::initgroups(&name, self.group)
+            .and_then(|()| unistd::setgid(self.group))
+            .and_then(|()| unistd::setuid(self.user.uid));
+        steps.map_err(|error| format!("cannot change to user '{}': {error}", self.user.name))
+    }
+}
+
+/// Whether this is root.
+pub fn is_root() -> bool {
+    Uid::effective().is_root()
+}
+
+/// Raises the limit of open files: to `wanted` where that is allowed, else as far as it goes. Returns the limit then in
+/// force.
+///
+/// # Errors
+/// When the limit cannot be read.
+pub fn raise_descriptor_limit(wanted: u64) -> io::Result<usize> {
+    let (mut soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if wanted > hard && setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted).is_ok() {
+        soft = wanted;
+    } else if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
+        soft = hard;
+    }
+    Ok(usize::try_from(soft).unwrap_or(usize::MAX))
+}
+
+/// Files that are removed when this is dropped, or [removed](Leftovers::remove) on time.
+#[derive(Default)]
+pub struct Leftovers {
+    files: Vec<PathBuf>,
+    janitor: Option<Janitor>,
+}
+
+impl Leftovers {
+    /// Makes the pid file, and has it removed at the end.
+    ///
+    /// # Errors
+    /// One line that names the file, when it cannot be written or holds the id of a glbd that is alive.
+    pub fn write_pidfile(&mut self, path: &Path) -> Result<(), String> {
+        if let Some(pid) = running_instance(path) {
+            return Err(format!("pid file {}: glbd is running already, as process {pid}", path.display()));
+        }
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o644).open(path);
+        let written = file.and_then(|mut file| writeln!(file, "{}", std::process::id()));
+        self.add(path.to_owned());
+        written.map_err(|error| format!("pid file {}: {error}", path.display()))
+    }
+
+    /// Has a file removed at the end.
+    pub fn add(&mut self, path: PathBuf) {
+        self.files.push(path);
+    }
+
+    /// Leaves a process behind with the present user's rights, which removes the files when this one is gone, however
+    /// it goes. Needed where this one is about to give up the rights to remove them.
+    ///
+    /// # Errors
+    /// When no process can be made.
+    pub fn leave_to_janitor(&mut self) -> io::Result<()> {
+        if !self.files.is_empty() {
+            self.janitor = Some(Janitor::start(&self.files)?);
+        }
+        Ok(())
+    }
+
+    /// Removes the files now.
+    pub fn remove(&mut self) {
+        match self.janitor.take() {
+            Some(janitor) => janitor.finish(),
+            None => remove_all(&self.files),
+        }
+        self.files.clear();
+    }
+}
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// The process id in a pid file, when it is that of another glbd that is alive.
+fn running_instance(path: &Path) -> Option<u32> {
+    let pid: u32 = fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    let command = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    (pid != std::process::id() && command.trim() == "glbd").then_some(pid)
+}
+
+fn remove_all(files: &[PathBuf]) {
+    for file in files {
+        // One that is gone already needs nothing more.
+        let _ = fs::remove_file(file);
+    }
+}
+
+struct Janitor {
+    /// Its end of the pipe reads as closed once this one is, which the kernel sees to.
+    alive: PipeWriter,
+    pid: i32,
+}
+
+impl Janitor {
+    fn start(files: &[PathBuf]) -> io::Result<Janitor> {
+        let (ended, alive) = io::pipe()?;
+        match sys::fork()? {
+            Fork::Parent(pid) => Ok(Janitor { alive, pid }),
+            Fork::Child => wait_and_remove(&ended, files),
+        }
+    }
+
+    fn finish(self) {
+        drop(self.alive);
+        // It has nothing to do but to remove a few files.
+        let _ = nix::sys::wait::waitpid(unistd::Pid::from_raw(self.pid), None);
+    }
+}
+
+/// The janitor's whole life.
+fn wait_and_remove(ended: &PipeReader, files: &[PathBuf]) -> ! {
+    // What stops the daemon from a terminal, or by its name, must not stop the one who tidies up after it.
+    let _ = SigSet::all().thread_block();
+    let _ = unistd::setsid();
+    let _ = std::env::set_current_dir("/");
+    let _ = unistd::dup2_stdin(ended);
+    sys::close_descriptors_from(1);
+    let _ = io::stdin().read(&mut [0]);
+    remove_all(files);
+    sys::exit_at_once(0)
+}
