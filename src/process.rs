@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -11,8 +12,9 @@ use nix::unistd::{self, Gid, Group, Uid, User};
 
 use crate::sys::{self, Fork};
 
-/// What the process that the user started waits for: [`Readiness::announce`], or the daemon's end.
-pub struct Readiness(PipeWriter);
+/// What the process that the user started waits for: [`Readiness::announce`], or the daemon's end. Dropping it says
+/// nothing: a daemon that fails may still have to tidy up and to say why.
+pub struct Readiness(ManuallyDrop<PipeWriter>);
 
 /// Goes on in a new process, in a session of its own. The one that called never returns: it exits with 0 once the
 /// daemon has announced that it is ready, and with 1 when it ended before. Until then the daemon still has stderr to
@@ -35,7 +37,7 @@ pub fn daemonize() -> io::Result<Readiness> {
         sys::exit_at_once(0);
     }
     std::env::set_current_dir("/")?;
-    Ok(Readiness(announce))
+    Ok(Readiness(ManuallyDrop::new(announce)))
 }
 
 impl Readiness {

@@ -50,6 +50,15 @@ pub fn close_descriptors_from(first: u32) {
     }
 }
 
+/// Whether the process was started with this signal ignored, or has ignored it since.
+pub fn is_signal_ignored(signal: i32) -> bool {
+    // SAFETY: all zeroes is a valid sigaction, and with no new action the call only writes the present one to it.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
 /// Sends one line to syslog under the facility `daemon`, with the process id. `priority` is one of `libc::LOG_*`.
 /// A line that syslogd cannot take is lost: there is nobody to tell.
 pub fn syslog(priority: i32, line: &str) {

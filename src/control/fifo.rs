@@ -55,8 +55,6 @@ pub(super) struct Fifo {
     file: File,
     lines: Lines,
     readable: bool,
-    /// The rest of a line that became too long is still to come.
-    skipping: bool,
     /// A command's name is being resolved; the next one waits for it.
     resolving: bool,
     last_active: Instant,
@@ -66,7 +64,7 @@ impl Fifo {
     pub(super) fn new(file: File, registry: &Registry, token: Token) -> io::Result<Fifo> {
         registry.register(&mut SourceFd(&file.as_raw_fd()), token, Interest::READABLE)?;
         let lines = Lines::default();
-        Ok(Fifo { file, lines, readable: false, skipping: false, resolving: false, last_active: Instant::now() })
+        Ok(Fifo { file, lines, readable: false, resolving: false, last_active: Instant::now() })
     }
 
     pub(super) fn is_readable(&mut self) {
@@ -94,8 +92,7 @@ impl Fifo {
                 }
                 Err(_) => {
                     warn!("control FIFO: a line is longer than {MAX_LINE} bytes and is ignored");
-                    self.lines.clear();
-                    self.skipping = true;
+                    self.lines.skip_line();
                 }
             }
         }
@@ -111,9 +108,6 @@ impl Fifo {
     }
 
     fn obey(&mut self, line: &str, execute: &mut impl FnMut(&str) -> Reply) {
-        if std::mem::take(&mut self.skipping) {
-            return;
-        }
         let reply = if is_text(line) { execute(line) } else { Reply::Text("Error: not a text\n".to_owned()) };
         match reply {
             Reply::Later => self.resolving = true,

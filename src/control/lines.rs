@@ -9,6 +9,8 @@ pub(super) struct Lines {
     bytes: Vec<u8>,
     /// No line ends before this.
     searched: usize,
+    /// The rest of a line that is to be ignored is still to come.
+    skipping: bool,
 }
 
 /// The line that is being sent has become longer than [`MAX_LINE`].
@@ -18,6 +20,17 @@ pub(super) struct TooLong;
 impl Lines {
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
+        if self.skipping {
+            self.skip_line();
+        }
+    }
+
+    /// Ignores the line that was found to be too long, up to its end, wherever that is.
+    pub(super) fn skip_line(&mut self) {
+        let end = self.bytes.iter().position(|byte| *byte == b'\n');
+        self.bytes.drain(..end.map_or(self.bytes.len(), |end| end + 1));
+        self.skipping = end.is_none();
+        self.searched = 0;
     }
 
     /// The next complete line, without its end and trailing blanks.
@@ -76,6 +89,24 @@ mod tests {
         assert_eq!(lines.next(), Ok(None));
         lines.feed(b"a");
         assert_eq!(lines.next(), Err(TooLong));
+    }
+
+    #[test]
+    fn a_line_that_is_skipped_takes_no_other_with_it() {
+        for rest in ["\nnext\n", "a\nnext\n"] {
+            let mut lines = Lines::default();
+            lines.feed(&[b'a'; MAX_LINE + 1]);
+            lines.feed(rest.as_bytes());
+            assert_eq!(lines.next(), Err(TooLong));
+            lines.skip_line();
+            assert_eq!(lines.next(), Ok(Some("next".to_owned())));
+        }
+        let mut lines = Lines::default();
+        lines.feed(&[b'a'; MAX_LINE + 1]);
+        lines.skip_line();
+        lines.feed(b"aaa");
+        lines.feed(b"a\nnext\n");
+        assert_eq!(lines.next(), Ok(Some("next".to_owned())));
     }
 
     proptest! {

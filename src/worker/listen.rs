@@ -20,50 +20,49 @@ const DEFER_ACCEPT_SECONDS: i32 = 60;
 /// # Errors
 /// `EADDRINUSE` when another program, or another glbd, listens there; and the others of bind(2).
 pub fn listen(address: SocketAddr, count: usize, options: &ConnectionOptions) -> io::Result<Vec<TcpListener>> {
-    let ipv4_only = SocketAddr::from(([0, 0, 0, 0], address.port()));
-    let (first, address) = match bind_first(address) {
-        Err(error) if address.ip().is_unspecified() && lacks_ipv6(&error) => (bind_first(ipv4_only)?, ipv4_only),
-        bound => (bound?, address),
+    let (first, address) = match listen_alone(address, options) {
+        Err(error) if address.ip().is_unspecified() && lacks_ipv6(&error) => {
+            let address = SocketAddr::from(([0, 0, 0, 0], address.port()));
+            (listen_alone(address, options)?, address)
+        }
+        listening => (listening?, address),
     };
     let mut sockets = vec![first];
     for _ in 1..count {
-        let socket = new_socket(address)?;
+        let socket = new_socket(address, options)?;
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
         sockets.push(socket);
     }
-    sockets.into_iter().map(|socket| start(socket, options)).collect()
+    Ok(sockets.into_iter().map(|socket| TcpListener::from_std(socket.into())).collect())
 }
 
-/// Binds one socket without SO_REUSEPORT, which fails when anybody listens there: with the option set, two daemons of
-/// one user would share the port without a word. It is set right after, so that our own others can be bound.
-fn bind_first(address: SocketAddr) -> io::Result<Socket> {
-    let socket = new_socket(address)?;
+/// Opens the first socket without SO_REUSEPORT, which fails when anybody listens there: with the option set, two daemons
+/// of one user would share the port without a word. It is set right after, so that our own others can join.
+fn listen_alone(address: SocketAddr, options: &ConnectionOptions) -> io::Result<Socket> {
+    let socket = new_socket(address, options)?;
     socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
     socket.set_reuse_port(true)?;
     Ok(socket)
 }
 
-fn new_socket(address: SocketAddr) -> io::Result<Socket> {
+/// A socket with everything set that the sockets it accepts are to inherit, which saves setting it one by one.
+fn new_socket(address: SocketAddr, options: &ConnectionOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     // What lingers in TIME_WAIT does not keep a new daemon from the port.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
-    Ok(socket)
-}
-
-/// Accepted sockets inherit these options, which saves setting them one by one.
-fn start(socket: Socket, options: &ConnectionOptions) -> io::Result<TcpListener> {
     socket.set_tcp_nodelay(options.nodelay)?;
     // Clients that vanish without a word would hold a connection to a destination for ever.
     socket.set_keepalive(true)?;
     if options.defer_accept {
         sys::set_defer_accept(&socket, DEFER_ACCEPT_SECONDS)?;
     }
-    socket.listen(BACKLOG)?;
-    Ok(TcpListener::from_std(socket.into()))
+    Ok(socket)
 }
 
 fn lacks_ipv6(error: &io::Error) -> bool {

@@ -1,0 +1,37 @@
+//! How much fits into the limit of open files.
+
+use crate::config::Config;
+use crate::process;
+
+/// How much fits into the limit of open files.
+pub(super) struct Limits {
+    /// Most client connections.
+    pub connections: usize,
+    /// Most control conversations.
+    pub conversations: usize,
+    /// What the log should tell.
+    pub notice: Option<String>,
+}
+
+impl Limits {
+    /// A connection takes two descriptors. Kept free are: each worker's event queue, waker and listening socket; the
+    /// control conversations; and some for the rest of the program, name look-ups included.
+    pub(super) fn for_config(config: &Config) -> Result<Limits, String> {
+        const FOR_THE_REST: usize = 20;
+        const MOST_BY_DEFAULT: usize = 1_000_000;
+        let reserve = |conversations| FOR_THE_REST + 3 * config.threads + conversations;
+        let wanted = config.max_connections.map_or(0, |most| 2 * most + reserve(64));
+        let descriptors = process::raise_descriptor_limit(wanted as u64)
+            .map_err(|error| format!("cannot read the limit of open files: {error}"))?;
+        let conversations = if descriptors < 1024 { 8 } else { 64 };
+        let room = descriptors.saturating_sub(reserve(conversations)) / 2;
+        if room == 0 {
+            return Err(format!("the limit of {descriptors} open files leaves no room for connections"));
+        }
+        let connections = config.max_connections.unwrap_or(MOST_BY_DEFAULT).min(room);
+        let notice = config.max_connections.filter(|wanted| *wanted > connections).map(|wanted| {
+            format!("the limit of {descriptors} open files allows {connections} connections, not {wanted}")
+        });
+        Ok(Limits { connections, conversations, notice })
+    }
+}

@@ -1,0 +1,218 @@
+//! Puts the parts together: start-up in order, shut-down in order.
+
+mod display;
+mod events;
+mod limits;
+
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use log::{error, info, warn};
+
+use crate::address::ListenAddress;
+use crate::config::Config;
+use crate::control::{self, Control};
+use crate::process::{self, Identity, Leftovers};
+use crate::resolve;
+use crate::stats::Stats;
+use crate::table::{Balancing, Change, Table};
+use crate::worker::{self, Workers};
+use events::{Event, Events};
+use limits::Limits;
+
+/// Where the control FIFO is unless the command line says otherwise.
+const DEFAULT_FIFO: &str = "/tmp/glbd.fifo";
+/// Who a daemon started by root runs as unless the command line says otherwise.
+const DEFAULT_USER: &str = "daemon";
+/// A failed destination is avoided for the interval between checks and this.
+const AVOIDED_LONGER: Duration = Duration::from_secs(1);
+
+/// Runs until it is stopped by a signal.
+///
+/// # Errors
+/// One line that says why it could not start; nothing is left behind then.
+pub fn run(config: Config) -> Result<(), String> {
+    let config = with_absolute_paths(config)?;
+    let background = config.daemon.then(process::daemonize).transpose();
+    let background = background.map_err(|error| format!("cannot go to the background: {error}"))?;
+    let signals = events::register(config.daemon)?;
+    let mut leftovers = Leftovers::default();
+    let mut opened = open(&config, &mut leftovers)?;
+    start_log(&config).map_err(|error| format!("cannot start the log: {error}"))?;
+    let (table, max_connections) = (opened.table.clone(), opened.limits.connections);
+    let notices = std::mem::take(&mut opened.notices);
+    let running = start(&config, opened).map_err(|error| format!("cannot start: {error}"))?;
+    let events = Events::listen(signals, config.daemon)?;
+    say_what_runs(&config, &table, &notices);
+    if let Some(background) = background {
+        background.announce().map_err(|error| format!("cannot let go of the terminal: {error}"))?;
+    } else if io::stdout().is_terminal() {
+        display::start(&config, table, max_connections);
+    }
+    wait_for_the_end(&events, running, &mut leftovers);
+    info!("stopped");
+    leftovers.remove();
+    crate::log::flush();
+    Ok(())
+}
+
+/// All that needs the rights of the user who started the program.
+struct Opened {
+    limits: Limits,
+    table: Table,
+    listening: SocketAddr,
+    listeners: Vec<mio::net::TcpListener>,
+    control: Option<TcpListener>,
+    fifo: Option<File>,
+    /// What the log should tell, once there is one.
+    notices: Vec<String>,
+}
+
+/// Opens everything, and gives up the rights that were needed for it.
+fn open(config: &Config, leftovers: &mut Leftovers) -> Result<Opened, String> {
+    let limits = Limits::for_config(config)?;
+    let mut notices = limits.notice.iter().cloned().collect();
+    let listening = resolve::resolve_listen_address(&config.listen);
+    let listening = listening.map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    let table = fill_table(config, listening, &mut notices)?;
+    let identity = identity(config)?;
+    let listeners = worker::listen(listening, config.threads, &config.connections)
+        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    let control = config.control.as_ref().map(open_control_socket).transpose()?;
+    let fifo = open_fifo(config, leftovers, &mut notices)?;
+    if let Some(path) = &config.pidfile {
+        leftovers.write_pidfile(path)?;
+    }
+    if let Some(identity) = identity {
+        leftovers.leave_to_janitor().map_err(|error| format!("cannot start the janitor: {error}"))?;
+        identity.assume()?;
+    }
+    Ok(Opened { limits, table, listening, listeners, control, fifo, notices })
+}
+
+/// The threads, and how to reach them.
+struct Running {
+    workers: worker::Handle,
+    threads: Vec<JoinHandle<()>>,
+    control: control::Handle,
+}
+
+fn start(config: &Config, opened: Opened) -> io::Result<Running> {
+    let stats = Stats::new(config.threads);
+    let max_connections = opened.limits.connections;
+    let workers = Workers::new(opened.listeners, max_connections, &opened.table, &stats, &config.connections)?;
+    let control = Control::new(control::Settings {
+        listener: opened.control,
+        fifo: opened.fifo,
+        max_conversations: opened.limits.conversations,
+        table: opened.table,
+        stats,
+        max_connections,
+        own_addresses: vec![opened.listening],
+    })?;
+    let (workers, threads) = workers.start()?;
+    Ok(Running { workers, threads, control: control.start()? })
+}
+
+/// In the background the working directory is another.
+fn with_absolute_paths(mut config: Config) -> Result<Config, String> {
+    for path in [&mut config.fifo, &mut config.pidfile].into_iter().flatten() {
+        *path = std::path::absolute(&*path).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(config)
+}
+
+fn fill_table(config: &Config, listening: SocketAddr, notices: &mut Vec<String>) -> Result<Table, String> {
+    let avoid_failed_for = config.interval + AVOIDED_LONGER;
+    let table = Table::new(Balancing { policy: config.policy, top: config.top, avoid_failed_for });
+    for spec in &config.destinations {
+        let told = |reason: String| format!("destination {}: {reason}", spec.endpoint);
+        let address = resolve::resolve(&spec.endpoint).map_err(|error| told(error.to_string()))?;
+        if resolve::is_own_address(&[listening], address) {
+            return Err(told("this daemon is to listen there itself".to_owned()));
+        }
+        let change = table.set(&spec.endpoint, address, spec.weight).map_err(|error| told(error.to_string()))?;
+        if change != Change::Added {
+            notices.push(told(format!("given more than once; its weight is {}", spec.weight)));
+        }
+    }
+    Ok(table)
+}
+
+fn identity(config: &Config) -> Result<Option<Identity>, String> {
+    let default = || (config.daemon && process::is_root()).then_some(DEFAULT_USER);
+    let Some(user) = config.user.as_deref().or_else(default) else { return Ok(None) };
+    let identity = Identity::look_up(user)?;
+    if identity.is_current() {
+        return Ok(None);
+    }
+    if !process::is_root() {
+        return Err(format!("only root can change to user '{user}'"));
+    }
+    Ok(Some(identity))
+}
+
+fn open_control_socket(address: &ListenAddress) -> Result<TcpListener, String> {
+    let socket = resolve::resolve_control_address(address).and_then(TcpListener::bind);
+    socket.map_err(|error| format!("cannot open the control socket on {address}: {error}"))
+}
+
+fn open_fifo(config: &Config, leftovers: &mut Leftovers, notices: &mut Vec<String>) -> Result<Option<File>, String> {
+    let path = config.fifo.as_deref().unwrap_or(Path::new(DEFAULT_FIFO));
+    if config.fifo.is_none() {
+        control::remove_stale_fifo(path);
+    }
+    match control::create_fifo(path) {
+        Ok(fifo) => {
+            leftovers.add(path.to_owned());
+            Ok(Some(fifo))
+        }
+        // Nobody asked for it: another daemon that has it is no reason not to start.
+        Err(error) if config.fifo.is_none() => {
+            notices.push(format!("there is no control FIFO {}: {error}", path.display()));
+            Ok(None)
+        }
+        Err(error) => Err(format!("cannot make the FIFO {}: {error}", path.display())),
+    }
+}
+
+fn start_log(config: &Config) -> io::Result<()> {
+    let destination = if config.daemon { crate::log::Destination::Syslog } else { crate::log::Destination::Stderr };
+    crate::log::start(destination, config.verbose)?;
+    std::panic::set_hook(Box::new(|panic| {
+        error!("glbd has a defect and stops: {panic}");
+        crate::log::flush();
+        std::process::abort();
+    }));
+    Ok(())
+}
+
+fn say_what_runs(config: &Config, table: &Table, notices: &[String]) {
+    let (count, threads) = (table.snapshot().len(), config.threads);
+    let version = env!("CARGO_PKG_VERSION");
+    info!("glbd {version} serving on {}, {count} destinations, {threads} threads", config.listen);
+    notices.iter().for_each(|notice| warn!("{notice}"));
+}
+
+fn wait_for_the_end(events: &Events, running: Running, leftovers: &mut Leftovers) {
+    let Running { workers, threads, control } = running;
+    let mut threads = Some(threads);
+    for event in &events.receiver {
+        match (event, threads.take()) {
+            (Event::Stop | Event::Drained, _) => return,
+            (Event::Drain, None) => {}
+            (Event::Drain, Some(threads)) => {
+                info!("stopping: no new connections, the open ones go on to their end");
+                workers.drain();
+                // So that another daemon can take over everything at once.
+                control.close();
+                leftovers.remove();
+                events.report_end_of(threads);
+            }
+        }
+    }
+}
