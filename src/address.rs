@@ -64,7 +64,7 @@ impl fmt::Display for Endpoint {
 /// Where to listen: on one host's address, or on every address of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenAddress {
-    /// `None`: not said; where that is depends on what listens.
+    /// `None`: not said.
     pub host: Option<Host>,
     /// Never 0.
     pub port: u16,

@@ -39,15 +39,6 @@ pub fn resolve_listen_address(address: &ListenAddress) -> io::Result<SocketAddr>
     }
 }
 
-/// What the control socket is to listen on: not the whole world unless it was asked for.
-///
-/// # Errors
-/// Those of [`resolve`].
-pub fn resolve_control_address(address: &ListenAddress) -> io::Result<SocketAddr> {
-    let host = address.host.clone().unwrap_or(Host::Address(Ipv4Addr::LOCALHOST.into()));
-    resolve(&Endpoint { host, port: address.port })
-}
-
 /// Whether connecting to `destination` would reach one of this daemon's own listening sockets.
 pub fn is_own_address(listening: &[SocketAddr], destination: SocketAddr) -> bool {
     listening.iter().any(|own| {

@@ -2,13 +2,14 @@
 
 mod options;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::address::{DestinationSpec, ListenAddress};
+use crate::address::{DestinationSpec, Endpoint, Host, ListenAddress};
 use crate::table::PolicyKind;
 use options::Options;
 
@@ -28,7 +29,7 @@ pub struct Config {
     /// Most client connections; `None`: as many as there are descriptors for.
     pub max_connections: Option<usize>,
     /// Where the control socket listens; `None`: there is none.
-    pub control: Option<ListenAddress>,
+    pub control: Option<Endpoint>,
     /// Where the control FIFO is to be; `None`: at its usual place.
     pub fifo: Option<PathBuf>,
     /// Whether to go to the background.
@@ -110,7 +111,11 @@ impl Config {
             listen: options.listen,
             destinations,
             max_connections: options.max_connections,
-            control: options.control,
+            control: options.control.map(|address| Endpoint {
+                // Not the whole world unless it was asked for.
+                host: address.host.unwrap_or(Host::Address(Ipv4Addr::LOCALHOST.into())),
+                port: address.port,
+            }),
             fifo: options.fifo,
             daemon: options.daemon,
             user: options.user,

@@ -14,10 +14,16 @@ use crate::table::Table;
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Starts to show both on stdout, until it is closed.
-pub(super) fn start(config: &Config, table: Table, max_connections: usize) {
+pub(super) fn start(config: &Config, fifo: &str, table: Table, max_connections: usize) {
     let control = config.control.as_ref().map_or("none".to_owned(), ToString::to_string);
     let start = format!(
-        "glbd {}\nListening on: {}\nControl socket: {control}\nPolicy: {:?}{}\nThreads: {}\nMax connections: {max_connections}\n",
+        "glbd {}\n\
+        Listening on:    {}\n\
+        Control socket:  {control}\n\
+        Control FIFO:    {fifo}\n\
+        Policy:          {}{}\n\
+        Threads:         {}\n\
+        Max connections: {max_connections}\n",
         env!("CARGO_PKG_VERSION"),
         config.listen,
         config.policy,

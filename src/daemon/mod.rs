@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use log::{error, info, warn};
 
-use crate::address::ListenAddress;
+use crate::address::Endpoint;
 use crate::config::Config;
 use crate::control::{self, Control};
 use crate::process::{self, Identity, Leftovers};
@@ -44,6 +44,7 @@ pub fn run(config: Config) -> Result<(), String> {
     let mut opened = open(&config, &mut leftovers)?;
     start_log(&config).map_err(|error| format!("cannot start the log: {error}"))?;
     let (table, max_connections) = (opened.table.clone(), opened.limits.connections);
+    let fifo = opened.fifo.as_ref().map_or("none".into(), |_| fifo_path(&config).display().to_string());
     let notices = std::mem::take(&mut opened.notices);
     let running = start(&config, opened).map_err(|error| format!("cannot start: {error}"))?;
     let events = Events::listen(signals, config.daemon)?;
@@ -51,7 +52,7 @@ pub fn run(config: Config) -> Result<(), String> {
     if let Some(background) = background {
         background.announce().map_err(|error| format!("cannot let go of the terminal: {error}"))?;
     } else if io::stdout().is_terminal() {
-        display::start(&config, table, max_connections);
+        display::start(&config, &fifo, table, max_connections);
     }
     wait_for_the_end(&events, running, &mut leftovers);
     info!("stopped");
@@ -156,13 +157,17 @@ fn identity(config: &Config) -> Result<Option<Identity>, String> {
     Ok(Some(identity))
 }
 
-fn open_control_socket(address: &ListenAddress) -> Result<TcpListener, String> {
-    let socket = resolve::resolve_control_address(address).and_then(TcpListener::bind);
+fn open_control_socket(address: &Endpoint) -> Result<TcpListener, String> {
+    let socket = resolve::resolve(address).and_then(TcpListener::bind);
     socket.map_err(|error| format!("cannot open the control socket on {address}: {error}"))
 }
 
+fn fifo_path(config: &Config) -> &Path {
+    config.fifo.as_deref().unwrap_or(Path::new(DEFAULT_FIFO))
+}
+
 fn open_fifo(config: &Config, leftovers: &mut Leftovers, notices: &mut Vec<String>) -> Result<Option<File>, String> {
-    let path = config.fifo.as_deref().unwrap_or(Path::new(DEFAULT_FIFO));
+    let path = fifo_path(config);
     if config.fifo.is_none() {
         control::remove_stale_fifo(path);
     }

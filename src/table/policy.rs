@@ -1,5 +1,6 @@
 //! How one of several destinations is picked: an algorithm is a type.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::DestinationId;
@@ -39,6 +40,18 @@ pub enum PolicyKind {
     Source,
     /// All to one of the top weight, until it fails or one of more weight appears.
     Single,
+}
+
+impl fmt::Display for PolicyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PolicyKind::LeastConnected => "least connected",
+            PolicyKind::RoundRobin => "round robin",
+            PolicyKind::Random => "random",
+            PolicyKind::Source => "source",
+            PolicyKind::Single => "single",
+        })
+    }
 }
 
 impl PolicyKind {
