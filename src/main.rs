@@ -27,7 +27,9 @@ fn main() -> ExitCode {
 }
 
 fn fail(reason: &str, status: ExitCode) -> ExitCode {
+    // One line, whatever was in the arguments that it repeats.
+    let line = reason.replace(char::is_control, " ");
     // Without a stderr, the status has to say it all.
-    let _ = writeln!(std::io::stderr(), "glbd: {reason}");
+    let _ = writeln!(std::io::stderr(), "glbd: {line}");
     status
 }

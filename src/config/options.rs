@@ -22,10 +22,8 @@ Signals:
   SIGTERM, SIGINT   stop at once
   SIGUSR1           stop accepting, serve the open connections to their end, then stop";
 
-/// A TCP load balancer for Galera clusters and other TCP services, steered at run time.
-///
-/// Balances the connections that come in on LISTEN_ADDRESS over the destinations, by default to the one with the fewest
-/// connections per weight.
+/// Balances the TCP connections that come in on LISTEN_ADDRESS over the destinations, by default to the one that has the
+/// fewest connections per weight; can be steered while it runs.
 #[derive(Parser, Debug)]
 #[command(
     name = "glbd",

@@ -26,6 +26,8 @@ const STALL: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(1);
 /// No further command is obeyed while more than this waits to be sent.
 const MAX_UNSENT: usize = 64 * 1024;
+/// Reads before other clients get their turn.
+const READS_A_TURN: usize = 16;
 const PROMPT: &str = "> ";
 
 /// What is to become of a conversation.
@@ -66,6 +68,8 @@ pub(super) struct Conversation {
     shut: bool,
     /// When something last came or went.
     last_active: Instant,
+    /// When something last went, or began to wait to be sent.
+    last_sent: Instant,
 }
 
 impl Conversation {
@@ -80,6 +84,7 @@ impl Conversation {
             unsent: Vec::new(),
             shut: false,
             last_active: now,
+            last_sent: now,
         }
     }
 
@@ -95,7 +100,7 @@ impl Conversation {
     /// When [`on_deadline`](Conversation::on_deadline) is to be called.
     pub(super) fn deadline(&self) -> Option<Instant> {
         if !self.unsent.is_empty() {
-            return Some(self.last_active + STALL);
+            return Some(self.last_sent + STALL);
         }
         let patience = match self.stage {
             Stage::Opened if self.lines.is_empty() => FIRST_COMMAND,
@@ -112,6 +117,13 @@ impl Conversation {
         for _ in 0..COMMANDS_A_TURN {
             if self.read(now).is_err() {
                 return Next::Close;
+            }
+            if self.unsent.len() >= MAX_UNSENT {
+                match self.send(now) {
+                    Ok(()) if self.unsent.len() < MAX_UNSENT => {}
+                    Ok(()) => return Next::Wait,
+                    Err(_) => return Next::Close,
+                }
             }
             let line = match self.next_line() {
                 Ok(Some(line)) => line,
@@ -145,11 +157,11 @@ impl Conversation {
             // One that has gone already needs no end.
             let _ = self.stream.shutdown(Shutdown::Write);
         }
-        Next::Wait
+        if self.has_more_to_read() { Next::Again } else { Next::Wait }
     }
 
     fn takes_commands(&self) -> bool {
-        matches!(self.stage, Stage::Opened | Stage::Commands | Stage::AtPrompt) && self.unsent.len() < MAX_UNSENT
+        matches!(self.stage, Stage::Opened | Stage::Commands | Stage::AtPrompt)
     }
 
     fn next_line(&mut self) -> Result<Option<String>, TooLong> {
@@ -189,14 +201,13 @@ impl Conversation {
         if self.stage == Stage::Opened {
             self.stage = Stage::Commands;
         }
-        self.last_active = now;
         match execute(line) {
-            Reply::Text(text) => self.answer(&text),
+            Reply::Text(text) => self.answer(&text, now),
             Reply::Later => self.stage = Stage::Resolving(self.stage == Stage::AtPrompt),
             Reply::Quit => self.begin_to_end(),
             Reply::Prompt => {
                 self.stage = Stage::AtPrompt;
-                self.answer("");
+                self.answer("", now);
             }
         }
         Next::Wait
@@ -207,20 +218,26 @@ impl Conversation {
         let Stage::Resolving(at_prompt) = self.stage else { return };
         self.stage = if at_prompt { Stage::AtPrompt } else { Stage::Commands };
         self.last_active = now;
-        self.answer(text);
+        self.answer(text, now);
     }
 
-    fn answer(&mut self, text: &str) {
+    fn answer(&mut self, text: &str, now: Instant) {
+        if self.unsent.is_empty() {
+            self.last_sent = now;
+        }
         self.unsent.extend_from_slice(text.as_bytes());
         if self.stage == Stage::AtPrompt {
             self.unsent.extend_from_slice(PROMPT.as_bytes());
         }
     }
 
-    /// Reads until nothing is left or there is enough to do.
+    /// Reads until nothing is left, there is enough to do, or others should have their turn.
     fn read(&mut self, now: Instant) -> io::Result<()> {
         let mut buffer = [0; MAX_LINE];
-        while self.readable && !self.half_closed && !self.lines.is_full() {
+        for _ in 0..READS_A_TURN {
+            if !self.has_more_to_read() {
+                break;
+            }
             match self.stream.read(&mut buffer) {
                 Ok(0) => self.half_closed = true,
                 // What comes after the end is read only to see the client close.
@@ -237,12 +254,16 @@ impl Conversation {
         Ok(())
     }
 
+    fn has_more_to_read(&self) -> bool {
+        self.readable && !self.half_closed && !self.lines.is_full()
+    }
+
     fn send(&mut self, now: Instant) -> io::Result<()> {
         while !self.unsent.is_empty() {
             match self.stream.write(&self.unsent) {
                 Ok(count) => {
                     self.unsent.drain(..count);
-                    self.last_active = now;
+                    (self.last_active, self.last_sent) = (now, now);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -1,8 +1,8 @@
 //! Puts the parts together: start-up in order, shut-down in order.
 
 mod display;
-mod events;
 mod limits;
+mod signals;
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
@@ -21,7 +21,6 @@ use crate::resolve;
 use crate::stats::Stats;
 use crate::table::{Balancing, Change, Table};
 use crate::worker::{self, Workers};
-use events::{Event, Events};
 use limits::Limits;
 
 /// Where the control FIFO is unless the command line says otherwise.
@@ -39,7 +38,7 @@ pub fn run(config: Config) -> Result<(), String> {
     let config = with_absolute_paths(config)?;
     let background = config.daemon.then(process::daemonize).transpose();
     let background = background.map_err(|error| format!("cannot go to the background: {error}"))?;
-    let signals = events::register(config.daemon)?;
+    let signals = signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
     let mut leftovers = Leftovers::default();
     let mut opened = open(&config, &mut leftovers)?;
     start_log(&config).map_err(|error| format!("cannot start the log: {error}"))?;
@@ -47,14 +46,13 @@ pub fn run(config: Config) -> Result<(), String> {
     let fifo = opened.fifo.as_ref().map_or("none".into(), |_| fifo_path(&config).display().to_string());
     let notices = std::mem::take(&mut opened.notices);
     let running = start(&config, opened).map_err(|error| format!("cannot start: {error}"))?;
-    let events = Events::listen(signals, config.daemon)?;
     say_what_runs(&config, &table, &notices);
     if let Some(background) = background {
         background.announce().map_err(|error| format!("cannot let go of the terminal: {error}"))?;
     } else if io::stdout().is_terminal() {
         display::start(&config, &fifo, table, max_connections);
     }
-    wait_for_the_end(&events, running, &mut leftovers);
+    signals::wait_for_the_end(signals, config.daemon, running, &mut leftovers);
     info!("stopped");
     leftovers.remove();
     crate::log::flush();
@@ -201,23 +199,4 @@ fn say_what_runs(config: &Config, table: &Table, notices: &[String]) {
     let version = env!("CARGO_PKG_VERSION");
     info!("glbd {version} serving on {}, {count} destinations, {threads} threads", config.listen);
     notices.iter().for_each(|notice| warn!("{notice}"));
-}
-
-fn wait_for_the_end(events: &Events, running: Running, leftovers: &mut Leftovers) {
-    let Running { workers, threads, control } = running;
-    let mut threads = Some(threads);
-    for event in &events.receiver {
-        match (event, threads.take()) {
-            (Event::Stop | Event::Drained, _) => return,
-            (Event::Drain, None) => {}
-            (Event::Drain, Some(threads)) => {
-                info!("stopping: no new connections, the open ones go on to their end");
-                workers.drain();
-                // So that another daemon can take over everything at once.
-                control.close();
-                leftovers.remove();
-                events.report_end_of(threads);
-            }
-        }
-    }
 }
