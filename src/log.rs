@@ -31,6 +31,7 @@ enum Message {
 }
 
 struct Logger {
+    destination: Destination,
     lines: Sender<Message>,
     dropped: AtomicUsize,
 }
@@ -44,7 +45,7 @@ static LOGGER: OnceLock<Logger> = OnceLock::new();
 /// When the thread cannot be started.
 pub fn start(destination: Destination, verbose: bool) -> std::io::Result<()> {
     let (sender, receiver) = bounded(MAX_WAITING);
-    let logger = LOGGER.get_or_init(|| Logger { lines: sender, dropped: AtomicUsize::new(0) });
+    let logger = LOGGER.get_or_init(|| Logger { destination, lines: sender, dropped: AtomicUsize::new(0) });
     std::thread::Builder::new().name("log".into()).spawn(move || write_lines(destination, &receiver))?;
     // Fails only when a logger was set before, which is then this one.
     let _ = log::set_logger(logger);
@@ -58,6 +59,18 @@ pub fn flush() {
     let (done, written) = bounded(1);
     if logger.lines.try_send(Message::Flush(done)).is_ok() {
         let _ = written.recv_timeout(Duration::from_millis(500));
+    }
+}
+
+/// The program's last line. With no others waiting it is written from here: a daemon that was told to stop should not
+/// have to wait for a thread of its own, since init scripts look right after that whether it is gone.
+pub fn say_last(line: &str) {
+    match LOGGER.get() {
+        Some(logger) if logger.lines.is_empty() => write(logger.destination, Level::Info, line),
+        _ => {
+            log::info!("{line}");
+            flush();
+        }
     }
 }
 

@@ -3,8 +3,10 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::mem::ManuallyDrop;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
@@ -119,6 +121,16 @@ pub fn raise_descriptor_limit(wanted: u64) -> io::Result<usize> {
     Ok(usize::try_from(soft).unwrap_or(usize::MAX))
 }
 
+/// Ends the process with status 0 after so long, should it still be there.
+pub fn exit_within(time: Duration) {
+    let exit = move || {
+        thread::sleep(time);
+        sys::exit_at_once(0);
+    };
+    // Without a thread to see to it, what hangs will be killed by whoever waits for it.
+    let _ = thread::Builder::new().spawn(exit);
+}
+
 /// Files that are removed when this is dropped, or [removed](Leftovers::remove) on time.
 #[derive(Default)]
 pub struct Leftovers {
@@ -147,25 +159,27 @@ impl Leftovers {
         self.files.push(path);
     }
 
-    /// Leaves a process behind with the present user's rights, which removes the files when this one is gone, however
-    /// it goes. Needed where this one is about to give up the rights to remove them.
+    /// Prepares for running as `identity`, who may not be able to remove the files. A FIFO in a place like /tmp is given
+    /// to that user, who then can. For all others, which root goes on to own, a process stays behind that removes them
+    /// when this one is gone, however it goes.
     ///
     /// # Errors
     /// When no process can be made.
-    pub fn leave_to_janitor(&mut self) -> io::Result<()> {
-        if !self.files.is_empty() {
-            self.janitor = Some(Janitor::start(&self.files)?);
+    pub fn prepare_for(&mut self, identity: &Identity) -> io::Result<()> {
+        let for_janitor: Vec<PathBuf> = self.files.iter().filter(|file| !give_away(file, identity)).cloned().collect();
+        if !for_janitor.is_empty() {
+            self.files.retain(|file| !for_janitor.contains(file));
+            self.janitor = Some(Janitor::start(&for_janitor)?);
         }
         Ok(())
     }
 
     /// Removes the files now.
     pub fn remove(&mut self) {
-        match self.janitor.take() {
-            Some(janitor) => janitor.finish(),
-            None => remove_all(&self.files),
+        remove_all(&std::mem::take(&mut self.files));
+        if let Some(janitor) = self.janitor.take() {
+            janitor.finish();
         }
-        self.files.clear();
     }
 }
 
@@ -173,6 +187,17 @@ impl Drop for Leftovers {
     fn drop(&mut self) {
         self.remove();
     }
+}
+
+/// Makes `identity` the owner of a FIFO which only its owner can remove. Not of a pid file: init scripts believe what is
+/// in it, as root.
+fn give_away(file: &Path, identity: &Identity) -> bool {
+    let mode = |path: &Path| fs::symlink_metadata(path).map_or(0, |it| it.mode());
+    let is_fifo = fs::symlink_metadata(file).is_ok_and(|it| it.file_type().is_fifo());
+    let anybody_may_write = file.parent().is_some_and(|directory| mode(directory) & 0o002 != 0);
+    let anybody_may_enter = file.ancestors().skip(1).all(|directory| mode(directory) & 0o001 != 0);
+    let user = Some(identity.user.uid);
+    is_fifo && anybody_may_write && anybody_may_enter && unistd::chown(file, user, None).is_ok()
 }
 
 /// The process id in a pid file, when it is that of another glbd that is alive.

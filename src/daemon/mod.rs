@@ -29,6 +29,8 @@ const DEFAULT_FIFO: &str = "/tmp/glbd.fifo";
 const DEFAULT_USER: &str = "daemon";
 /// A failed destination is avoided for the interval between checks and this.
 const AVOIDED_LONGER: Duration = Duration::from_secs(1);
+/// How long tidying up may take, should a file system or syslogd hang.
+const STOPPING: Duration = Duration::from_millis(500);
 
 /// Runs until it is stopped by a signal.
 ///
@@ -53,9 +55,9 @@ pub fn run(config: Config) -> Result<(), String> {
         display::start(&config, &fifo, table, max_connections);
     }
     signals::wait_for_the_end(signals, config.daemon, running, &mut leftovers);
-    info!("stopped");
+    process::exit_within(STOPPING);
     leftovers.remove();
-    crate::log::flush();
+    crate::log::say_last("stopped");
     Ok(())
 }
 
@@ -87,7 +89,7 @@ fn open(config: &Config, leftovers: &mut Leftovers) -> Result<Opened, String> {
         leftovers.write_pidfile(path)?;
     }
     if let Some(identity) = identity {
-        leftovers.leave_to_janitor().map_err(|error| format!("cannot start the janitor: {error}"))?;
+        leftovers.prepare_for(&identity).map_err(|error| format!("cannot start the janitor: {error}"))?;
         identity.assume()?;
     }
     Ok(Opened { limits, table, listening, listeners, control, fifo, notices })
