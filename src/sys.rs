@@ -93,13 +93,15 @@ pub fn set_defer_accept(listener: &impl AsFd, seconds: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Bytes that were written to a TCP socket and that its peer has not acknowledged yet.
+/// Bytes that were written to a TCP socket and have not been sent for the first time yet.
 ///
 /// # Errors
 /// Those of ioctl(2); none is expected on a connected TCP socket.
-pub fn unacknowledged_bytes(socket: &impl AsFd) -> io::Result<usize> {
+pub fn unsent_bytes(socket: &impl AsFd) -> io::Result<usize> {
+    /// From linux/sockios.h; the libc crate does not have it.
+    const SIOCOUTQNSD: libc::Ioctl = 0x894b;
     let mut bytes: libc::c_int = 0;
-    // SAFETY: TIOCOUTQ (SIOCOUTQ by its other name) writes one int to the pointer.
-    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    // SAFETY: SIOCOUTQNSD writes one int to the pointer.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCOUTQNSD, &raw mut bytes) };
     if result == 0 { Ok(usize::try_from(bytes).unwrap_or(0)) } else { Err(io::Error::last_os_error()) }
 }

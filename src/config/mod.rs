@@ -57,7 +57,7 @@ pub struct ConnectionOptions {
     pub server_idle_timeout: Option<Duration>,
     /// Accept only clients that have sent something.
     pub defer_accept: bool,
-    /// Avoid TIME_WAIT by closing with a reset.
+    /// Avoid TIME_WAIT by resetting a destination's connection once its client has closed.
     pub reset_on_close: bool,
     /// Send small segments at once.
     pub nodelay: bool,

@@ -89,7 +89,8 @@ pub(super) struct Options {
     #[arg(short = 'a', long, help_heading = "Connections")]
     pub defer_accept: bool,
 
-    /// Disable lingering in TIME_WAIT: close with a reset once everything was delivered
+    /// Disable lingering in TIME_WAIT: when a client has closed, reset the connection to the destination (half-closed
+    /// clients are cut)
     #[arg(short, long, help_heading = "Connections")]
     pub linger: bool,
 

@@ -210,13 +210,18 @@ impl Connection {
 
     /// Closes both sides.
     pub(super) fn close(self, ending: Ending, kit: &Kit) {
-        for stream in [Some(&self.client), self.server.as_ref()].into_iter().flatten() {
-            // With everything acknowledged, a reset in place of TIME_WAIT takes nothing from anybody.
-            let delivered = || sys::unacknowledged_bytes(stream).is_ok_and(|bytes| bytes == 0);
-            if ending == Ending::Reset || (kit.options.reset_on_close && delivered()) {
+        let reset_client = ending == Ending::Reset;
+        let reset_server = reset_client || (kit.options.reset_on_close && self.all_is_sent());
+        for (stream, reset) in [(Some(&self.client), reset_client), (self.server.as_ref(), reset_server)] {
+            if let (Some(stream), true) = (stream, reset) {
                 // Without it the socket is closed the ordinary way.
                 let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
             }
         }
+    }
+
+    /// Whether a reset in place of an end would take nothing from the destination.
+    fn all_is_sent(&self) -> bool {
+        self.server.as_ref().is_some_and(|server| sys::unsent_bytes(server).is_ok_and(|bytes| bytes == 0))
     }
 }

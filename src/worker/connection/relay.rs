@@ -45,6 +45,11 @@ impl Connection {
             match self.pump(direction, kit) {
                 Progress::Waiting => {}
                 Progress::Unfinished => again = true,
+                // Passing on the end first would bring about the TIME_WAIT that is to be avoided, and waiting for the
+                // destination's own end would not avoid it.
+                Progress::Ended if direction == Direction::Up && kit.options.reset_on_close && self.all_is_sent() => {
+                    return Next::Close(Ending::Clean);
+                }
                 Progress::Ended => self.pass_on_end(direction),
                 Progress::SourceFailed(error) => {
                     debug!("client {}: cannot receive from the {}: {error}", self.client_address, direction.source());
