@@ -1,6 +1,6 @@
 //! The daemon as a process: going to the background, users, limits, and the files that must be gone when it is.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::mem::ManuallyDrop;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -142,16 +142,21 @@ impl Leftovers {
     /// Makes the pid file, and has it removed at the end.
     ///
     /// # Errors
-    /// One line that names the file, when it cannot be written or holds the id of a glbd that is alive.
+    /// One line that names the file, when it cannot be written, is no ordinary file, or holds the id of a glbd that is
+    /// alive.
     pub fn write_pidfile(&mut self, path: &Path) -> Result<(), String> {
+        let told = |error: String| format!("pid file {}: {error}", path.display());
+        if fs::metadata(path).is_ok_and(|it| !it.is_file()) {
+            return Err(told("there is something that is no ordinary file".to_owned()));
+        }
         if let Some(pid) = running_instance(path) {
-            return Err(format!("pid file {}: glbd is running already, as process {pid}", path.display()));
+            return Err(told(format!("glbd is running already, as process {pid}")));
         }
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o644).open(path);
-        let written = file.and_then(|mut file| writeln!(file, "{}", std::process::id()));
+        let mut file = file.map_err(|error| told(error.to_string()))?;
         self.add(path.to_owned());
-        written.map_err(|error| format!("pid file {}: {error}", path.display()))
+        writeln!(file, "{}", std::process::id()).map_err(|error| told(error.to_string()))
     }
 
     /// Has a file removed at the end.
@@ -202,7 +207,9 @@ fn give_away(file: &Path, identity: &Identity) -> bool {
 
 /// The process id in a pid file, when it is that of another glbd that is alive.
 fn running_instance(path: &Path) -> Option<u32> {
-    let pid: u32 = fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    let mut text = String::new();
+    File::open(path).ok()?.take(32).read_to_string(&mut text).ok()?;
+    let pid: u32 = text.trim().parse().ok()?;
     let command = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     (pid != std::process::id() && command.trim() == "glbd").then_some(pid)
 }
