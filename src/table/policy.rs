@@ -66,13 +66,13 @@ impl PolicyKind {
     }
 }
 
-/// Weighted turns: stride scheduling (Waldspurger and Weihl, 1995). Every destination is due again 1/weight after its
-/// last turn; a new one is first due half of that after the present, which spreads turns as evenly as they go.
+/// Weighted turns, spread as evenly as they go: worst-case fair queueing (WF2Q, Bennett and Zhang, 1996). A turn begins
+/// when its time has come and is over 1/weight later; among those begun, the one that is over first is taken.
 #[derive(Default)]
 struct Turns {
-    /// When the last turn taken was due.
+    /// Each turn taken moves it on by 1 over the sum of weights.
     now: f64,
-    /// By slot.
+    /// The next turn of each, by slot.
     turns: Vec<Option<Turn>>,
 }
 
@@ -80,29 +80,52 @@ struct Turns {
 struct Turn {
     serial: u64,
     weight: f64,
-    due: f64,
+    begins: f64,
 }
 
+/// Sums of fractions are not exact: what begins within so much of now has begun.
+const ROUNDING: f64 = 1e-9;
+/// Far from zero, floating point numbers are less exact than that.
+const MAX_TIME: f64 = 1e5;
+
 impl Turns {
-    /// When this candidate's turn is. One that is new, has another weight, or was away for its last turn starts anew.
-    fn due(&mut self, candidate: &Candidate) -> f64 {
+    /// The slot of the candidate whose turn it is.
+    fn take(&mut self, candidates: &[Candidate]) -> Option<usize> {
+        if self.now > MAX_TIME {
+            *self = Turns::default();
+        }
+        let first = candidates.iter().map(|it| self.begins(it)).min_by(f64::total_cmp)?;
+        self.now = self.now.max(first);
+        let mut next: Option<(f64, &Candidate)> = None;
+        for it in candidates {
+            let begins = self.begins(it);
+            let ends = begins + 1.0 / it.weight;
+            if begins <= self.now + ROUNDING && next.is_none_or(|(earliest, _)| ends + ROUNDING < earliest) {
+                next = Some((ends, it));
+            }
+        }
+        let (ends, next) = next?;
+        if let Some(turn) = &mut self.turns[next.id.slot] {
+            turn.begins = ends;
+        }
+        self.now += 1.0 / candidates.iter().map(|it| it.weight).sum::<f64>();
+        Some(next.id.slot)
+    }
+
+    /// When the candidate's next turn begins. One that is new, has another weight, or was away for more than a turn
+    /// begins now.
+    fn begins(&mut self, candidate: &Candidate) -> f64 {
         if self.turns.len() <= candidate.id.slot {
             self.turns.resize(candidate.id.slot + 1, None);
         }
         let (serial, weight, now) = (candidate.id.serial, candidate.weight, self.now);
         let turn = &mut self.turns[candidate.id.slot];
         match turn {
-            Some(turn) if turn.serial == serial && turn.weight == weight && turn.due >= now => turn.due,
-            _ => turn.insert(Turn { serial, weight, due: now + 0.5 / weight }).due,
+            Some(turn) if turn.serial == serial && turn.weight == weight && turn.begins + 2.0 / weight >= now => {
+                turn.begins
+            }
+            _ => turn.insert(Turn { serial, weight, begins: now }).begins,
         }
-    }
-
-    fn take(&mut self, candidate: &Candidate) -> usize {
-        self.now = self.due(candidate);
-        if let Some(turn) = &mut self.turns[candidate.id.slot] {
-            turn.due += 1.0 / candidate.weight;
-        }
-        candidate.id.slot
     }
 }
 
@@ -111,20 +134,23 @@ struct RoundRobin(Turns);
 
 impl Policy for RoundRobin {
     fn choose(&mut self, candidates: &[Candidate], _client: IpAddr) -> Option<usize> {
-        let next = candidates.iter().map(|it| (self.0.due(it), it)).min_by(|a, b| a.0.total_cmp(&b.0))?.1;
-        Some(self.0.take(next))
+        self.0.take(candidates)
     }
 }
 
 #[derive(Default)]
-struct LeastConnected(Turns);
+struct LeastConnected {
+    turns: Turns,
+    least: Vec<Candidate>,
+}
 
 impl Policy for LeastConnected {
     fn choose(&mut self, candidates: &[Candidate], _client: IpAddr) -> Option<usize> {
-        let rank = |it: &Candidate| (it.connections as f64 / it.weight, self.0.due(it));
-        let ranked = candidates.iter().map(rank).zip(candidates);
-        let least = ranked.min_by(|(a, _), (b, _)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)))?.1;
-        Some(self.0.take(least))
+        let load = |it: &Candidate| it.connections as f64 / it.weight;
+        let least = candidates.iter().map(load).min_by(f64::total_cmp)?;
+        self.least.clear();
+        self.least.extend(candidates.iter().filter(|it| load(it) <= least * (1.0 + ROUNDING)));
+        self.turns.take(&self.least)
     }
 }
 

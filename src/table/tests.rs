@@ -62,7 +62,14 @@ fn idle_destinations_take_turns_by_weight() {
 fn round_robin_is_smooth() {
     let table = table(PolicyKind::RoundRobin, &[5.0, 1.0, 1.0]);
     let turns: Vec<u16> = (0..7).map(|_| short(&table)).collect();
-    assert_eq!(turns, [1, 1, 1, 2, 3, 1, 1]);
+    assert_eq!(turns, [1, 2, 1, 1, 3, 1, 1]);
+}
+
+#[test]
+fn equals_take_turns_in_the_order_in_which_they_were_added() {
+    let table = table(PolicyKind::RoundRobin, &[1.0, 1.0, 1.0]);
+    let turns: Vec<u16> = (0..9).map(|_| short(&table)).collect();
+    assert_eq!(turns, [1, 2, 3, 1, 2, 3, 1, 2, 3]);
 }
 
 #[test]
@@ -173,6 +180,20 @@ fn weights() -> impl Strategy<Value = Vec<f64>> {
 }
 
 proptest! {
+    #[test]
+    fn round_robin_is_never_more_than_a_turn_from_the_weights(weights in weights(), picks in 1..500usize) {
+        let table = table(PolicyKind::RoundRobin, &weights);
+        let mut counts = vec![0.0; weights.len()];
+        let total: f64 = weights.iter().sum();
+        for pick in 1..=picks {
+            counts[usize::from(short(&table)) - 1] += 1.0;
+            for (weight, count) in weights.iter().zip(&counts) {
+                let quota = pick as f64 * weight / total;
+                prop_assert!((count - quota).abs() < 1.0 + 1e-6, "{count} turns for a quota of {quota}");
+            }
+        }
+    }
+
     #[test]
     fn least_connected_stays_within_one_connection_of_the_weights(weights in weights(), held in 1..300usize) {
         let table = table(PolicyKind::LeastConnected, &weights);
