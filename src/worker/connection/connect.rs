@@ -80,6 +80,11 @@ impl Connection {
         if !event.is_writable() {
             return Next::Wait;
         }
+        // TCP lets a socket connect to itself, when the kernel happens to choose a local destination's port for it.
+        if server.local_addr().ok() == self.lease.as_ref().map(Lease::address) {
+            let error = io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there");
+            return self.next_destination(&error, kit);
+        }
         if let Some(lease) = &mut self.lease {
             debug!("client {}: passed on to {}", self.client_address, lease.address());
             if lease.connected() {
@@ -127,8 +132,5 @@ fn give_back(lease: Lease, error: &io::Error, kit: &Kit) {
 
 /// Whether it is this machine that lacks something, which says nothing about the destination.
 fn is_shortage(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC | libc::EADDRNOTAVAIL)
-    )
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC))
 }
