@@ -1,0 +1,191 @@
+//! The daemon under test in the background, as `glbd --daemon` leaves it.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use super::control;
+use super::glbd::PROGRAM;
+use super::net::{PATIENCE, free_port, wait_until};
+
+/// A place for one daemon: its ports, and its directory, which only the user who runs the test may enter. All processes
+/// that were started in it are killed when this is dropped.
+pub struct Daemon {
+    directory: TempDir,
+    address: SocketAddr,
+    control: SocketAddr,
+}
+
+/// How the command ended that was to start a daemon.
+#[derive(Debug, PartialEq)]
+pub struct Launch {
+    pub status: Option<i32>,
+    /// What was on stderr in the moment in which the command had ended.
+    pub stderr: String,
+}
+
+impl Daemon {
+    /// The place only; nothing runs there.
+    pub fn new() -> Self {
+        let free_address = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        Self { directory, address: free_address(), control: free_address() }
+    }
+
+    /// A running daemon with these destinations or further options.
+    pub fn started(arguments: &[&str]) -> Self {
+        let daemon = Self::new();
+        daemon.start(arguments);
+        daemon
+    }
+
+    /// Starts it; panics unless the command says so by its status and nothing else.
+    pub fn start(&self, arguments: &[&str]) {
+        let launch = self.launch(arguments);
+        assert_eq!(launch, Launch { status: Some(0), stderr: String::new() }, "{arguments:?}");
+    }
+
+    /// Runs the command that starts it, with FIFO, pid file and control port, until the command ends.
+    pub fn launch(&self, arguments: &[&str]) -> Launch {
+        self.launch_by(&[], arguments)
+    }
+
+    /// [`Daemon::launch`] by another command, to which glbd's own command line is appended.
+    pub fn launch_by(&self, wrapper: &[&str], arguments: &[&str]) -> Launch {
+        let stderr = self.path("stderr");
+        let mut command = self.command_by(wrapper, arguments);
+        command.stdout(Stdio::null()).stderr(File::create(&stderr).expect("a file"));
+        let status = run_to_its_end(&mut command);
+        let launch = Launch { status, stderr: fs::read_to_string(&stderr).expect("text") };
+        fs::remove_file(stderr).expect("a file");
+        launch
+    }
+
+    /// The command that starts it.
+    pub fn command_by(&self, wrapper: &[&str], arguments: &[&str]) -> Command {
+        let (fifo, pidfile) = (self.fifo().display().to_string(), self.pidfile().display().to_string());
+        let (control, address) = (self.control.to_string(), self.address.to_string());
+        let own = [PROGRAM, "--daemon", "--fifo", &fifo, "--pidfile", &pidfile, "--control", &control, &address];
+        let words = [wrapper, &own, arguments].concat();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).stdin(Stdio::null());
+        command
+    }
+
+    /// Where clients connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the control port is.
+    pub fn control_address(&self) -> SocketAddr {
+        self.control
+    }
+
+    /// The answer of its control port.
+    pub fn control(&self, commands: &str) -> String {
+        control::ask(self.control, commands).unwrap_or_else(|error| panic!("no answer to {commands:?}: {error}"))
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory().join(name)
+    }
+
+    pub fn fifo(&self) -> PathBuf {
+        self.path("glbd.fifo")
+    }
+
+    pub fn pidfile(&self) -> PathBuf {
+        self.path("glbd.pid")
+    }
+
+    /// The process id in the pid file.
+    pub fn pid(&self) -> Pid {
+        let text = fs::read_to_string(self.pidfile()).expect("the pid file");
+        Pid::from_raw(text.trim_end().parse().expect("a process id"))
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("glbd runs");
+    }
+
+    /// A file of the daemon in /proc.
+    pub fn proc(&self, file: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{file}", self.pid()))
+    }
+
+    /// All processes that were started here and have not ended.
+    pub fn processes(&self) -> Vec<Pid> {
+        processes_with(&self.directory().display().to_string())
+    }
+
+    /// Waits until no process is left.
+    pub fn wait_until_gone(&self) {
+        wait_until("no process is left", || self.processes().is_empty());
+    }
+
+    /// The names of the files in its directory.
+    pub fn files(&self) -> Vec<String> {
+        let names = fs::read_dir(self.directory()).expect("the directory");
+        let mut names: Vec<_> =
+            names.map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name")).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        kill_all_with(&self.directory().display().to_string());
+    }
+}
+
+/// All processes that have not ended and whose command line has this in it.
+pub fn processes_with(text: &str) -> Vec<Pid> {
+    let processes = fs::read_dir("/proc").expect("/proc");
+    let all = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    // One that has ended, and nobody has asked how, has no command line any more.
+    let command = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    all.filter(|pid| command(pid).contains(text)).map(Pid::from_raw).collect()
+}
+
+/// Kills them, and waits until they are gone.
+pub fn kill_all_with(text: &str) {
+    while let processes = processes_with(text)
+        && !processes.is_empty()
+    {
+        for pid in processes {
+            // It may have ended by itself.
+            kill(pid, Signal::SIGKILL).ok();
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Runs a command, and notices its end as soon as can be; returns its status.
+fn run_to_its_end(command: &mut Command) -> Option<i32> {
+    let mut process = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = process.try_wait().expect("a child of this process") {
+            return status.code();
+        }
+        if Instant::now() > deadline {
+            process.kill().ok();
+            panic!("{command:?} has not returned after {PATIENCE:?}");
+        }
+        thread::sleep(Duration::from_micros(100));
+    }
+}

@@ -1,0 +1,25 @@
+//! What every test needs: the running daemon, its control client, real destinations, free ports, and patience.
+//!
+//! Everything here is cleaned up by `Drop`, so that a failed test leaves no process, thread or file behind.
+
+pub mod client;
+pub mod control;
+pub mod daemon;
+pub mod galera;
+pub mod glbd;
+pub mod log;
+pub mod mounts;
+pub mod net;
+pub mod payload;
+pub mod servers;
+pub mod stage;
+
+pub use client::{connect_from, connect_to, names_of, read_line, reset, said_goodbye, was_reset};
+pub use control::{Info, Stats};
+pub use daemon::{Daemon, Launch};
+pub use glbd::{Builder, Glbd};
+pub use mounts::with_mounted;
+pub use net::{PATIENCE, free_port, wait_until, wait_until_within};
+pub use payload::Payload;
+pub use servers::{Server, SilentDestination};
+pub use stage::Stage;

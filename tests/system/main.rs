@@ -1,0 +1,18 @@
+//! What a user of glbd sees: every test here runs the built binary between real sockets.
+
+mod changes;
+mod endings;
+mod failover;
+mod galera;
+mod harness;
+mod init_scripts;
+mod limits;
+mod options;
+mod policies;
+mod relay;
+mod sticky;
+mod threads;
+
+mod command_line;
+mod control;
+mod process;
