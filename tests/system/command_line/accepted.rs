@@ -1,0 +1,203 @@
+//! Options that are taken in every spelling, and do what they say.
+
+use std::fs;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::FileTypeExt;
+use std::thread::available_parallelism;
+
+use crate::harness::{Glbd, Server, control, free_port, glbd, read_line};
+
+/// A glbd with these arguments behind its listening address, where options may stand as well.
+fn start_with(arguments: &[&str]) -> Glbd {
+    Glbd::builder().destinations(arguments).start()
+}
+
+fn worker_threads(glbd: &Glbd) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{}/task", glbd.pid())).expect("glbd runs");
+    let names = tasks.map(|task| fs::read_to_string(task.expect("a task").path().join("comm")).expect("a name"));
+    names.filter(|name| name.starts_with("worker")).count()
+}
+
+#[test]
+fn a_value_is_joined_separate_or_behind_an_equals_sign() {
+    for spelling in
+        [["-t3"].as_slice(), &["-t", "3"], &["--threads", "3"], &["--threads=3"], &["--thr", "3"], &["--thr=3"]]
+    {
+        assert_eq!(worker_threads(&Glbd::builder().args(spelling).start()), 3, "{spelling:?}");
+    }
+}
+
+#[test]
+fn there_is_a_worker_for_every_processor_unless_a_number_is_given() {
+    let processors = available_parallelism().expect("a number of processors").get();
+    assert_eq!(worker_threads(&start_with(&[])), processors);
+}
+
+#[test]
+fn options_may_follow_the_destinations() {
+    let server = Server::named("a");
+    let glbd = start_with(&["127.0.0.1:1:0", "-t3", &server.to_string(), "--max_conn", "7", "-r"]);
+    assert_eq!(worker_threads(&glbd), 3);
+    let info = glbd.info();
+    assert_eq!((info.max, info.rows.len()), (7, 2));
+    assert!(info.rows[0].map.is_some(), "random has a map");
+    assert_eq!(read_line(&glbd.connect()).expect("a name"), "a");
+}
+
+#[test]
+fn of_an_option_given_twice_the_last_counts() {
+    let glbd = start_with(&["-t", "1", "-m", "9", "--threads", "2", "--connections=8", "-v", "-v"]);
+    assert_eq!((worker_threads(&glbd), glbd.info().max), (2, 8));
+}
+
+#[test]
+fn the_most_connections_are_set_by_each_name() {
+    for spelling in [
+        ["-m7"].as_slice(),
+        &["-m", "7"],
+        &["--max_conn", "7"],
+        &["--max-conn=7"],
+        &["--max", "7"],
+        &["--connections", "7"],
+        &["--connections=7"],
+    ] {
+        assert_eq!(start_with(spelling).info().max, 7, "{spelling:?}");
+    }
+}
+
+#[test]
+fn switches_are_taken_by_each_name_and_joined() {
+    let server = Server::named("a");
+    for spelling in [
+        ["-a", "-l", "-n", "-v", "-K", "-Y"].as_slice(),
+        &["-lnvKTY"],
+        &["--defer-accept", "--linger", "--nodelay", "--verbose", "--keepalive", "--top", "--synchronous"],
+        &["--def", "--lin", "--nod", "--verb", "--keep", "--to", "--syn"],
+        &["-lnvKt2", "-x", "0", "-L0"],
+        &["-i0.5"],
+        &["-i", "2"],
+        &["--interval", "0.5", "--connect-timeout", "0.5", "--client-idle-timeout=60", "--server-idle-timeout", "0"],
+        &["--int=.5"],
+    ] {
+        let glbd = Glbd::builder().args(spelling).destinations([&server]).start();
+        let mut client = glbd.connect();
+        // One that is to be accepted only once he has spoken, for instance.
+        client.write_all(b"\n").expect("an open connection");
+        assert_eq!(read_line(&client).expect("a name"), "a", "{spelling:?}");
+    }
+}
+
+#[test]
+fn a_verbose_log_tells_of_single_connections() {
+    let server = Server::named("a");
+    for option in ["-v", "--verbose"] {
+        let glbd = Glbd::builder().arg(option).destinations([&server]).start();
+        let client = glbd.connect();
+        glbd.wait_for_log(&format!("client {}", client.local_addr().expect("an address")));
+    }
+    let quiet = Glbd::start([&server]);
+    let client = quiet.connect();
+    assert_eq!(read_line(&client).expect("a name"), "a");
+    assert!(!quiet.log().contains(&client.local_addr().expect("an address").to_string()));
+}
+
+#[test]
+fn the_control_socket_is_on_127_0_0_1_unless_a_host_is_given() {
+    let port = free_port().to_string();
+    for spelling in
+        [["-c", &port].as_slice(), &[&format!("-c{port}")], &["--control", &port], &[&format!("--cont={port}")]]
+    {
+        let _glbd = Glbd::builder().control(false).args(spelling).start();
+        let at = |ip: [u8; 4]| SocketAddr::from((ip, port.parse().expect("a port")));
+        assert_eq!(control::ask(at([127, 0, 0, 1]), "version").expect("an answer"), "glbd 2.0.0\n", "{spelling:?}");
+        assert!(TcpStream::connect(at([127, 0, 0, 2])).is_err(), "{spelling:?} listens on other addresses too");
+    }
+}
+
+#[test]
+fn the_control_socket_is_on_the_host_that_is_given() {
+    let port = free_port();
+    for host in ["127.0.0.3", "[::1]", "localhost"] {
+        let _glbd = Glbd::builder().control(false).arg(format!("--control={host}:{port}")).start();
+        let address = format!("{host}:{port}").replace("localhost", "127.0.0.1").parse().expect("an address");
+        assert_eq!(control::ask(address, "version").expect("an answer"), "glbd 2.0.0\n", "{host}");
+    }
+}
+
+#[test]
+fn no_control_socket_is_opened_unless_asked_for() {
+    let glbd = Glbd::builder().control(false).args(["-t", "2"]).start();
+    assert_eq!(listening_sockets(&glbd), 2, "one for each worker");
+    let with_control = Glbd::builder().args(["-t", "2"]).start();
+    assert_eq!(listening_sockets(&with_control), 3);
+}
+
+/// How many listening TCP sockets the process has.
+fn listening_sockets(glbd: &Glbd) -> usize {
+    const LISTEN: &str = "0A";
+    let proc = format!("/proc/{}", glbd.pid());
+    let read = |table: &str| fs::read_to_string(format!("{proc}/net/{table}")).expect("glbd runs");
+    let tables = read("tcp") + &read("tcp6");
+    let listening = tables.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).filter(|it| it[3] == LISTEN);
+    let sockets: Vec<String> = listening.map(|it| format!("socket:[{}]", it[9])).collect();
+    let descriptors = fs::read_dir(format!("{proc}/fd")).expect("glbd runs");
+    let targets = descriptors.filter_map(|it| fs::read_link(it.ok()?.path()).ok());
+    targets.filter(|target| sockets.iter().any(|socket| target.as_os_str() == socket.as_str())).count()
+}
+
+#[test]
+fn the_fifo_is_where_it_is_asked_for() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("a fifo");
+    let text = path.display();
+    for spelling in [vec![format!("-f{text}")], vec!["-f".to_owned(), text.to_string()], vec![format!("--fifo={text}")]]
+    {
+        let glbd = Glbd::builder().args(&spelling).start();
+        assert!(fs::metadata(&path).expect("a file").file_type().is_fifo(), "{spelling:?}");
+        drop(glbd);
+        fs::remove_file(&path).expect("what a killed daemon leaves");
+    }
+}
+
+#[test]
+fn port_and_weight_of_a_destination_have_defaults() {
+    let glbd = start_with(&["127.0.0.2", "127.0.0.2:1", "127.0.0.2:2:0.25", "[::1]:3:4"]);
+    let port = glbd.address().port();
+    let rows: Vec<_> = glbd.info().rows.into_iter().map(|row| (row.address, row.weight)).collect();
+    let expected =
+        [(format!("127.0.0.2:{port}").as_str(), 1.0), ("127.0.0.2:1", 1.0), ("127.0.0.2:2", 0.25), ("[::1]:3", 4.0)]
+            .map(|(address, weight)| (address.to_owned(), weight));
+    assert_eq!(rows, expected);
+}
+
+#[test]
+fn one_argument_may_hold_several_destinations() {
+    let glbd = start_with(&["127.0.0.2:1:0.5 127.0.0.2:2", "", "127.0.0.2:3"]);
+    let addresses: Vec<_> = glbd.info().rows.into_iter().map(|row| row.address).collect();
+    assert_eq!(addresses, ["127.0.0.2:1", "127.0.0.2:2", "127.0.0.2:3"]);
+}
+
+#[test]
+fn what_is_not_there_yet_says_so() {
+    for (words, option) in [
+        (["-w", "exec:check.sh"].as_slice(), "--watchdog"),
+        (&["--watchdog", "exec:mysql.sh -utest"], "--watchdog"),
+        (&["--watch=exec:check.sh"], "--watchdog"),
+        (&["-x", "1.5"], "--extra"),
+        (&["-x1"], "--extra"),
+        (&["--extra=0.1"], "--extra"),
+        (&["-D"], "--discover"),
+        (&["-bD"], "--discover"),
+        (&["--discover"], "--discover"),
+        (&["-L", "3"], "--latency"),
+        (&["--latency", "10"], "--latency"),
+    ] {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())).to_string();
+        let output = glbd::run(&[words, &[&address]].concat());
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert!(said.starts_with(&format!("glbd: {option} is not there yet")), "{words:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}

@@ -1,0 +1,14 @@
+//! The control protocol, on its socket and on the FIFO.
+
+mod abuse;
+mod browser;
+mod changes;
+mod conversation;
+mod fifo;
+mod floods;
+mod http;
+pub mod name_server;
+mod names;
+mod netcats;
+mod reports;
+mod usual_fifo;

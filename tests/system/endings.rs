@@ -1,0 +1,192 @@
+//! How connections end: resets, idle timeouts, and readers that stall on the way.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use crate::harness::{Glbd, Payload, Server, Stage, read_line, reset, said_goodbye, wait_until};
+
+#[test]
+fn a_reset_by_the_client_reaches_the_server_as_a_reset() {
+    let stage = Stage::start();
+    for _ in 0..20 {
+        let (client, server) = stage.pair();
+        exchange(&client, &server);
+        reset(client);
+        assert!(!said_goodbye(&server), "the server saw a clean end");
+    }
+}
+
+#[test]
+fn a_reset_by_the_server_reaches_the_client_as_a_reset() {
+    let stage = Stage::start();
+    for _ in 0..20 {
+        let (client, server) = stage.pair();
+        exchange(&client, &server);
+        reset(server);
+        assert!(!said_goodbye(&client), "the client saw a clean end");
+    }
+}
+
+#[test]
+fn a_reset_reaches_a_client_that_has_half_closed() {
+    let stage = Stage::start();
+    let (client, server) = stage.pair();
+    exchange(&client, &server);
+    client.shutdown(Shutdown::Write).expect("an open connection");
+    assert!(said_goodbye(&server));
+    reset(server);
+    assert!(!said_goodbye(&client), "the client saw a clean end");
+}
+
+#[test]
+fn a_clean_end_reaches_the_other_side_as_a_clean_end() {
+    let stage = Stage::start();
+    let (client, server) = stage.pair();
+    exchange(&client, &server);
+    drop(client);
+    assert!(said_goodbye(&server), "the server saw a reset");
+    let (client, server) = stage.pair();
+    exchange(&client, &server);
+    drop(server);
+    assert!(said_goodbye(&client), "the client saw a reset");
+}
+
+#[test]
+fn a_client_that_leaves_in_the_middle_of_a_download_stops_the_server() {
+    let stage = Stage::start();
+    let (client, mut server) = stage.pair();
+    let bytes = vec![1; 64 * 1024];
+    server.write_all(&bytes).expect("an open connection");
+    (&client).read_exact(&mut [0; 1000]).expect("the download begins");
+    drop(client);
+    wait_until("the server cannot send any more", || match server.write(&bytes) {
+        Ok(_) => false,
+        Err(error) => matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
+    });
+    wait_until("the connection is forgotten", || stage.glbd.info().total == 0);
+}
+
+/// Shows that the connection stands.
+fn exchange(mut client: &TcpStream, mut server: &TcpStream) {
+    client.write_all(b"ping\n").expect("an open connection");
+    assert_eq!(read_line(server).expect("a line"), "ping");
+    server.write_all(b"pong\n").expect("an open connection");
+    assert_eq!(read_line(client).expect("a line"), "pong");
+}
+
+#[test]
+fn twenty_stalled_readers_cost_little_memory_and_no_processor_time() {
+    const LENGTH: usize = 16_000_000;
+    let stage = Stage::start();
+    // What the daemon needs for its first bulk connection is not the price of a stalled one.
+    let (client, server) = stage.pair();
+    let payload = &Payload::new(1, LENGTH);
+    thread::scope(|scope| {
+        scope.spawn(|| payload.send(&server).expect("the client reads"));
+        payload.receive(&client);
+    });
+
+    let before = stage.glbd.resident_bytes();
+    let sent = &AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let readers: Vec<TcpStream> = (0..20)
+            .map(|number| {
+                let (client, server) = stage.pair();
+                let (reader, writer) = if number % 2 == 0 { (client, server) } else { (server, client) };
+                // What the kernel holds at the test's ends is not what this is about.
+                SockRef::from(&reader).set_recv_buffer_size(64 * 1024).expect("SO_RCVBUF");
+                SockRef::from(&writer).set_send_buffer_size(64 * 1024).expect("SO_SNDBUF");
+                // The reader may be stalled for longer than the others are patient.
+                writer.set_write_timeout(None).expect("SO_SNDTIMEO");
+                scope.spawn(move || {
+                    payload.send(&writer).expect("the reader reads on");
+                    writer.shutdown(Shutdown::Write).expect("an open connection");
+                    sent.fetch_add(1, Ordering::SeqCst);
+                    // Kept open: a close would be a second event that the daemon has to see.
+                    said_goodbye(&writer);
+                });
+                reader
+            })
+            .collect();
+        wait_until_nothing_moves(&stage.glbd);
+        assert_eq!(sent.load(Ordering::SeqCst), 0, "some data went where nobody reads");
+
+        let used = stage.glbd.cpu_time();
+        let begun = Instant::now();
+        thread::sleep(Duration::from_secs(2));
+        let used = stage.glbd.cpu_time() - used;
+        assert!(used < Duration::from_millis(100), "{used:?} of processor time in {:?}", begun.elapsed());
+        let grown = stage.glbd.resident_bytes().saturating_sub(before);
+        assert!(grown < 20_000_000, "{grown} bytes for 20 stalled readers");
+
+        for reader in readers {
+            scope.spawn(move || payload.receive_to_end(&reader));
+        }
+    });
+}
+
+/// Waits until the daemon has sent nothing for half a second.
+fn wait_until_nothing_moves(glbd: &Glbd) {
+    wait_until("all readers are stalled", || {
+        glbd.stats();
+        thread::sleep(Duration::from_millis(500));
+        glbd.stats().sent == 0
+    });
+}
+
+#[test]
+fn a_client_that_idles_beyond_its_timeout_is_closed_and_a_busy_one_is_not() {
+    idle_and_busy("--client-idle-timeout");
+}
+
+#[test]
+fn a_server_that_idles_beyond_its_timeout_is_closed_and_a_busy_one_is_not() {
+    idle_and_busy("--server-idle-timeout");
+}
+
+fn idle_and_busy(option: &str) {
+    let server = Server::echo();
+    let glbd = Glbd::builder().args([option, "1.5"]).destinations([&server]).start();
+    let mut busy = glbd.connect();
+    let begun = Instant::now();
+    let mut idle = glbd.connect();
+    idle.write_all(b"before\n").expect("an open connection");
+    assert_eq!(read_line(&idle).expect("an echo"), "before");
+    thread::scope(|scope| {
+        let idle = scope.spawn(move || {
+            said_goodbye(&idle);
+            begun.elapsed()
+        });
+        // Twice as long as the timeout, in steps that are far shorter.
+        for number in 0..60 {
+            writeln!(busy, "message {number}").expect("an open connection");
+            assert_eq!(read_line(&busy).expect("an echo"), format!("message {number}"));
+            thread::sleep(Duration::from_millis(50));
+        }
+        let closed_after = idle.join().expect("an end");
+        let range = Duration::from_millis(1500)..Duration::from_secs(5);
+        assert!(range.contains(&closed_after), "closed after {closed_after:?}");
+    });
+    wait_until("only the busy client is left", || glbd.info().total == 1 && server.open() == 1);
+}
+
+#[test]
+fn a_client_that_only_listens_and_a_server_that_only_talks_are_not_idle() {
+    const LINES: usize = 60;
+    let server = Server::serving(|mut stream| {
+        for _ in 0..LINES {
+            writeln!(stream, "news").expect("a client that listens");
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let timeouts = ["--client-idle-timeout", "1.5", "--server-idle-timeout", "1.5"];
+    let glbd = Glbd::builder().args(timeouts).destinations([&server]).start();
+    let mut heard = String::new();
+    glbd.connect().read_to_string(&mut heard).expect("a clean end");
+    assert_eq!(heard.lines().count(), LINES);
+}

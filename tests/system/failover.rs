@@ -1,0 +1,169 @@
+//! Destinations that fail: what the clients notice of it, which should be nothing but the time it took.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::harness::{
+    Glbd, Server, SilentDestination, names_of, read_line, reset, said_goodbye, wait_until, was_reset,
+};
+
+#[test]
+fn a_destination_that_refuses_is_passed_over_unnoticed() {
+    let (mut down, up) = (Server::named("down"), Server::named("up"));
+    down.stop();
+    let glbd = Glbd::builder().arg("--round").destinations([&down, &up]).start();
+    let clients: Vec<_> = (0..10).map(|_| glbd.connect()).collect();
+    assert_eq!(names_of(&clients), ["up"; 10]);
+    assert_eq!(glbd.info().row(&up).conns, 10);
+    assert_eq!(glbd.info().row(&down).conns, 0);
+}
+
+#[test]
+fn a_destination_without_a_route_is_passed_over() {
+    let up = Server::named("up");
+    // Nobody can connect to a multicast address: the kernel refuses by itself.
+    let glbd = Glbd::builder()
+        .args(["--round", "--connect-timeout", "1"])
+        .destinations(["224.0.0.1:9", &up.to_string()])
+        .start();
+    let clients: Vec<_> = (0..4).map(|_| glbd.connect()).collect();
+    assert_eq!(names_of(&clients), ["up"; 4]);
+}
+
+#[test]
+fn a_silent_destination_is_passed_over_after_the_connect_timeout() {
+    let (silent, up) = (SilentDestination::start(), Server::echo());
+    let glbd = Glbd::builder()
+        .args(["--single", "--connect-timeout", "1"])
+        .destinations([format!("{silent}:2"), up.weighted(1.0)])
+        .start();
+    let begun = Instant::now();
+    let mut client = glbd.connect();
+    client.write_all(b"sent before anybody could hear it\n").expect("an open connection");
+    assert_eq!(read_line(&client).expect("an echo"), "sent before anybody could hear it");
+    let waited = begun.elapsed();
+    assert!(waited >= Duration::from_secs(1), "the silent destination got {waited:?} only");
+    assert!(waited < Duration::from_secs(4), "served after {waited:?} only");
+}
+
+#[test]
+fn clients_that_wait_for_a_destination_go_on_to_another_when_it_is_removed() {
+    let (silent, up) = (SilentDestination::start(), Server::named("up"));
+    let glbd = Glbd::builder()
+        .args(["--single", "--threads", "4", "--connect-timeout", "60"])
+        .destinations([format!("{silent}:2"), up.weighted(1.0)])
+        .start();
+    let clients: Vec<_> = (0..20).map(|_| glbd.connect()).collect();
+    wait_until("all are waiting", || glbd.info().row(&silent).conns == 20);
+    glbd.change(format!("{silent}:-1"));
+    assert_eq!(names_of(&clients), ["up"; 20]);
+    assert_eq!(glbd.info().row(&up).conns, 20);
+}
+
+#[test]
+fn clients_that_give_up_on_a_silent_destination_are_forgotten() {
+    let silent = SilentDestination::start();
+    let glbd = Glbd::builder().args(["--connect-timeout", "60"]).destinations([&silent]).start();
+    let clients: Vec<_> = (0..5).map(|_| glbd.connect()).collect();
+    wait_until("all are waiting", || glbd.info().total == 5);
+    clients.into_iter().for_each(reset);
+    wait_until("all are forgotten", || glbd.info().total == 0);
+}
+
+#[test]
+fn with_all_destinations_down_clients_are_closed_at_once_and_served_at_once_when_they_are_back() {
+    let mut servers = ["a", "b", "c"].map(Server::named);
+    // So long an interval that nobody is served in this test because a failure was forgotten.
+    let glbd = Glbd::builder().args(["--interval", "60"]).destinations(&servers).start();
+    assert!(!read_line(&glbd.connect()).expect("a name").is_empty());
+
+    servers.iter_mut().for_each(Server::stop);
+    for _ in 0..10 {
+        come_and_be_turned_away(&glbd);
+    }
+    assert_eq!(glbd.info().total, 0);
+
+    servers.iter_mut().for_each(Server::start);
+    for _ in 0..10 {
+        assert!(!read_line(&glbd.connect()).expect("a name").is_empty(), "a client was turned away");
+    }
+}
+
+#[test]
+fn without_any_destination_clients_are_closed_at_once_and_served_when_there_is_one() {
+    let glbd = Glbd::start([""; 0]);
+    come_and_be_turned_away(&glbd);
+    let server = Server::named("late");
+    glbd.change(&server);
+    assert_eq!(read_line(&glbd.connect()).expect("a name"), "late");
+}
+
+#[test]
+fn a_failed_destination_is_avoided_for_the_interval_and_a_second_and_then_used_again() {
+    let (mut flaky, steady) = (Server::named("flaky"), Server::named("steady"));
+    flaky.stop();
+    let glbd = Glbd::builder().args(["--round", "--interval", "0.5"]).destinations([&flaky, &steady]).start();
+    let failed_after = Instant::now();
+    for _ in 0..4 {
+        assert_eq!(name_given(&glbd), "steady");
+    }
+    flaky.start();
+    wait_until("the failed one is used again", || name_given(&glbd) == "flaky");
+    let avoided = failed_after.elapsed();
+    assert!(avoided >= Duration::from_millis(1500), "avoided for {avoided:?} only");
+}
+
+#[test]
+fn a_connect_that_succeeds_clears_the_failure() {
+    let mut servers = ["a", "b"].map(Server::named);
+    let glbd = Glbd::builder().args(["--round", "--interval", "60"]).destinations(&servers).start();
+    servers.iter_mut().for_each(Server::stop);
+    come_and_be_turned_away(&glbd);
+    servers.iter_mut().for_each(Server::start);
+    // With both failed both are tried; the one that serves is then preferred until it is gone.
+    let first = name_given(&glbd);
+    for _ in 0..4 {
+        assert_eq!(name_given(&glbd), first);
+    }
+    let serving = if first == "a" { 0 } else { 1 };
+    servers[serving].stop();
+    let second = name_given(&glbd);
+    assert_ne!(second, first);
+    assert!(!second.is_empty(), "a client was turned away");
+}
+
+/// Is closed at once, whether by an end or a reset.
+fn come_and_be_turned_away(glbd: &Glbd) {
+    let begun = Instant::now();
+    match glbd.try_connect() {
+        Ok(client) => assert_eq!(read_line(&client).ok().unwrap_or_default(), ""),
+        Err(error) => assert!(was_reset(&error), "{error}"),
+    }
+    assert!(begun.elapsed() < Duration::from_secs(2), "turned away after {:?}", begun.elapsed());
+}
+
+/// Who serves the next client.
+fn name_given(glbd: &Glbd) -> String {
+    read_line(&glbd.connect()).expect("a name or an end")
+}
+
+#[test]
+fn a_server_that_stops_takes_only_its_own_clients_with_it() {
+    let (mut leaving, staying) = (Server::named("leaving"), Server::named("staying"));
+    let glbd = Glbd::start([&leaving, &staying]);
+    let clients: Vec<TcpStream> = (0..10).map(|_| glbd.connect()).collect();
+    let names = names_of(&clients);
+    assert_eq!(names.iter().filter(|name| *name == "leaving").count(), 5);
+    leaving.stop();
+    let (lost, kept): (Vec<_>, Vec<_>) = clients.into_iter().zip(names).partition(|(_, name)| name == "leaving");
+    for (client, _) in lost {
+        said_goodbye(&client);
+    }
+    for (client, _) in &kept {
+        (&*client).write_all(b"still there?\n").expect("an open connection");
+        assert_eq!(read_line(client).expect("an echo"), "still there?");
+    }
+    wait_until("the lost ones are not counted", || glbd.info().row(&leaving).conns == 0);
+    assert_eq!(glbd.info().row(&staying).conns, 5);
+}

@@ -1,0 +1,59 @@
+//! `make install`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use crate::harness::glbd::PROGRAM;
+
+fn make_install(destination: &Path, prefix: &str) -> Output {
+    // As if the program had just been built by make.
+    Command::new("make")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["--silent", "--assume-old", PROGRAM, "install"])
+        .arg(format!("BINARY={PROGRAM}"))
+        .arg(format!("DESTDIR={}", destination.display()))
+        .arg(format!("PREFIX={prefix}"))
+        .stdin(Stdio::null())
+        .output()
+        .expect("make, from Debian's package make")
+}
+
+fn mode(file: &Path) -> u32 {
+    let found = fs::metadata(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    found.permissions().mode() & 0o777
+}
+
+#[test]
+fn make_install_puts_everything_below_destdir() {
+    for prefix in ["/usr", "/usr/local"] {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let made = make_install(root.path(), prefix);
+        assert!(made.status.success(), "{made:?}");
+
+        let below = |path: &str| root.path().join(path.trim_start_matches('/'));
+        assert_eq!(mode(&below(&format!("{prefix}/sbin/glbd"))), 0o755);
+        assert_eq!(mode(&below("/etc/init.d/glbd")), 0o755);
+        assert_eq!(mode(&below("/etc/default/glbd")), 0o644);
+        let unit = below(&format!("{prefix}/lib/systemd/system/glbd.service"));
+        assert_eq!(mode(&unit), 0o644);
+        let unit = fs::read_to_string(unit).expect("the unit");
+        assert!(unit.contains(&format!("exec {prefix}/sbin/glbd ")), "{unit}");
+    }
+}
+
+#[test]
+fn make_install_keeps_settings_that_were_edited() {
+    for file in ["etc/default/glbd", "etc/sysconfig/glbd"] {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let settings = root.path().join(file);
+        fs::create_dir_all(settings.parent().expect("a directory")).expect("a directory");
+        fs::write(&settings, "LISTEN_ADDR=3306\n").expect("settings");
+        let made = make_install(root.path(), "/usr");
+        assert!(made.status.success(), "{made:?}");
+        assert_eq!(fs::read_to_string(&settings).expect("settings"), "LISTEN_ADDR=3306\n");
+        let other = root.path().join("etc/default/glbd");
+        assert_eq!(other.exists(), other == settings, "settings of which only one counts");
+    }
+}

@@ -1,0 +1,139 @@
+//! More clients than there is room for, and room that comes back.
+
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Glbd, Server, names_of, read_line, wait_until, wait_until_within};
+
+#[test]
+fn with_sixty_four_descriptors_all_clients_are_served_in_the_end() {
+    let server = Server::named("a");
+    let glbd = Glbd::builder()
+        .wrapped_by(["sh", "-c", "ulimit -n 64; exec \"$0\" \"$@\""])
+        .args(["--threads", "2"])
+        .destinations([&server])
+        .start();
+    let served_at_once = crowd(&glbd, 100);
+    assert!((8..=32).contains(&served_at_once), "{served_at_once} clients at once with 64 descriptors");
+}
+
+#[test]
+fn beyond_the_most_connections_clients_wait_and_are_served_in_the_end() {
+    let server = Server::named("a");
+    let glbd = Glbd::builder().args(["--threads", "2", "--max_conn", "10"]).destinations([&server]).start();
+    assert_eq!(glbd.info().max, 10);
+    assert_eq!(crowd(&glbd, 60), 10);
+}
+
+/// Sends in more clients than there is room for, who leave only once they are served; returns for how many there is
+/// room. While the others wait the daemon must answer its control port and must not burn the processor.
+fn crowd(glbd: &Glbd, size: usize) -> usize {
+    let start = glbd.descriptors();
+    let mut waiting: Vec<TcpStream> = (0..size).map(|_| glbd.connect()).collect();
+    waiting.iter().for_each(|client| client.set_nonblocking(true).expect("O_NONBLOCK"));
+    let served = || waiting.iter().filter(|client| is_served(client)).count();
+    wait_until("no more clients are let in", || {
+        let before = served();
+        thread::sleep(Duration::from_millis(500));
+        before > 0 && served() == before
+    });
+    let room = served();
+
+    let used = glbd.cpu_time();
+    for _ in 0..10 {
+        assert_eq!(glbd.info().total, room);
+        thread::sleep(Duration::from_millis(200));
+    }
+    let used = glbd.cpu_time() - used;
+    assert!(used < Duration::from_millis(200), "{used:?} of processor time while clients wait");
+    assert_eq!(served(), room);
+
+    while !waiting.is_empty() {
+        let before = waiting.len();
+        wait_until("another client is served and leaves", || {
+            waiting.retain(|client| !is_served(client));
+            waiting.len() < before
+        });
+    }
+    wait_until("all have left", || glbd.info().total == 0 && glbd.descriptors() == start);
+    room
+}
+
+/// Whether a server's greeting waits for this client.
+fn is_served(client: &TcpStream) -> bool {
+    match client.peek(&mut [0]) {
+        Ok(0) => panic!("a waiting client was closed"),
+        Ok(_) => true,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+        Err(error) => panic!("a waiting client was turned away: {error}"),
+    }
+}
+
+#[test]
+fn descriptors_that_run_out_unforeseen_neither_kill_the_daemon_nor_make_it_spin() {
+    let server = Server::named("a");
+    let glbd = Glbd::builder().args(["--threads", "2"]).destinations([&server]).start();
+    let start = glbd.descriptors();
+    set_descriptor_limit(&glbd, start + 9);
+    let clients: Vec<_> = (0..40).map(|_| glbd.connect()).collect();
+    glbd.wait_for_log("Too many open files");
+    let used = glbd.cpu_time();
+    thread::sleep(Duration::from_secs(2));
+    let used = glbd.cpu_time() - used;
+    assert!(used < Duration::from_millis(200), "{used:?} of processor time without descriptors");
+
+    set_descriptor_limit(&glbd, 1024);
+    wait_until("clients are served again", || read_line(&glbd.connect()).is_ok_and(|name| name == "a"));
+    drop(clients);
+    wait_until("all have left", || glbd.info().total == 0 && glbd.descriptors() == start);
+}
+
+/// Changes the limit of the running daemon.
+fn set_descriptor_limit(glbd: &Glbd, limit: usize) {
+    let arguments = [format!("--pid={}", glbd.pid()), format!("--nofile={limit}:1024")];
+    let status = Command::new("prlimit").args(arguments).status().expect("prlimit, of the package util-linux");
+    assert!(status.success(), "prlimit: {status}");
+}
+
+#[test]
+fn clients_that_come_and_go_at_the_limit_are_all_served() {
+    let server = Server::named_and_closing("a");
+    let glbd = Glbd::builder().args(["--threads", "2", "--max_conn", "3"]).destinations([&server]).start();
+    thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                for _ in 0..40 {
+                    assert_eq!(read_line(&glbd.connect()).expect("a name"), "a");
+                }
+            });
+        }
+    });
+    assert_eq!(server.accepted(), 480);
+}
+
+#[test]
+fn five_thousand_connections_leave_nothing_behind() {
+    let servers = ["a", "b", "c"].map(Server::named);
+    let glbd = Glbd::start(&servers);
+    let start = glbd.descriptors();
+    thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    let clients: Vec<_> = (0..5).map(|_| glbd.connect()).collect();
+                    assert!(names_of(&clients).iter().all(|name| !name.is_empty()));
+                }
+            });
+        }
+    });
+    let patience = Duration::from_secs(60);
+    wait_until_within(patience, "all counts are back", || glbd.info().rows.iter().all(|row| row.conns == 0));
+    wait_until("all descriptors are back", || glbd.descriptors() == start);
+    let stats = glbd.stats();
+    assert_eq!((stats.created, stats.open), (5_000, 0));
+    assert_eq!(servers.iter().map(Server::accepted).sum::<usize>(), 5_000);
+    wait_until("the servers are left alone", || servers.iter().all(|server| server.open() == 0));
+}

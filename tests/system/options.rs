@@ -1,0 +1,170 @@
+//! Options that change how sockets are made, and the kinds of addresses.
+
+use std::fs;
+use std::io::Write;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Glbd, Payload, Server, Stage, connect_to, read_line, servers, wait_until};
+
+#[test]
+fn ipv6_listens_and_is_a_destination() {
+    let server = Server::serving_at(Ipv6Addr::LOCALHOST, servers::echo);
+    let glbd = Glbd::builder().listen_on(Ipv6Addr::LOCALHOST).destinations([server.weighted(2.0)]).start();
+    let client = glbd.connect();
+    Payload::new(1, 100_000).send(&client).expect("an open connection");
+    Payload::new(1, 100_000).receive(&client);
+    let row = glbd.info().row(format!("[::1]:{}", server.address().port())).clone();
+    assert_eq!((row.weight, row.conns), (2.0, 1));
+}
+
+#[test]
+fn a_listening_address_without_an_ip_serves_ipv4_and_ipv6() {
+    let server = Server::named("a");
+    let glbd = Glbd::builder().listen_everywhere().destinations([&server]).start();
+    let port = glbd.address().port();
+    for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
+        let client = connect_to(SocketAddr::new(ip, port)).expect("glbd accepts");
+        assert_eq!(read_line(&client).expect("a name"), "a");
+    }
+}
+
+#[test]
+fn a_host_name_is_a_destination() {
+    let server = Server::named("a");
+    let glbd = Glbd::start([format!("localhost:{}", server.address().port())]);
+    assert_eq!(read_line(&glbd.connect()).expect("a name"), "a");
+}
+
+#[test]
+fn a_connection_passes_with_every_socket_option() {
+    let server = Server::echo();
+    for option in
+        ["-l", "-n", "-K", "-a", "-Y", "--linger", "--nodelay", "--keepalive", "--defer-accept", "--synchronous"]
+    {
+        let glbd = Glbd::builder().arg(option).destinations([&server]).start();
+        let client = glbd.connect();
+        let payload = Payload::new(1, 1_000_000);
+        thread::scope(|scope| {
+            scope.spawn(|| payload.send(&client).expect("the server reads"));
+            payload.receive(&client);
+        });
+    }
+}
+
+#[test]
+fn connecting_one_at_a_time_serves_everybody() {
+    let server = Server::named("a");
+    let glbd = Glbd::builder().arg("-Y").destinations([&server]).start();
+    let clients: Vec<_> = (0..50).map(|_| glbd.connect()).collect();
+    assert!(clients.iter().all(|client| read_line(client).expect("a name") == "a"));
+}
+
+#[test]
+fn no_linger_leaves_no_time_wait_towards_destinations_when_clients_close() {
+    for (options, expected) in [(&[][..], 10), (&["-l"], 0)] {
+        let server = Server::named("a");
+        let glbd = Glbd::builder().args(options).destinations([&server]).start();
+        for _ in 0..10 {
+            assert_eq!(read_line(&glbd.connect()).expect("a name"), "a");
+        }
+        wait_until("all have left", || glbd.info().total == 0 && server.open() == 0);
+        // A table that changes while it is read may come out short, hence more than one look.
+        wait_until("the right number lingers", || in_time_wait_towards(&server) == expected);
+    }
+}
+
+#[test]
+fn no_linger_loses_no_data() {
+    let stage = Stage::start_with(Glbd::builder().arg("-l"));
+    let payload = &Payload::new(1, 3_000_000);
+    for round in 0..20 {
+        let (client, server) = stage.pair();
+        let (from, to) = if round % 2 == 0 { (client, server) } else { (server, client) };
+        thread::scope(|scope| {
+            // Closed at once, while much of it is still on the way.
+            scope.spawn(move || payload.send(&from).expect("the other end reads"));
+            payload.receive(&to);
+        });
+    }
+}
+
+#[test]
+fn keepalive_is_on_towards_servers_unless_disabled() {
+    let stage = Stage::start();
+    let (_client, server) = stage.pair();
+    wait_until("a keepalive timer runs", || timer(&server) == Some(KEEPALIVE_TIMER));
+
+    let stage = Stage::start_with(Glbd::builder().arg("-K"));
+    let (_client, server) = stage.pair();
+    wait_until("no timer runs", || timer(&server) == Some(NO_TIMER));
+}
+
+#[test]
+fn a_deferred_client_reaches_the_server_only_when_it_speaks() {
+    let server = Server::named("a");
+    let prompt = Glbd::start([&server]);
+    let _silent_client = prompt.connect();
+    wait_until("a silent client is served", || server.accepted() == 1);
+
+    let deferring = Glbd::builder().arg("-a").destinations([&server]).start();
+    let mut client = deferring.connect();
+    // Long enough for a client that was not deferred to have been served.
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(server.accepted(), 1, "a silent client was not deferred");
+    client.write_all(b"hello\n").expect("an open connection");
+    assert_eq!(read_line(&client).expect("a name"), "a");
+    assert_eq!(read_line(&client).expect("an echo"), "hello");
+}
+
+/// The daemon's ends of connections to this server that are in TIME_WAIT.
+fn in_time_wait_towards(server: &Server) -> usize {
+    const TIME_WAIT: &str = "06";
+    let remote = in_hex(server.address());
+    kernels_connections().filter(|connection| connection.state == TIME_WAIT && connection.remote == remote).count()
+}
+
+const NO_TIMER: u8 = 0;
+const KEEPALIVE_TIMER: u8 = 2;
+
+/// The timer that runs on the daemon's end of the connection to `server`.
+fn timer(server: &TcpStream) -> Option<u8> {
+    let local = in_hex(server.peer_addr().expect("an open connection"));
+    let remote = in_hex(server.local_addr().expect("an open connection"));
+    let ours = kernels_connections().find(|connection| connection.local == local && connection.remote == remote);
+    ours.map(|connection| connection.timer)
+}
+
+/// A line of /proc/net/tcp.
+struct Connection {
+    local: String,
+    remote: String,
+    state: String,
+    timer: u8,
+}
+
+fn kernels_connections() -> impl Iterator<Item = Connection> {
+    let table = fs::read_to_string("/proc/net/tcp").expect("/proc");
+    let lines: Vec<_> = table
+        .lines()
+        .skip(1)
+        .map(|line| {
+            let field: Vec<_> = line.split_whitespace().collect();
+            let (timer, _) = field[5].split_once(':').expect("a timer and its time");
+            Connection {
+                local: field[1].to_owned(),
+                remote: field[2].to_owned(),
+                state: field[3].to_owned(),
+                timer: timer.parse().expect("the number of a timer"),
+            }
+        })
+        .collect();
+    lines.into_iter()
+}
+
+/// An address as /proc/net/tcp has it.
+fn in_hex(address: SocketAddr) -> String {
+    let SocketAddr::V4(address) = address else { panic!("not an IPv4 address: {address}") };
+    format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
+}

@@ -1,0 +1,51 @@
+//! Connections are spread over the worker threads.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+
+use crate::harness::{Glbd, Server, read_line, wait_until};
+
+#[test]
+fn a_few_long_lived_clients_do_not_all_land_on_one_thread() {
+    let server = Server::echo();
+    let glbd = Glbd::builder().args(["--threads", "4"]).destinations([&server]).start();
+    // The kernel alone spreads them at random: in one round that may look even, in all of them it does not.
+    for _ in 0..4 {
+        let clients: Vec<_> = (0..16).map(|_| glbd.connect()).collect();
+        let mut load: BTreeMap<String, usize> = BTreeMap::new();
+        for client in &clients {
+            *load.entry(worker_of(&glbd, client)).or_default() += 1;
+        }
+        assert_eq!(load.len(), 4, "workers with clients: {load:?}");
+        assert!(load.values().all(|clients| (2..=6).contains(clients)), "clients of the workers: {load:?}");
+        drop(clients);
+        wait_until("all have left", || glbd.info().total == 0);
+    }
+}
+
+/// The thread that serves this client: the one that works when the client talks.
+fn worker_of(glbd: &Glbd, client: &TcpStream) -> String {
+    let before = times_woken(glbd);
+    for _ in 0..30 {
+        (&*client).write_all(b"ping\n").expect("an open connection");
+        assert_eq!(read_line(client).expect("an echo"), "ping");
+    }
+    let after = times_woken(glbd);
+    let woken = |thread: &String| after[thread] - before.get(thread).unwrap_or(&0);
+    after.keys().max_by_key(|thread| woken(thread)).expect("threads").clone()
+}
+
+/// How often each thread of the daemon has gone to sleep and been woken.
+fn times_woken(glbd: &Glbd) -> BTreeMap<String, u64> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", glbd.pid())).expect("glbd runs");
+    let count = |thread: &str| -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/task/{thread}/status", glbd.pid())).ok()?;
+        let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        switches.trim().parse().ok()
+    };
+    let threads = tasks.map(|task| task.expect("a task").file_name().to_string_lossy().into_owned());
+    // A thread may end while this is being read.
+    threads.filter_map(|thread| Some((thread.clone(), count(&thread)?))).collect()
+}
