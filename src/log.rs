@@ -135,22 +135,20 @@ fn priority(level: Level) -> i32 {
     }
 }
 
+/// Between two lines about the same trouble.
+const SELDOM: Duration = Duration::from_secs(10);
+
 /// Keeps a line that could come a thousand times a second down to one in a while, and counts the others.
+#[derive(Default)]
 pub struct Seldom {
-    pause: Duration,
     last: Option<Instant>,
     unsaid: usize,
 }
 
 impl Seldom {
-    /// At most one line in every `pause`.
-    pub fn every(pause: Duration) -> Seldom {
-        Seldom { pause, last: None, unsaid: 0 }
-    }
-
     /// Whether to log now, and if so, how many times it was not since the last line.
     pub fn due(&mut self, now: Instant) -> Option<usize> {
-        if self.last.is_some_and(|last| now.duration_since(last) < self.pause) {
+        if self.last.is_some_and(|last| now.duration_since(last) < SELDOM) {
             self.unsaid += 1;
             return None;
         }

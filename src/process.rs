@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::mem::ManuallyDrop;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -149,8 +149,10 @@ impl Leftovers {
         if fs::metadata(path).is_ok_and(|it| !it.is_file()) {
             return Err(told("there is something that is no ordinary file".to_owned()));
         }
-        if let Some(pid) = running_instance(path) {
-            return Err(told(format!("glbd is running already, as process {pid}")));
+        match noted_process(path) {
+            Err(()) => return Err(told("there is a file that is no pid file".to_owned())),
+            Ok(Some(pid)) if is_glbd(pid) => return Err(told(format!("glbd is running already, as process {pid}"))),
+            Ok(_) => {}
         }
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o644).open(path);
@@ -201,17 +203,26 @@ fn give_away(file: &Path, identity: &Identity) -> bool {
     let is_fifo = fs::symlink_metadata(file).is_ok_and(|it| it.file_type().is_fifo());
     let anybody_may_write = file.parent().is_some_and(|directory| mode(directory) & 0o002 != 0);
     let anybody_may_enter = file.ancestors().skip(1).all(|directory| mode(directory) & 0o001 != 0);
-    let user = Some(identity.user.uid);
-    is_fifo && anybody_may_write && anybody_may_enter && unistd::chown(file, user, None).is_ok()
+    is_fifo && anybody_may_write && anybody_may_enter && lchown(file, Some(identity.user.uid.as_raw()), None).is_ok()
 }
 
-/// The process id in a pid file, when it is that of another glbd that is alive.
-fn running_instance(path: &Path) -> Option<u32> {
+/// The process id in a pid file, if there is one; an error when there is something else, which is not ours to overwrite.
+fn noted_process(path: &Path) -> Result<Option<u32>, ()> {
     let mut text = String::new();
-    File::open(path).ok()?.take(32).read_to_string(&mut text).ok()?;
-    let pid: u32 = text.trim().parse().ok()?;
-    let command = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    (pid != std::process::id() && command.trim() == "glbd").then_some(pid)
+    let read = File::open(path).and_then(|file| file.take(32).read_to_string(&mut text));
+    match text.trim() {
+        // What cannot be read cannot be written either, which then says why.
+        "" => Ok(None),
+        text if read.is_ok() => text.parse().map(Some).map_err(|_| ()),
+        _ => Err(()),
+    }
+}
+
+/// Whether this is another glbd that is alive; one that has ended may wait long to be reaped.
+fn is_glbd(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let alive = stat.split_once(" (glbd) ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']));
+    alive && pid != std::process::id()
 }
 
 fn remove_all(files: &[PathBuf]) {

@@ -42,7 +42,8 @@ pub fn resolve_listen_address(address: &ListenAddress) -> io::Result<SocketAddr>
 /// Whether connecting to `destination` would reach one of this daemon's own listening sockets.
 pub fn is_own_address(listening: &[SocketAddr], destination: SocketAddr) -> bool {
     listening.iter().any(|own| {
-        let reached = own.ip() == destination.ip() || (own.ip().is_unspecified() && is_local(destination.ip()));
+        let any = own.ip().is_unspecified() && (own.is_ipv6() || destination.is_ipv4());
+        let reached = own.ip() == destination.ip() || (any && is_local(destination.ip()));
         own.port() == destination.port() && reached
     })
 }
@@ -122,6 +123,7 @@ mod tests {
         assert!(own("0.0.0.0:8010", "127.0.0.1:8010"));
         assert!(own("[::]:8010", "127.0.0.2:8010"));
         assert!(own("[::]:8010", "[::1]:8010"));
+        assert!(!own("0.0.0.0:8010", "[::1]:8010"));
         assert!(!own("127.0.0.1:8010", "127.0.0.1:8011"));
         assert!(!own("127.0.0.1:8010", "127.0.0.2:8010"));
         assert!(!own("[::]:8010", "192.0.2.1:8010"));

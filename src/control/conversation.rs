@@ -26,6 +26,8 @@ const STALL: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(1);
 /// No further command is obeyed while more than this waits to be sent.
 const MAX_UNSENT: usize = 64 * 1024;
+/// Most commands in one conversation: enough to fill a table, and an end to a flood.
+const MAX_COMMANDS: usize = 20_000;
 /// Reads before other clients get their turn.
 const READS_A_TURN: usize = 16;
 const PROMPT: &str = "> ";
@@ -64,6 +66,8 @@ pub(super) struct Conversation {
     readable: bool,
     half_closed: bool,
     unsent: Vec<u8>,
+    /// Commands obeyed so far.
+    commands: usize,
     /// Whether the sending side has been shut down.
     shut: bool,
     /// When something last came or went.
@@ -82,6 +86,7 @@ impl Conversation {
             readable: true,
             half_closed: false,
             unsent: Vec::new(),
+            commands: 0,
             shut: false,
             last_active: now,
             last_sent: now,
@@ -92,7 +97,12 @@ impl Conversation {
         self.readable = true;
     }
 
-    /// Since when nothing has come or gone: those for longest are the first to go when there are too many.
+    /// Whether nothing has come or gone for a while: then it can be closed when there are too many.
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
+        now.duration_since(self.last_active) >= SILENCE
+    }
+
+    /// When something last came or went.
     pub(super) fn last_active(&self) -> Instant {
         self.last_active
     }
@@ -200,6 +210,12 @@ impl Conversation {
         }
         if self.stage == Stage::Opened {
             self.stage = Stage::Commands;
+        }
+        self.commands += 1;
+        if self.commands > MAX_COMMANDS {
+            self.answer("Error: too many commands in one conversation\n", now);
+            self.begin_to_end();
+            return Next::Wait;
         }
         match execute(line) {
             Reply::Text(text) => self.answer(&text, now),

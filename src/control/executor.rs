@@ -75,8 +75,7 @@ impl Executor {
 
     fn stats(&self) -> String {
         let (totals, elapsed) = self.stats.since_last_report();
-        let now = self.table.snapshot().iter().map(|it| it.connections).sum();
-        report::stats(&totals, now, elapsed)
+        report::stats(&totals, self.table.connections(), elapsed)
     }
 
     /// A destination that is in the table needs no resolving, and can be removed when its name no longer resolves.

@@ -17,6 +17,7 @@ use super::COMMANDS_A_TURN;
 use super::command::is_text;
 use super::executor::Reply;
 use super::lines::{Lines, MAX_LINE};
+use crate::log::Seldom;
 
 /// A writer that ends no line is taken to have finished it after so long.
 const SILENCE: Duration = Duration::from_millis(200);
@@ -58,13 +59,21 @@ pub(super) struct Fifo {
     /// A command's name is being resolved; the next one waits for it.
     resolving: bool,
     last_active: Instant,
+    trouble: Seldom,
 }
 
 impl Fifo {
     pub(super) fn new(file: File, registry: &Registry, token: Token) -> io::Result<Fifo> {
         registry.register(&mut SourceFd(&file.as_raw_fd()), token, Interest::READABLE)?;
         let lines = Lines::default();
-        Ok(Fifo { file, lines, readable: false, resolving: false, last_active: Instant::now() })
+        Ok(Fifo {
+            file,
+            lines,
+            readable: false,
+            resolving: false,
+            last_active: Instant::now(),
+            trouble: Seldom::default(),
+        })
     }
 
     pub(super) fn is_readable(&mut self) {
@@ -91,7 +100,7 @@ impl Fifo {
                     return false;
                 }
                 Err(_) => {
-                    warn!("control FIFO: a line is longer than {MAX_LINE} bytes and is ignored");
+                    self.tell(&format!("Error: a line of more than {MAX_LINE} bytes is ignored"));
                     self.lines.skip_line();
                 }
             }
@@ -111,7 +120,7 @@ impl Fifo {
         let reply = if is_text(line) { execute(line) } else { Reply::Text("Error: not a text\n".to_owned()) };
         match reply {
             Reply::Later => self.resolving = true,
-            Reply::Text(answer) => tell(&answer),
+            Reply::Text(answer) => self.tell(&answer),
             Reply::Prompt | Reply::Quit => {}
         }
     }
@@ -119,7 +128,7 @@ impl Fifo {
     /// The answer to the command that waited for a name to be resolved.
     pub(super) fn answer_late(&mut self, answer: &str) {
         self.resolving = false;
-        tell(answer);
+        self.tell(answer);
     }
 
     fn read(&mut self, now: Instant) {
@@ -135,11 +144,13 @@ impl Fifo {
             }
         }
     }
-}
 
-/// Nobody reads answers, but what went wrong belongs in the log.
-fn tell(answer: &str) {
-    if answer.starts_with("Error") {
-        warn!("control FIFO: {}", answer.trim_end());
+    /// Nobody reads answers, but what went wrong belongs in the log.
+    fn tell(&mut self, answer: &str) {
+        if answer.starts_with("Error")
+            && let Some(unsaid) = self.trouble.due(Instant::now())
+        {
+            warn!("control FIFO: {} ({unsaid} more since this was last told)", answer.trim_end());
+        }
     }
 }

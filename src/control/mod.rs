@@ -36,8 +36,8 @@ const FIFO: Token = Token(usize::MAX - 1);
 const WAKER: Token = Token(usize::MAX - 2);
 /// Commands of one client that are obeyed before others get their turn.
 const COMMANDS_A_TURN: usize = 64;
-/// How long to wait before accepting again when there are no descriptors.
-const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait before accepting again when there is no room, or no descriptor.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where commands come from, and what they act on.
 pub struct Settings {
@@ -45,7 +45,7 @@ pub struct Settings {
     pub listener: Option<std::net::TcpListener>,
     /// The FIFO, open; `None`: there is none.
     pub fifo: Option<File>,
-    /// Most conversations at a time; the one silent for longest makes room for a new one.
+    /// Most conversations at a time; one that is silent makes room for a new one.
     pub max_conversations: usize,
     /// The destinations.
     pub table: Table,
@@ -139,7 +139,7 @@ impl Control {
             resolved: unbounded(),
             waker,
             closing: Arc::new(AtomicBool::new(false)),
-            trouble: Seldom::every(Duration::from_secs(10)),
+            trouble: Seldom::default(),
         })
     }
 
@@ -210,6 +210,10 @@ impl Control {
             self.retry_at = None;
         }
         while self.listener_ready && self.retry_at.is_none() {
+            if self.conversations.len() > self.max_conversations && !self.close_a_silent_one(now) {
+                self.retry_at = Some(now + SHORTAGE_PAUSE);
+                return;
+            }
             let Some(listener) = &self.listener else { return };
             match listener.accept() {
                 Ok((stream, _)) => self.open_conversation(stream, now),
@@ -217,7 +221,7 @@ impl Control {
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
                 Err(error) => {
                     self.retry_at = Some(now + SHORTAGE_PAUSE);
-                    self.close_the_most_silent();
+                    self.close_a_silent_one(now);
                     if let Some(unsaid) = self.trouble.due(now) {
                         warn!("control: cannot accept: {error} ({unsaid} more since this was last told)");
                     }
@@ -227,9 +231,6 @@ impl Control {
     }
 
     fn open_conversation(&mut self, mut stream: TcpStream, now: Instant) {
-        if self.conversations.len() >= self.max_conversations {
-            self.close_the_most_silent();
-        }
         self.generation += 1;
         let entry = self.conversations.vacant_entry();
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -239,9 +240,11 @@ impl Control {
         }
     }
 
-    fn close_the_most_silent(&mut self) {
-        let silent = self.conversations.iter().min_by_key(|(_, it)| it.last_active()).map(|(slot, _)| slot);
-        silent.into_iter().for_each(|slot| drop(self.conversations.remove(slot)));
+    /// Makes room by closing the conversation that has been silent for longest. False when all are at work.
+    fn close_a_silent_one(&mut self, now: Instant) -> bool {
+        let silent = self.conversations.iter().filter(|(_, it)| it.is_silent(now));
+        let longest = silent.min_by_key(|(_, it)| it.last_active()).map(|(slot, _)| slot);
+        longest.map(|slot| self.conversations.remove(slot)).is_some()
     }
 
     /// All of them: there are few, and most have just had an event.
@@ -251,7 +254,8 @@ impl Control {
             let asker = Asker::Conversation { slot, generation: conversation.generation };
             let execute = |line: &str| executor.execute(line, notify(asker, resolved, waker));
             let next = match conversation.go_on(now, execute) {
-                Next::Wait if conversation.deadline().is_some_and(|deadline| deadline <= now) => {
+                Next::Close => Next::Close,
+                _ if conversation.deadline().is_some_and(|deadline| deadline <= now) => {
                     conversation.on_deadline(now, execute)
                 }
                 next => next,

@@ -40,19 +40,20 @@ pub fn run(config: Config) -> Result<(), String> {
     let config = with_absolute_paths(config)?;
     let background = config.daemon.then(process::daemonize).transpose();
     let background = background.map_err(|error| format!("cannot go to the background: {error}"))?;
+    // Names may take long to resolve; until something is opened, signals end the program as they end any other.
+    let prepared = prepare(&config)?;
     let signals = signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
     let mut leftovers = Leftovers::default();
-    let mut opened = open(&config, &mut leftovers)?;
+    let mut notices = prepared.notices.clone();
+    let opened = open(&config, &prepared, &mut leftovers, &mut notices)?;
     start_log(&config).map_err(|error| format!("cannot start the log: {error}"))?;
-    let (table, max_connections) = (opened.table.clone(), opened.limits.connections);
     let fifo = opened.fifo.as_ref().map_or("none".into(), |_| fifo_path(&config).display().to_string());
-    let notices = std::mem::take(&mut opened.notices);
-    let running = start(&config, opened).map_err(|error| format!("cannot start: {error}"))?;
-    say_what_runs(&config, &table, &notices);
+    let running = start(&config, &prepared, opened).map_err(|error| format!("cannot start: {error}"))?;
+    say_what_runs(&config, &prepared.table, &notices);
     if let Some(background) = background {
         background.announce().map_err(|error| format!("cannot let go of the terminal: {error}"))?;
     } else if io::stdout().is_terminal() {
-        display::start(&config, &fifo, table, max_connections);
+        display::start(&config, &fifo, prepared.table, prepared.limits.connections);
     }
     signals::wait_for_the_end(signals, config.daemon, running, &mut leftovers);
     process::exit_within(STOPPING);
@@ -61,38 +62,71 @@ pub fn run(config: Config) -> Result<(), String> {
     Ok(())
 }
 
-/// All that needs the rights of the user who started the program.
-struct Opened {
+/// All that can be known before anything is opened.
+struct Prepared {
     limits: Limits,
-    table: Table,
     listening: SocketAddr,
-    listeners: Vec<mio::net::TcpListener>,
-    control: Option<TcpListener>,
-    fifo: Option<File>,
+    control: Option<SocketAddr>,
+    table: Table,
+    identity: Option<Identity>,
     /// What the log should tell, once there is one.
     notices: Vec<String>,
 }
 
-/// Opens everything, and gives up the rights that were needed for it.
-fn open(config: &Config, leftovers: &mut Leftovers) -> Result<Opened, String> {
+impl Prepared {
+    fn own_addresses(&self) -> Vec<SocketAddr> {
+        std::iter::once(self.listening).chain(self.control).collect()
+    }
+}
+
+fn prepare(config: &Config) -> Result<Prepared, String> {
     let limits = Limits::for_config(config)?;
-    let mut notices = limits.notice.iter().cloned().collect();
     let listening = resolve::resolve_listen_address(&config.listen);
     let listening = listening.map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
-    let table = fill_table(config, listening, &mut notices)?;
-    let identity = identity(config)?;
-    let listeners = worker::listen(listening, config.threads, &config.connections)
+    let control = config.control.as_ref().map(|address| resolve::resolve(address).map_err(|error| (address, error)));
+    let control = control.transpose().map_err(|(address, error)| control_trouble(address, &error))?;
+    let notices = limits.notice.iter().cloned().collect();
+    let balancing =
+        Balancing { policy: config.policy, top: config.top, avoid_failed_for: config.interval + AVOIDED_LONGER };
+    let (table, identity) = (Table::new(balancing), identity(config)?);
+    let mut prepared = Prepared { limits, listening, control, table, identity, notices };
+    fill_table(config, &mut prepared)?;
+    Ok(prepared)
+}
+
+/// All that needs the rights of the user who started the program.
+struct Opened {
+    listeners: Vec<mio::net::TcpListener>,
+    control: Option<TcpListener>,
+    fifo: Option<File>,
+}
+
+/// Opens everything, and gives up the rights that were needed for it.
+fn open(
+    config: &Config,
+    prepared: &Prepared,
+    leftovers: &mut Leftovers,
+    notices: &mut Vec<String>,
+) -> Result<Opened, String> {
+    let listeners = worker::listen(prepared.listening, config.threads, &config.connections)
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
-    let control = config.control.as_ref().map(open_control_socket).transpose()?;
-    let fifo = open_fifo(config, leftovers, &mut notices)?;
+    let control = match (&config.control, prepared.control) {
+        (Some(name), Some(address)) => Some(TcpListener::bind(address).map_err(|error| control_trouble(name, &error))?),
+        _ => None,
+    };
+    let fifo = open_fifo(config, leftovers, notices)?;
     if let Some(path) = &config.pidfile {
         leftovers.write_pidfile(path)?;
     }
-    if let Some(identity) = identity {
-        leftovers.prepare_for(&identity).map_err(|error| format!("cannot start the janitor: {error}"))?;
+    if let Some(identity) = &prepared.identity {
+        leftovers.prepare_for(identity).map_err(|error| format!("cannot start the janitor: {error}"))?;
         identity.assume()?;
     }
-    Ok(Opened { limits, table, listening, listeners, control, fifo, notices })
+    Ok(Opened { listeners, control, fifo })
+}
+
+fn control_trouble(address: &Endpoint, error: &io::Error) -> String {
+    format!("cannot open the control socket on {address}: {error}")
 }
 
 /// The threads, and how to reach them.
@@ -102,18 +136,18 @@ struct Running {
     control: control::Handle,
 }
 
-fn start(config: &Config, opened: Opened) -> io::Result<Running> {
+fn start(config: &Config, prepared: &Prepared, opened: Opened) -> io::Result<Running> {
     let stats = Stats::new(config.threads);
-    let max_connections = opened.limits.connections;
-    let workers = Workers::new(opened.listeners, max_connections, &opened.table, &stats, &config.connections)?;
+    let (table, max_connections) = (&prepared.table, prepared.limits.connections);
+    let workers = Workers::new(opened.listeners, max_connections, table, &stats, &config.connections)?;
     let control = Control::new(control::Settings {
         listener: opened.control,
         fifo: opened.fifo,
-        max_conversations: opened.limits.conversations,
-        table: opened.table,
+        max_conversations: prepared.limits.conversations,
+        table: table.clone(),
         stats,
         max_connections,
-        own_addresses: vec![opened.listening],
+        own_addresses: prepared.own_addresses(),
     })?;
     let (workers, threads) = workers.start()?;
     Ok(Running { workers, threads, control: control.start()? })
@@ -127,21 +161,20 @@ fn with_absolute_paths(mut config: Config) -> Result<Config, String> {
     Ok(config)
 }
 
-fn fill_table(config: &Config, listening: SocketAddr, notices: &mut Vec<String>) -> Result<Table, String> {
-    let avoid_failed_for = config.interval + AVOIDED_LONGER;
-    let table = Table::new(Balancing { policy: config.policy, top: config.top, avoid_failed_for });
+fn fill_table(config: &Config, prepared: &mut Prepared) -> Result<(), String> {
+    let own_addresses = prepared.own_addresses();
     for spec in &config.destinations {
         let told = |reason: String| format!("destination {}: {reason}", spec.endpoint);
         let address = resolve::resolve(&spec.endpoint).map_err(|error| told(error.to_string()))?;
-        if resolve::is_own_address(&[listening], address) {
+        if resolve::is_own_address(&own_addresses, address) {
             return Err(told("this daemon is to listen there itself".to_owned()));
         }
-        let change = table.set(&spec.endpoint, address, spec.weight).map_err(|error| told(error.to_string()))?;
-        if change != Change::Added {
-            notices.push(told(format!("given more than once; its weight is {}", spec.weight)));
+        let change = prepared.table.set(&spec.endpoint, address, spec.weight);
+        if change.map_err(|error| told(error.to_string()))? != Change::Added {
+            prepared.notices.push(told(format!("given more than once; its weight is {}", spec.weight)));
         }
     }
-    Ok(table)
+    Ok(())
 }
 
 fn identity(config: &Config) -> Result<Option<Identity>, String> {
@@ -155,11 +188,6 @@ fn identity(config: &Config) -> Result<Option<Identity>, String> {
         return Err(format!("only root can change to user '{user}'"));
     }
     Ok(Some(identity))
-}
-
-fn open_control_socket(address: &Endpoint) -> Result<TcpListener, String> {
-    let socket = resolve::resolve(address).and_then(TcpListener::bind);
-    socket.map_err(|error| format!("cannot open the control socket on {address}: {error}"))
 }
 
 fn fifo_path(config: &Config) -> &Path {

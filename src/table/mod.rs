@@ -212,6 +212,11 @@ impl Table {
         })
     }
 
+    /// Connections on all destinations together.
+    pub fn connections(&self) -> usize {
+        self.0.lock().destinations.iter().map(|(_, it)| it.connections).sum()
+    }
+
     /// Every destination, in the order in which they were added.
     pub fn snapshot(&self) -> Vec<DestinationStatus> {
         let inner = self.0.lock();

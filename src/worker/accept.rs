@@ -3,18 +3,15 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::warn;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry};
 
 use super::admission::{Admission, Admitted};
-use super::{LISTENER, LOG_PAUSE};
+use super::{LISTENER, SHORTAGE_PAUSE};
 use crate::log::Seldom;
-
-/// How long to wait before accepting again when the machine is short of something.
-const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// A listening socket, and why nothing is being accepted from it when that is so.
 pub(super) struct Acceptor {
@@ -37,7 +34,7 @@ impl Acceptor {
         admission: &Arc<Admission>,
     ) -> io::Result<Acceptor> {
         registry.register(&mut listener, LISTENER, Interest::READABLE)?;
-        let (admission, trouble) = (Arc::clone(admission), Seldom::every(LOG_PAUSE));
+        let (admission, trouble) = (Arc::clone(admission), Seldom::default());
         Ok(Acceptor { listener: Some(listener), admission, ready: false, full: false, retry_at: None, trouble })
     }
 
@@ -106,7 +103,6 @@ fn concerns_one_client(error: &io::Error) -> bool {
             libc::EINTR
                 | libc::ECONNABORTED
                 | libc::EPROTO
-                | libc::EPERM
                 | libc::ENETDOWN
                 | libc::ENETUNREACH
                 | libc::EHOSTDOWN

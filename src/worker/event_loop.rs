@@ -196,6 +196,7 @@ impl Worker {
         let mut due = Vec::new();
         let connections = &self.connections;
         let now = self.kit.now;
+        self.kit.timers.tidy(connections.len(), |deadline, key| holds(connections, deadline, key));
         while let Some(key) = self.kit.timers.pop_due(now, |deadline, key| holds(connections, deadline, key)) {
             due.push(key);
         }

@@ -17,7 +17,8 @@ enum Source {
     Drained,
     /// There may be something to read.
     Readable,
-    /// There may be something to read, and behind it the source's end: only reading nothing proves that it is drained.
+    /// There may be something to read, and behind it the source's end, or more than a short read shows: only reading
+    /// nothing proves that it is drained.
     Closing,
     /// Its end was read.
     Ended,

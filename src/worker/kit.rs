@@ -7,7 +7,6 @@ use std::time::Instant;
 use log::warn;
 use mio::Registry;
 
-use super::LOG_PAUSE;
 use super::timers::Timers;
 use crate::config::ConnectionOptions;
 use crate::log::Seldom;
@@ -49,8 +48,8 @@ impl Kit {
             now: Instant::now(),
             scratch: vec![0; SCRATCH].into(),
             timers: Timers::default(),
-            nowhere: Seldom::every(LOG_PAUSE),
-            shortage: Seldom::every(LOG_PAUSE),
+            nowhere: Seldom::default(),
+            shortage: Seldom::default(),
         }
     }
 

@@ -31,8 +31,8 @@ use mailbox::{Mailbox, Message};
 
 const LISTENER: Token = Token(usize::MAX);
 const MAIL: Token = Token(usize::MAX - 1);
-/// Between two lines about the same trouble.
-const LOG_PAUSE: Duration = Duration::from_secs(10);
+/// How long to wait when this machine is short of something, before trying again.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Which of a connection's sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

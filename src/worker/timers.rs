@@ -6,6 +6,9 @@ use std::time::Instant;
 
 use super::Key;
 
+/// Entries too many that are not worth looking through all of them.
+const SLACK: usize = 1024;
+
 /// A heap of deadlines. Entries are not removed when a connection no longer needs them; whoever asks says which still
 /// hold, and the others are dropped as they come to the top.
 #[derive(Default)]
@@ -14,6 +17,14 @@ pub(super) struct Timers(BinaryHeap<Reverse<(Instant, Key)>>);
 impl Timers {
     pub(super) fn arm(&mut self, deadline: Instant, key: Key) {
         self.0.push(Reverse((deadline, key)));
+    }
+
+    /// Drops the entries that no longer hold, once they are many more than there are connections: behind one that holds
+    /// for long, they would never come to the top.
+    pub(super) fn tidy(&mut self, connections: usize, holds: impl Fn(Instant, Key) -> bool) {
+        if self.0.len() > 2 * connections + SLACK {
+            self.0.retain(|Reverse((deadline, key))| holds(*deadline, *key));
+        }
     }
 
     /// The earliest deadline that still holds.

@@ -5,17 +5,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
-use mio::Interest;
 use mio::event::Event;
 use mio::net::TcpStream;
 use socket2::SockRef;
 
-use super::{Connection, Ending, LastActive, Next, Stage};
+use super::{Connection, Ending, INTERESTS, LastActive, Next, Stage};
 use crate::table::{DestinationId, Lease};
-use crate::worker::{Key, Kit, Side};
-
-/// How long to wait when this machine, not a destination, is the reason why a connect could not even be tried.
-const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+use crate::worker::{Key, Kit, SHORTAGE_PAUSE, Side};
 
 /// What is only needed until there is a destination.
 pub(super) struct Connecting {
@@ -45,6 +41,7 @@ impl Connection {
             };
             match open(lease.address(), self.key, kit) {
                 Ok(server) => {
+                    connecting.short_since = None;
                     connecting.deadline = kit.now + kit.options.connect_timeout;
                     (self.server, self.lease) = (Some(server), Some(lease));
                     break;
@@ -82,6 +79,8 @@ impl Connection {
         }
         // TCP lets a socket connect to itself, when the kernel happens to choose a local destination's port for it.
         if server.local_addr().ok() == self.lease.as_ref().map(Lease::address) {
+            // Its TIME_WAIT would keep the real server from the port.
+            let _ = SockRef::from(server).set_linger(Some(Duration::ZERO));
             let error = io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there");
             return self.next_destination(&error, kit);
         }
@@ -119,7 +118,7 @@ fn open(address: SocketAddr, key: Key, kit: &Kit) -> io::Result<TcpStream> {
     if kit.options.keepalive {
         SockRef::from(&server).set_keepalive(true)?;
     }
-    kit.registry.register(&mut server, key.token(Side::Server), Interest::READABLE | Interest::WRITABLE)?;
+    kit.registry.register(&mut server, key.token(Side::Server), INTERESTS)?;
     Ok(server)
 }
 

@@ -20,6 +20,9 @@ use crate::sys;
 use crate::table::{DestinationId, Lease};
 use connect::Connecting;
 
+/// What there is to hear of a connection's sockets, all of it from the beginning.
+const INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+
 /// What is to become of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
@@ -85,7 +88,7 @@ impl Connection {
         admitted: Admitted,
         kit: &Kit,
     ) -> io::Result<Connection> {
-        kit.registry.register(&mut client, key.token(Side::Client), Interest::READABLE | Interest::WRITABLE)?;
+        kit.registry.register(&mut client, key.token(Side::Client), INTERESTS)?;
         Ok(Connection {
             key,
             client,
@@ -120,7 +123,9 @@ impl Connection {
 
     /// Something was found out about one of the sockets.
     pub(super) fn on_event(&mut self, side: Side, event: &Event, kit: &mut Kit) -> Next {
-        let (readable, closing) = (event.is_readable(), event.is_read_closed() || event.is_error());
+        let readable = event.is_readable();
+        // Reading stops short at urgent data as well, which says nothing of what is behind it.
+        let closing = event.is_read_closed() || event.is_error() || event.is_priority();
         let (source, sink) = match side {
             Side::Client => (&mut self.up, &mut self.down),
             Side::Server => (&mut self.down, &mut self.up),
@@ -168,7 +173,7 @@ impl Connection {
         match &self.stage {
             Stage::Relaying => {
                 debug!("client {}: closed after having been idle", self.client_address);
-                Next::Close(Ending::Clean)
+                Next::Close(Ending::Reset)
             }
             Stage::Connecting(_) if self.server.is_none() => self.connect(kit),
             Stage::Connecting(_) => {

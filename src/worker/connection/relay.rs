@@ -57,8 +57,8 @@ impl Connection {
                 }
                 Progress::SinkFailed(error) => {
                     debug!("client {}: cannot send to the {}: {error}", self.client_address, direction.sink());
-                    // What the reset side sent before is still to be read and delivered. The failed write has taken the
-                    // error off the socket, so that reading will find a clean end, which it is not.
+                    // What the reset side sent before is read once more, and delivered as far as that goes at once. The
+                    // failed write has taken the error off the socket, so that reading would find a clean end.
                     self.broken = true;
                     let (failed, reverse) = self.flows(direction);
                     failed.finish();
@@ -67,11 +67,12 @@ impl Connection {
                 }
             }
         }
-        match (self.up.is_done() && self.down.is_done(), self.broken) {
-            (true, true) => Next::Close(Ending::Reset),
-            (true, false) => Next::Close(Ending::Clean),
-            (false, _) if again => Next::Again,
-            (false, _) => Next::Wait,
+        match (again, self.up.is_done() && self.down.is_done()) {
+            (true, false) => Next::Again,
+            // Nobody may be left whose event would bring this to an end.
+            _ if self.broken => Next::Close(Ending::Reset),
+            (_, true) => Next::Close(Ending::Clean),
+            (false, false) => Next::Wait,
         }
     }
 
