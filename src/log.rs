@@ -141,13 +141,24 @@ const SELDOM: Duration = Duration::from_secs(10);
 /// Keeps a line that could come a thousand times a second down to one in a while, and counts the others.
 #[derive(Default)]
 pub struct Seldom {
+    /// How many more may come without a pause.
+    free: usize,
     last: Option<Instant>,
     unsaid: usize,
 }
 
 impl Seldom {
+    /// One that lets so many lines pass before it begins.
+    pub fn after(lines: usize) -> Seldom {
+        Seldom { free: lines, ..Seldom::default() }
+    }
+
     /// Whether to log now, and if so, how many times it was not since the last line.
     pub fn due(&mut self, now: Instant) -> Option<usize> {
+        if self.free > 0 {
+            self.free -= 1;
+            return Some(0);
+        }
         if self.last.is_some_and(|last| now.duration_since(last) < SELDOM) {
             self.unsaid += 1;
             return None;

@@ -22,6 +22,9 @@ use crate::log::Seldom;
 /// A writer that ends no line is taken to have finished it after so long.
 const SILENCE: Duration = Duration::from_millis(200);
 
+/// Lines about commands that failed, before they become seldom.
+const MAX_COMPLAINTS: usize = 20;
+
 /// Makes a FIFO that only its owner can write to, and opens it.
 ///
 /// # Errors
@@ -36,10 +39,12 @@ pub fn create_fifo(path: &Path) -> io::Result<File> {
     opened
 }
 
-/// Removes a FIFO that an earlier daemon of this user was killed too fast to remove: one that nobody reads.
+/// Removes a FIFO that an earlier daemon was killed too fast to remove: one that nobody reads, and that is this user's,
+/// or anybody's when this is root, who may have become another user then.
 pub fn remove_stale_fifo(path: &Path) {
-    let ours =
-        fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_fifo() && it.uid() == Uid::effective().as_raw());
+    let user = Uid::effective();
+    let may_be_ours = |owner| user.is_root() || owner == user.as_raw();
+    let ours = fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_fifo() && may_be_ours(it.uid()));
     if !ours {
         return;
     }
@@ -72,7 +77,7 @@ impl Fifo {
             readable: false,
             resolving: false,
             last_active: Instant::now(),
-            trouble: Seldom::default(),
+            trouble: Seldom::after(MAX_COMPLAINTS),
         })
     }
 
@@ -100,7 +105,7 @@ impl Fifo {
                     return false;
                 }
                 Err(_) => {
-                    self.tell(&format!("Error: a line of more than {MAX_LINE} bytes is ignored"));
+                    self.tell(&format!("Error: a line is longer than {MAX_LINE} bytes and is ignored"));
                     self.lines.skip_line();
                 }
             }
@@ -150,7 +155,8 @@ impl Fifo {
         if answer.starts_with("Error")
             && let Some(unsaid) = self.trouble.due(Instant::now())
         {
-            warn!("control FIFO: {} ({unsaid} more since this was last told)", answer.trim_end());
+            let unsaid = if unsaid > 0 { format!(" ({unsaid} more were not told)") } else { String::new() };
+            warn!("control FIFO: {}{unsaid}", answer.trim_end());
         }
     }
 }
