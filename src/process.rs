@@ -209,13 +209,11 @@ fn give_away(file: &Path, identity: &Identity) -> bool {
 /// The process id in a pid file, if there is one; an error when there is something else, which is not ours to overwrite.
 fn noted_process(path: &Path) -> Result<Option<u32>, ()> {
     let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(32).read_to_string(&mut text));
-    match text.trim() {
-        // What cannot be read cannot be written either, which then says why.
-        "" => Ok(None),
-        text if read.is_ok() => text.parse().map(Some).map_err(|_| ()),
-        _ => Err(()),
-    }
+    // What cannot be read cannot be written either, which then says why.
+    let Ok(file) = File::open(path) else { return Ok(None) };
+    file.take(32).read_to_string(&mut text).map_err(drop)?;
+    let number = text.trim();
+    if number.bytes().all(|byte| byte.is_ascii_digit()) { Ok(number.parse().ok()) } else { Err(()) }
 }
 
 /// Whether this is another glbd that is alive; one that has ended may wait long to be reaped.

@@ -6,17 +6,21 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::FileTypeExt;
 use std::thread::available_parallelism;
 
-use crate::harness::{Glbd, Server, control, free_port, glbd, read_line};
+use crate::harness::{Glbd, Server, control, free_port, glbd, read_line, wait_until};
 
 /// A glbd with these arguments behind its listening address, where options may stand as well.
 fn start_with(arguments: &[&str]) -> Glbd {
     Glbd::builder().destinations(arguments).start()
 }
 
-fn worker_threads(glbd: &Glbd) -> usize {
-    let tasks = fs::read_dir(format!("/proc/{}/task", glbd.pid())).expect("glbd runs");
-    let names = tasks.map(|task| fs::read_to_string(task.expect("a task").path().join("comm")).expect("a name"));
-    names.filter(|name| name.starts_with("worker")).count()
+/// Waits until glbd has so many worker threads, each of which names itself when it first runs.
+fn wait_for_workers(glbd: &Glbd, count: usize) {
+    let names = || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", glbd.pid())).expect("glbd runs");
+        tasks.map(|task| fs::read_to_string(task.expect("a task").path().join("comm")).expect("a name"))
+    };
+    let workers = || names().filter(|name| name.starts_with("worker")).count();
+    wait_until(&format!("there are {count} workers"), || workers() == count);
 }
 
 #[test]
@@ -24,21 +28,21 @@ fn a_value_is_joined_separate_or_behind_an_equals_sign() {
     for spelling in
         [["-t3"].as_slice(), &["-t", "3"], &["--threads", "3"], &["--threads=3"], &["--thr", "3"], &["--thr=3"]]
     {
-        assert_eq!(worker_threads(&Glbd::builder().args(spelling).start()), 3, "{spelling:?}");
+        wait_for_workers(&Glbd::builder().args(spelling).start(), 3);
     }
 }
 
 #[test]
 fn there_is_a_worker_for_every_processor_unless_a_number_is_given() {
     let processors = available_parallelism().expect("a number of processors").get();
-    assert_eq!(worker_threads(&start_with(&[])), processors);
+    wait_for_workers(&start_with(&[]), processors);
 }
 
 #[test]
 fn options_may_follow_the_destinations() {
     let server = Server::named("a");
     let glbd = start_with(&["127.0.0.1:1:0", "-t3", &server.to_string(), "--max_conn", "7", "-r"]);
-    assert_eq!(worker_threads(&glbd), 3);
+    wait_for_workers(&glbd, 3);
     let info = glbd.info();
     assert_eq!((info.max, info.rows.len()), (7, 2));
     assert!(info.rows[0].map.is_some(), "random has a map");
@@ -48,7 +52,8 @@ fn options_may_follow_the_destinations() {
 #[test]
 fn of_an_option_given_twice_the_last_counts() {
     let glbd = start_with(&["-t", "1", "-m", "9", "--threads", "2", "--connections=8", "-v", "-v"]);
-    assert_eq!((worker_threads(&glbd), glbd.info().max), (2, 8));
+    wait_for_workers(&glbd, 2);
+    assert_eq!(glbd.info().max, 8);
 }
 
 #[test]

@@ -41,12 +41,22 @@ fn it_is_written_in_the_foreground_too() {
 
 #[test]
 fn one_that_a_dead_daemon_has_left_is_replaced() {
-    for text in ["", "nonsense\n", "1\n", "2147483647\n", "4194304000000\n"] {
+    for text in ["", "1\n", "2147483647\n", "4194304000000\n"] {
         let daemon = Daemon::new();
         fs::write(daemon.pidfile(), text).expect("a file");
         daemon.start(&[]);
         assert_eq!(fs::read_to_string(daemon.pidfile()).expect("the pid file"), format!("{}\n", daemon.pid()));
     }
+}
+
+#[test]
+fn what_is_no_pid_file_is_left_alone() {
+    let daemon = Daemon::new();
+    let path = daemon.directory().join("notes");
+    fs::write(&path, "to be kept\n").expect("a file");
+    let Launch { status, stderr } = daemon.launch(&["--pidfile", &path.display().to_string()]);
+    assert_eq!((status, stderr.contains("no pid file")), (Some(1), true), "{stderr}");
+    assert_eq!(fs::read_to_string(path).expect("the file"), "to be kept\n");
 }
 
 #[test]
