@@ -71,6 +71,35 @@ fn a_client_that_leaves_in_the_middle_of_a_download_stops_the_server() {
     wait_until("the connection is forgotten", || stage.glbd.info().total == 0);
 }
 
+/// Once neither side reads, nobody's event would bring the connection to its end after the reset's own.
+#[test]
+fn a_client_that_resets_while_both_sides_are_stuck_frees_its_server() {
+    let stage = Stage::start();
+    let (client, server) = stage.pair();
+    exchange(&client, &server);
+    for stream in [&client, &server] {
+        fill(stream);
+    }
+    // What was under way has filled the daemon's buffers; now it stands still.
+    wait_until("nothing moves", || !fill(&client) && !fill(&server));
+    reset(client);
+    wait_until("the connection is forgotten", || stage.glbd.info().total == 0);
+    wait_until("the server cannot send any more", || {
+        (&server).write(&[0]).is_err_and(|error| error.kind() != ErrorKind::WouldBlock)
+    });
+}
+
+/// Sends until no more is taken; false when nothing was.
+fn fill(mut stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("O_NONBLOCK");
+    let mut taken = false;
+    while stream.write(&[7; 64 * 1024]).is_ok() {
+        taken = true;
+    }
+    thread::sleep(Duration::from_millis(100));
+    taken
+}
+
 /// Shows that the connection stands.
 fn exchange(mut client: &TcpStream, mut server: &TcpStream) {
     client.write_all(b"ping\n").expect("an open connection");

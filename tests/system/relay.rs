@@ -145,6 +145,22 @@ fn say_in_one_segment(mut stream: &TcpStream, bytes: &[u8]) {
     stream.shutdown(Shutdown::Write).expect("an open connection");
 }
 
+/// Reading stops short at urgent data; what follows it must not wait for more to come.
+#[test]
+fn what_follows_urgent_data_arrives_as_well() {
+    let stage = Stage::start();
+    let (client, mut server) = stage.pair();
+    for round in 0..20 {
+        let mut sender: &TcpStream = &client;
+        sender.write_all(b"before").expect("an open connection");
+        SockRef::from(&client).send_out_of_band(b"!").expect("an open connection");
+        sender.write_all(b"after").expect("an open connection");
+        let mut received = [0; 11];
+        server.read_exact(&mut received).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        assert_eq!(&received, b"beforeafter");
+    }
+}
+
 #[test]
 fn small_messages_pass_while_bulk_streams_run() {
     const STREAMS: u64 = 8;

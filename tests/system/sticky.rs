@@ -143,6 +143,9 @@ fn the_daemons_own_address_is_refused_as_a_destination() {
     assert_eq!(glbd.info().rows.len(), 1);
     assert_eq!(read_line(&glbd.connect()).expect("a name"), "a");
 
+    let answer = glbd.control(&glbd.control_address().to_string());
+    assert!(answer.starts_with("Error: "), "the control port lets the whole world steer: {answer:?}");
+
     let everywhere = Glbd::builder().listen_everywhere().destinations([&server]).start();
     for host in ["127.0.0.1", "[::1]", "localhost"] {
         let answer = everywhere.control(&format!("{host}:{}", everywhere.address().port()));
