@@ -9,22 +9,27 @@ pub(super) struct Limits {
     pub connections: usize,
     /// Most control conversations.
     pub conversations: usize,
+    /// Most pipes to splice through.
+    pub pipes: usize,
     /// What the log should tell.
     pub notice: Option<String>,
 }
 
 impl Limits {
     /// A connection takes two descriptors. Kept free are: each worker's event queue, waker and listening socket; the
-    /// control conversations; and some for the rest of the program, name look-ups included.
+    /// control conversations; pipes to splice through, where there are many descriptors; and some for the rest of the
+    /// program, name look-ups included.
     pub(super) fn for_config(config: &Config) -> Result<Limits, String> {
         const FOR_THE_REST: usize = 20;
+        // Of 256 kB each; what one user's pipes may hold is 64 MB unless fs.pipe-user-pages-soft says otherwise.
+        const MOST_PIPES: usize = 192;
         const MOST_BY_DEFAULT: usize = 1_000_000;
-        let reserve = |conversations| FOR_THE_REST + 3 * config.threads + conversations;
-        let wanted = config.max_connections.map_or(0, |most| 2 * most + reserve(64));
+        let reserve = |conversations, pipes| FOR_THE_REST + 3 * config.threads + conversations + 2 * pipes;
+        let wanted = config.max_connections.map_or(0, |most| 2 * most + reserve(64, MOST_PIPES));
         let descriptors = process::raise_descriptor_limit(wanted as u64)
             .map_err(|error| format!("cannot read the limit of open files: {error}"))?;
-        let conversations = if descriptors < 1024 { 8 } else { 64 };
-        let room = descriptors.saturating_sub(reserve(conversations)) / 2;
+        let (conversations, pipes) = if descriptors < 1024 { (8, 0) } else { (64, MOST_PIPES.min(descriptors / 64)) };
+        let room = descriptors.saturating_sub(reserve(conversations, pipes)) / 2;
         if room == 0 {
             return Err(format!("the limit of {descriptors} open files leaves no room for connections"));
         }
@@ -32,6 +37,6 @@ impl Limits {
         let notice = config.max_connections.filter(|wanted| *wanted > connections).map(|wanted| {
             format!("the limit of {descriptors} open files allows {connections} connections, not {wanted}")
         });
-        Ok(Limits { connections, conversations, notice })
+        Ok(Limits { connections, conversations, pipes, notice })
     }
 }

@@ -139,7 +139,8 @@ struct Running {
 fn start(config: &Config, prepared: &Prepared, opened: Opened) -> io::Result<Running> {
     let stats = Stats::new(config.threads);
     let (table, max_connections) = (&prepared.table, prepared.limits.connections);
-    let workers = Workers::new(opened.listeners, max_connections, table, &stats, &config.connections)?;
+    let limits = worker::Limits { connections: max_connections, pipes: prepared.limits.pipes };
+    let workers = Workers::new(opened.listeners, limits, table, &stats, &config.connections)?;
     let control = Control::new(control::Settings {
         listener: opened.control,
         fifo: opened.fifo,

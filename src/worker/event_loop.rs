@@ -132,7 +132,12 @@ impl Worker {
                     self.unfinished.push_back(key);
                 }
             }
-            Next::Close(ending) => self.connections.remove(key.slot as usize).close(ending, &self.kit),
+            Next::Close(ending) => {
+                self.connections.remove(key.slot as usize).close(ending, &self.kit);
+                if self.connections.is_empty() {
+                    self.kit.tools.rest();
+                }
+            }
         }
     }
 

@@ -1,14 +1,65 @@
 //! One direction of a connection: bytes from a source to a sink.
 //!
-//! A flow owns memory only while its sink is slower than its source. It remembers what mio's edge-triggered events say
-//! just once: that the source may have more to read, that the sink may take more.
+//! Small messages are copied through a scratch buffer of the worker's. Once a read fills that, the flow is bulk, and goes
+//! through a pipe with splice(2), until it pauses. A flow owns memory only while its sink is slower than its source, and
+//! changes over only when nothing is held, so that bytes cannot overtake each other. It remembers what mio's
+//! edge-triggered events say just once: that the source may have more to read, that the sink may take more.
 
 use std::io::{self, ErrorKind, Read, Write};
 
 use mio::net::TcpStream;
 
+use super::pipe::{Pipe, PipeBudget, PipePool};
+
 /// Bytes that a flow may move before others get their turn.
 const BUDGET: usize = 256 * 1024;
+
+/// What small messages are copied through, in bytes.
+const SCRATCH: usize = 64 * 1024;
+
+/// What all flows of a worker share.
+pub(super) struct Tools {
+    scratch: Box<[u8]>,
+    pipes: PipePool,
+    splicing: Splicing,
+}
+
+impl Tools {
+    pub(super) fn new(pipes: PipeBudget, splicing: Splicing) -> Tools {
+        Tools { scratch: vec![0; SCRATCH].into(), pipes: PipePool::new(pipes), splicing }
+    }
+
+    /// Gives up what is only kept for the next flow.
+    pub(super) fn rest(&mut self) {
+        self.pipes.clear();
+    }
+}
+
+/// When to splice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Splicing {
+    /// Once a flow is bulk.
+    Bulk,
+    /// From the first byte on: for tests.
+    Always,
+    /// Never: for tests.
+    Never,
+}
+
+impl Splicing {
+    /// As the environment variable `GLBD_SPLICE` says: `always` or `never`, which tests set.
+    pub fn from_environment() -> Splicing {
+        match std::env::var("GLBD_SPLICE").as_deref() {
+            Ok("always") => Splicing::Always,
+            Ok("never") => Splicing::Never,
+            _ => Splicing::Bulk,
+        }
+    }
+
+    fn is_due(self, bulk: bool) -> bool {
+        self == Splicing::Always || (bulk && self == Splicing::Bulk)
+    }
+}
 
 /// What is known of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +86,17 @@ pub(super) struct Flow {
     source: Source,
     /// The sink took less than it was offered, and has not become writable since.
     blocked: bool,
+    /// As much comes at a time as the scratch buffer holds, or more.
+    bulk: bool,
     held: Option<Held>,
+    /// What bulk goes through; kept beyond a pump only while something is in it.
+    pipe: Option<Pipe>,
     /// The source's end was passed on: nothing more will ever happen here.
     done: bool,
 }
 
 /// How far a flow has come.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
     /// Nothing can be done until the next event.
     Waiting,
@@ -49,10 +104,13 @@ pub(super) enum Progress {
     Unfinished,
     /// Everything up to the source's end is with the sink.
     Ended,
-    /// Reading failed: the source was reset.
-    SourceFailed(io::Error),
-    /// Writing failed: the sink was reset.
-    SinkFailed(io::Error),
+}
+
+/// Which end of a flow was reset, or broke in another way.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Source(io::Error),
+    Sink(io::Error),
 }
 
 /// Bytes moved and calls made.
@@ -66,7 +124,7 @@ pub(super) struct Traffic {
 
 impl Flow {
     pub(super) fn new() -> Flow {
-        Flow { source: Source::Drained, blocked: false, held: None, done: false }
+        Flow { source: Source::Drained, blocked: false, bulk: false, held: None, pipe: None, done: false }
     }
 
     /// The source may have something to read, and with `closing`, its end.
@@ -88,6 +146,7 @@ impl Flow {
     pub(super) fn finish(&mut self) {
         self.done = true;
         self.held = None;
+        self.pipe = None;
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -95,89 +154,143 @@ impl Flow {
     }
 
     /// Moves what can be moved.
+    ///
+    /// # Errors
+    /// [`Failure`]: nothing more will be moved.
     pub(super) fn pump(
         &mut self,
         source: &TcpStream,
         sink: &TcpStream,
-        scratch: &mut [u8],
+        tools: &mut Tools,
         traffic: &mut Traffic,
-    ) -> Progress {
+    ) -> Result<Progress, Failure> {
+        let progress = self.move_on(source, sink, tools, traffic)?;
+        self.bulk = traffic.received >= tools.scratch.len();
+        if let Some(pipe) = self.pipe.take_if(|pipe| pipe.is_empty()) {
+            tools.pipes.give_back(pipe);
+        }
+        Ok(progress)
+    }
+
+    fn move_on(
+        &mut self,
+        source: &TcpStream,
+        sink: &TcpStream,
+        tools: &mut Tools,
+        traffic: &mut Traffic,
+    ) -> Result<Progress, Failure> {
         loop {
-            if let Err(error) = self.send_held(sink, traffic) {
-                return Progress::SinkFailed(error);
-            }
-            if self.held.is_some() {
-                return Progress::Waiting;
+            self.send_held(sink, traffic).map_err(Failure::Sink)?;
+            if self.holds_anything() {
+                return Ok(Progress::Waiting);
             }
             match self.source {
-                Source::Ended => return Progress::Ended,
-                Source::Drained => return Progress::Waiting,
-                Source::Readable | Source::Closing if traffic.received >= BUDGET => return Progress::Unfinished,
+                Source::Ended => return Ok(Progress::Ended),
+                Source::Drained => return Ok(Progress::Waiting),
+                Source::Readable | Source::Closing if traffic.received >= BUDGET => return Ok(Progress::Unfinished),
                 Source::Readable | Source::Closing => {}
             }
-            let received = match self.receive(source, scratch, traffic) {
-                Ok(received) => received,
-                Err(error) => return Progress::SourceFailed(error),
-            };
-            match self.send(sink, &scratch[..received], traffic) {
-                Ok(sent) if sent < received => {
-                    self.held = Some(Held { bytes: scratch[sent..received].into(), sent: 0 });
-                }
-                Ok(_) => {}
-                Err(error) => return Progress::SinkFailed(error),
+            if self.pipe.is_none() && tools.splicing.is_due(self.bulk) {
+                self.pipe = tools.pipes.lend();
             }
-        }
-    }
-
-    /// Receives once; 0 when there was nothing or the source has ended.
-    fn receive(&mut self, mut source: &TcpStream, scratch: &mut [u8], traffic: &mut Traffic) -> io::Result<usize> {
-        loop {
-            traffic.receive_calls += 1;
-            match source.read(scratch) {
-                Ok(0) => self.source = Source::Ended,
-                Ok(received) => {
-                    traffic.received += received;
-                    // A short read has drained the socket: what comes later brings a new event.
-                    if received < scratch.len() && self.source == Source::Readable {
-                        self.source = Source::Drained;
+            match &mut self.pipe {
+                Some(pipe) => {
+                    let before = self.source;
+                    let filled = pipe.fill_from(source);
+                    self.received(filled, traffic).map_err(Failure::Source)?;
+                    // Urgent data stops splicing for good, and reading only for a moment.
+                    if (before, self.source) == (Source::Closing, Source::Drained) {
+                        self.source = before;
+                        self.copy(source, sink, &mut tools.scratch, traffic)?;
                     }
-                    return Ok(received);
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.source = Source::Drained,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
+                None => self.copy(source, sink, &mut tools.scratch, traffic)?,
             }
-            return Ok(0);
         }
     }
 
-    fn send_held(&mut self, sink: &TcpStream, traffic: &mut Traffic) -> io::Result<()> {
-        let Some(mut held) = self.held.take() else { return Ok(()) };
-        if !self.blocked {
-            held.sent += self.send(sink, &held.bytes[held.sent..], traffic)?;
+    /// Receives once, and sends what came; what the sink does not take is held.
+    fn copy(
+        &mut self,
+        mut source: &TcpStream,
+        sink: &TcpStream,
+        scratch: &mut [u8],
+        traffic: &mut Traffic,
+    ) -> Result<(), Failure> {
+        let received = source.read(scratch);
+        let received = self.received(received, traffic).map_err(Failure::Source)?;
+        self.bulk = received == scratch.len();
+        // A short read has drained the socket: what comes later brings a new event.
+        if !self.bulk && self.source == Source::Readable {
+            self.source = Source::Drained;
         }
-        if held.sent < held.bytes.len() {
-            self.held = Some(held);
+        let sent = self.send(sink, &scratch[..received], traffic).map_err(Failure::Sink)?;
+        if sent < received {
+            self.held = Some(Held { bytes: scratch[sent..received].into(), sent: 0 });
         }
         Ok(())
     }
 
-    /// Sends as much as the sink takes. When that is less than all, the kernel tells when it takes more.
+    /// What the result of a receiving call says of the source, and how much came.
+    fn received(&mut self, result: io::Result<usize>, traffic: &mut Traffic) -> io::Result<usize> {
+        traffic.receive_calls += 1;
+        match result {
+            Ok(0) => self.source = Source::Ended,
+            Ok(count) => {
+                traffic.received += count;
+                return Ok(count);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.source = Source::Drained,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(0)
+    }
+
+    fn holds_anything(&self) -> bool {
+        self.held.is_some() || self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty())
+    }
+
+    fn send_held(&mut self, sink: &TcpStream, traffic: &mut Traffic) -> io::Result<()> {
+        if let Some(mut held) = self.held.take() {
+            held.sent += self.send(sink, &held.bytes[held.sent..], traffic)?;
+            if held.sent < held.bytes.len() {
+                self.held = Some(held);
+            }
+        }
+        if let Some(mut pipe) = self.pipe.take() {
+            while !pipe.is_empty() && !self.blocked {
+                let emptied = pipe.empty_into(sink);
+                self.sent(emptied, traffic)?;
+            }
+            self.pipe = Some(pipe);
+        }
+        Ok(())
+    }
+
+    /// Sends as much as the sink takes.
     fn send(&mut self, mut sink: &TcpStream, bytes: &[u8], traffic: &mut Traffic) -> io::Result<usize> {
         let mut sent = 0;
         while sent < bytes.len() && !self.blocked {
-            traffic.send_calls += 1;
-            match sink.write(&bytes[sent..]) {
-                Ok(count) => {
-                    sent += count;
-                    self.blocked = sent < bytes.len();
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.blocked = true,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+            sent += self.sent(sink.write(&bytes[sent..]), traffic)?;
+            // When it takes less than all, the kernel tells when it takes more.
+            self.blocked |= sent < bytes.len();
         }
-        traffic.sent += sent;
         Ok(sent)
+    }
+
+    /// What the result of a sending call says of the sink, and how much went.
+    fn sent(&mut self, result: io::Result<usize>, traffic: &mut Traffic) -> io::Result<usize> {
+        traffic.send_calls += 1;
+        match result {
+            Ok(count) => {
+                traffic.sent += count;
+                return Ok(count);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.blocked = true,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(0)
     }
 }

@@ -7,14 +7,12 @@ use std::time::Instant;
 use log::warn;
 use mio::Registry;
 
+use super::flow::Tools;
 use super::timers::Timers;
 use crate::config::ConnectionOptions;
 use crate::log::Seldom;
 use crate::stats::{Stats, WorkerStats};
 use crate::table::Table;
-
-/// The buffer that all copying of a worker goes through.
-const SCRATCH: usize = 64 * 1024;
 
 /// What a connection needs of its worker.
 pub(super) struct Kit {
@@ -25,7 +23,7 @@ pub(super) struct Kit {
     pub options: ConnectionOptions,
     /// When the events at hand were taken from the kernel.
     pub now: Instant,
-    pub scratch: Box<[u8]>,
+    pub tools: Tools,
     pub timers: Timers,
     nowhere: Seldom,
     shortage: Seldom,
@@ -38,6 +36,7 @@ impl Kit {
         table: &Table,
         stats: &Stats,
         options: &ConnectionOptions,
+        tools: Tools,
     ) -> Kit {
         Kit {
             index,
@@ -46,7 +45,7 @@ impl Kit {
             stats: stats.clone(),
             options: options.clone(),
             now: Instant::now(),
-            scratch: vec![0; SCRATCH].into(),
+            tools,
             timers: Timers::default(),
             nowhere: Seldom::default(),
             shortage: Seldom::default(),

@@ -8,6 +8,7 @@ mod flow;
 mod kit;
 mod listen;
 mod mailbox;
+mod pipe;
 mod synchronous;
 mod timers;
 
@@ -25,9 +26,11 @@ use crate::table::Table;
 use accept::Acceptor;
 use admission::Admission;
 use event_loop::Worker;
+use flow::{Splicing, Tools};
 use kit::Kit;
 pub use listen::listen;
 use mailbox::{Mailbox, Message};
+use pipe::PipeBudget;
 
 const LISTENER: Token = Token(usize::MAX);
 const MAIL: Token = Token(usize::MAX - 1);
@@ -79,14 +82,23 @@ impl Handle {
     }
 }
 
+/// What all workers together may use.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Most client connections.
+    pub connections: usize,
+    /// Most pipes for splicing, of two descriptors each; without any, everything is copied.
+    pub pipes: usize,
+}
+
 impl Workers {
-    /// Makes a worker for each listener, all picking from `table`, with at most `max_connections` clients among them.
+    /// Makes a worker for each listener, all picking from `table`.
     ///
     /// # Errors
     /// When there are no descriptors left for their event queues.
     pub fn new(
         listeners: Vec<TcpListener>,
-        max_connections: usize,
+        limits: Limits,
         table: &Table,
         stats: &Stats,
         options: &ConnectionOptions,
@@ -100,11 +112,13 @@ impl Workers {
             mailboxes.push(mailbox);
         }
         let mailboxes: Box<[Mailbox]> = mailboxes.into();
-        let admission = Admission::new(max_connections, mailboxes.clone());
+        let admission = Admission::new(limits.connections, mailboxes.clone());
+        let pipes = PipeBudget::new(limits.pipes);
         let accepting = Arc::new(AtomicUsize::new(mailboxes.len()));
         let mut workers = Vec::new();
         for (index, (listener, poll, letters)) in ends.into_iter().enumerate() {
-            let kit = Kit::new(poll.registry().try_clone()?, index, table, stats, options);
+            let tools = Tools::new(pipes.clone(), Splicing::from_environment());
+            let kit = Kit::new(poll.registry().try_clone()?, index, table, stats, options, tools);
             let acceptor = Acceptor::new(listener, poll.registry(), &admission)?;
             workers.push(Worker::new(poll, letters, mailboxes.clone(), acceptor, Arc::clone(&accepting), kit));
             let mailbox = mailboxes[index].clone();

@@ -14,10 +14,22 @@ use crate::harness::{Glbd, PATIENCE, Payload, Server, Stage, read_line, wait_unt
 
 #[test]
 fn a_hundred_and_fifty_megabytes_each_way_at_once_arrive_unchanged() {
-    const LENGTH: usize = 150_000_000;
-    let stage = Stage::start();
+    send_both_ways(&Stage::start(), 150_000_000);
+}
+
+#[test]
+fn bytes_arrive_unchanged_whether_all_are_spliced_or_all_are_copied() {
+    for mode in ["GLBD_SPLICE=always", "GLBD_SPLICE=never"] {
+        let stage = Stage::start_with(Glbd::builder().wrapped_by(["env", mode]));
+        let start = stage.glbd.descriptors();
+        send_both_ways(&stage, 20_000_000);
+        wait_until("all descriptors are back", || stage.glbd.descriptors() == start);
+    }
+}
+
+fn send_both_ways(stage: &Stage, length: usize) {
     let (client, server) = &stage.pair();
-    let (up, down) = (&Payload::new(1, LENGTH), &Payload::new(2, LENGTH));
+    let (up, down) = (&Payload::new(1, length), &Payload::new(2, length));
     thread::scope(|scope| {
         scope.spawn(|| up.receive_to_end(server));
         scope.spawn(|| down.receive_to_end(client));
@@ -25,7 +37,7 @@ fn a_hundred_and_fifty_megabytes_each_way_at_once_arrive_unchanged() {
         scope.spawn(|| send_and_end(down, server));
     });
     let stats = stage.glbd.stats();
-    assert_eq!((stats.bytes_in, stats.bytes_out), (LENGTH as u64, LENGTH as u64));
+    assert_eq!((stats.bytes_in, stats.bytes_out), (length as u64, length as u64));
 }
 
 fn send_and_end(payload: &Payload, stream: &TcpStream) {

@@ -142,6 +142,8 @@ impl Connection {
             (Stage::Connecting(_), Side::Server) => self.on_connect_event(event, kit),
             (Stage::Connecting(_), Side::Client) if event.is_error() => Next::Close(Ending::Reset),
             (Stage::Connecting(_), Side::Client) => Next::Wait,
+            // Its turn in this round comes with those of the other unfinished ones.
+            (Stage::Relaying, _) if self.unfinished && !event.is_error() => Next::Wait,
             (Stage::Relaying, _) => match self.relay(kit) {
                 Next::Close(ending) => Next::Close(ending),
                 _ if event.is_error() && self.has_failed(side) => Next::Close(Ending::Reset),

@@ -6,7 +6,7 @@ use log::debug;
 
 use super::{Connection, Ending, Next};
 use crate::worker::Kit;
-use crate::worker::flow::{Flow, Progress, Traffic};
+use crate::worker::flow::{Failure, Flow, Progress, Traffic};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
@@ -43,19 +43,21 @@ impl Connection {
         let mut again = false;
         for direction in [Direction::Up, Direction::Down] {
             match self.pump(direction, kit) {
-                Progress::Waiting => {}
-                Progress::Unfinished => again = true,
+                Ok(Progress::Waiting) => {}
+                Ok(Progress::Unfinished) => again = true,
                 // Passing on the end first would bring about the TIME_WAIT that is to be avoided, and waiting for the
                 // destination's own end would not avoid it.
-                Progress::Ended if direction == Direction::Up && kit.options.reset_on_close && self.all_is_sent() => {
+                Ok(Progress::Ended)
+                    if direction == Direction::Up && kit.options.reset_on_close && self.all_is_sent() =>
+                {
                     return Next::Close(Ending::Clean);
                 }
-                Progress::Ended => self.pass_on_end(direction),
-                Progress::SourceFailed(error) => {
+                Ok(Progress::Ended) => self.pass_on_end(direction),
+                Err(Failure::Source(error)) => {
                     debug!("client {}: cannot receive from the {}: {error}", self.client_address, direction.source());
                     return Next::Close(Ending::Reset);
                 }
-                Progress::SinkFailed(error) => {
+                Err(Failure::Sink(error)) => {
                     debug!("client {}: cannot send to the {}: {error}", self.client_address, direction.sink());
                     // What the reset side sent before is read once more, and delivered as far as that goes at once. The
                     // failed write has taken the error off the socket, so that reading would find a clean end.
@@ -83,17 +85,17 @@ impl Connection {
         }
     }
 
-    fn pump(&mut self, direction: Direction, kit: &mut Kit) -> Progress {
-        let Some(server) = &self.server else { return Progress::Waiting };
+    fn pump(&mut self, direction: Direction, kit: &mut Kit) -> Result<Progress, Failure> {
+        let Some(server) = &self.server else { return Ok(Progress::Waiting) };
         let (flow, source, sink) = match direction {
             Direction::Up => (&mut self.up, &self.client, server),
             Direction::Down => (&mut self.down, server, &self.client),
         };
         if flow.is_done() {
-            return Progress::Waiting;
+            return Ok(Progress::Waiting);
         }
         let mut traffic = Traffic::default();
-        let progress = flow.pump(source, sink, &mut kit.scratch, &mut traffic);
+        let progress = flow.pump(source, sink, &mut kit.tools, &mut traffic);
         self.account(direction, &traffic, kit);
         progress
     }
