@@ -42,17 +42,18 @@ fn pipe_through((netcat, package): (&[&str], &str), glbd: &Glbd, input: &str) ->
     (answer, took)
 }
 
-/// Has every netcat send `input`, checks each answer, and that it comes at once. A busy machine may spoil two tries.
+/// Has every netcat send `input`, checks each answer, and that it comes at once, as it does at the first try unless the
+/// machine is busy.
 fn every_netcat_gets(input: &str, check: impl Fn(&Glbd, &str)) {
     for netcat in NETCATS {
-        let tries = [(); 3].map(|()| {
+        let mut tries = Vec::new();
+        while tries.last().is_none_or(|took| *took >= AT_ONCE) {
+            assert!(tries.len() < 10, "{netcat:?} took {tries:?} for {input:?}");
             let glbd = Glbd::start(["127.0.0.1:1:0.5", "127.0.0.1:2"]);
             let (answer, took) = pipe_through(netcat, &glbd, input);
             check(&glbd, &answer);
-            took
-        });
-        let best = tries.iter().min().expect("three tries");
-        assert!(*best < AT_ONCE, "{netcat:?} took {tries:?} for {input:?}");
+            tries.push(took);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use tempfile::TempDir;
 
-use crate::harness::daemon::{kill_all_with, processes_with};
+use crate::harness::daemon::{has_ended, kill_all_with, processes_with};
 use crate::harness::glbd::PROGRAM;
 use crate::harness::{Glbd, free_port, wait_until, with_mounted};
 
@@ -48,11 +48,12 @@ impl Site {
     }
 
     fn stop_in_background(&self, signal: Signal) {
-        for pid in processes_with(&self.address) {
+        let processes = processes_with(&self.address);
+        for pid in &processes {
             // Were there a janitor, it may have followed the daemon already.
-            kill(pid, signal).ok();
+            kill(*pid, signal).ok();
         }
-        wait_until("the daemon is gone", || processes_with(&self.address).is_empty());
+        wait_until("the daemon is gone", || processes.iter().all(has_ended));
     }
 
     fn has_fifo(&self) -> bool {

@@ -1,5 +1,6 @@
 //! The daemon under test in the background, as `glbd --daemon` leaves it.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ pub struct Daemon {
     directory: TempDir,
     address: SocketAddr,
     control: SocketAddr,
+    /// What was started and may not have ended.
+    started: RefCell<Vec<Pid>>,
 }
 
 /// How the command ended that was to start a daemon.
@@ -36,7 +39,7 @@ impl Daemon {
     pub fn new() -> Self {
         let free_address = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let directory = tempfile::tempdir().expect("a temporary directory");
-        Self { directory, address: free_address(), control: free_address() }
+        Self { directory, address: free_address(), control: free_address(), started: RefCell::default() }
     }
 
     /// A running daemon with these destinations or further options.
@@ -65,6 +68,7 @@ impl Daemon {
         let status = run_to_its_end(&mut command);
         let launch = Launch { status, stderr: fs::read_to_string(&stderr).expect("text") };
         fs::remove_file(stderr).expect("a file");
+        self.started.borrow_mut().extend(self.processes());
         launch
     }
 
@@ -131,9 +135,11 @@ impl Daemon {
         processes_with(&self.directory().display().to_string())
     }
 
-    /// Waits until no process is left.
+    /// Waits until no process is left, and everything that they had open is closed.
     pub fn wait_until_gone(&self) {
-        wait_until("no process is left", || self.processes().is_empty());
+        let mut started = self.started.borrow_mut();
+        wait_until("no process is left", || self.processes().is_empty() && started.iter().all(has_ended));
+        started.clear();
     }
 
     /// The names of the files in its directory.
@@ -159,6 +165,15 @@ pub fn processes_with(text: &str) -> Vec<Pid> {
     // One that has ended, and nobody has asked how, has no command line any more.
     let command = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     all.filter(|pid| command(pid).contains(text)).map(Pid::from_raw).collect()
+}
+
+/// Whether a process has ended, and all of its threads: only then are its descriptors closed.
+pub fn has_ended(pid: &Pid) -> bool {
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat.contains(") Z ") && threads() <= 1,
+        Err(_) => true,
+    }
 }
 
 /// Kills them, and waits until they are gone.

@@ -48,11 +48,11 @@ impl Proc {
         fs::read_link(self.path("cwd")).expect("a running process")
     }
 
-    /// What its descriptors are, in their order.
+    /// What its descriptors are, in their order; none if it has ended.
     pub fn descriptors(&self) -> Vec<(u32, String)> {
-        let numbers = fs::read_dir(self.path("fd")).expect("a running process");
-        let numbers = numbers.map(|it| it.expect("an entry").file_name().to_str().expect("a number").parse());
-        let mut numbers: Vec<u32> = numbers.map(|number| number.expect("a number")).collect();
+        let entries = fs::read_dir(self.path("fd")).into_iter().flatten();
+        let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let mut numbers: Vec<u32> = numbers.collect();
         numbers.sort_unstable();
         let target = |number| fs::read_link(self.path(&format!("fd/{number}"))).ok();
         numbers.into_iter().filter_map(|number| Some((number, target(number)?.display().to_string()))).collect()

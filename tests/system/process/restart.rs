@@ -3,10 +3,11 @@
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Daemon, Server, connect_to, read_line, said_goodbye, wait_until};
+use crate::harness::{Daemon, PATIENCE, Server, connect_to, read_line, said_goodbye, wait_until};
 
 fn served_client(daemon: &Daemon) -> TcpStream {
     let client = connect_to(daemon.address()).expect("a daemon that accepts");
@@ -56,6 +57,22 @@ fn a_restart_works_at_once_with_connections_in_time_wait() {
         daemon.wait_until_gone();
         daemon.start(&[&server.to_string()]);
         served_client(&daemon);
+    }
+}
+
+#[test]
+fn a_restart_works_as_soon_as_the_process_seems_to_be_gone() {
+    let daemon = Daemon::started(&["-t", "8"]);
+    for _ in 0..40 {
+        let stat = daemon.proc("stat");
+        daemon.signal(Signal::SIGTERM);
+        // As an init script looks for it, but with less patience. Nobody may have asked yet how it ended.
+        let is_gone = || fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
+        let deadline = Instant::now() + PATIENCE;
+        while !is_gone() || daemon.pidfile().exists() {
+            assert!(Instant::now() < deadline, "it does not stop");
+        }
+        daemon.start(&["-t", "8"]);
     }
 }
 

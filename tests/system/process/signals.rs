@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::slice;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::control::name_server::NameServer;
+use crate::harness::glbd::PROGRAM;
 use crate::harness::{
     Builder, Daemon, Glbd, Server, SilentDestination, connect_to, names_of, said_goodbye, wait_until,
 };
@@ -18,10 +20,13 @@ use crate::harness::{
 /// Within this the daemon must stop.
 const A_SECOND: Duration = Duration::from_secs(1);
 
-/// Measures three times, since a busy machine may spoil two.
-fn assert_within_a_second(measure: impl FnMut(()) -> Duration) {
-    let times = [(); 3].map(measure);
-    assert!(times.iter().min().expect("three") < &A_SECOND, "it took {times:?}");
+/// It takes less at the first try, unless the machine is busy.
+fn assert_within_a_second(measure: impl Fn() -> Duration) {
+    let mut tries = Vec::new();
+    while tries.last().is_none_or(|took| *took >= A_SECOND) {
+        assert!(tries.len() < 5, "it took {tries:?}");
+        tries.push(measure());
+    }
 }
 
 /// A glbd in the foreground for which SIGINT means what it means at a terminal, also where tests run in the background.
@@ -44,7 +49,7 @@ fn stop(mut glbd: Glbd, signal: Signal) -> Duration {
 #[test]
 fn sigterm_and_sigint_stop_it_within_a_second_with_status_0_and_nothing_left() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        assert_within_a_second(|()| stop(at_a_terminal().start(), signal));
+        assert_within_a_second(|| stop(at_a_terminal().start(), signal));
     }
 }
 
@@ -64,11 +69,11 @@ fn the_pid_file_is_gone_as_well() {
 fn open_connections_and_conversations_do_not_hold_it_up() {
     let server = Server::echo();
     let silent = SilentDestination::start();
-    assert_within_a_second(|()| {
+    assert_within_a_second(|| {
         let glbd = at_a_terminal().args(["-t", "4"]).destinations([&server]).start();
         let clients: Vec<TcpStream> = (0..100).map(|_| glbd.connect()).collect();
-        wait_until("all are served", || server.open() >= 100);
         let busy = glbd.connect();
+        wait_until("all are served", || glbd.info().row(&server).conns == 101);
         let mut at_a_prompt = connect_to(glbd.control_address()).expect("the control port accepts");
         at_a_prompt.write_all(b"prompt\n").expect("an open conversation");
         glbd.change(server.weighted(0.0));
@@ -88,7 +93,7 @@ fn open_connections_and_conversations_do_not_hold_it_up() {
 #[test]
 fn a_name_server_that_does_not_answer_does_not_hold_it_up() {
     let names = NameServer::start();
-    assert_within_a_second(|()| {
+    assert_within_a_second(|| {
         let glbd = Glbd::builder().wrapped_by(names.wrapper()).start();
         let asked = names.asked();
         let mut conversation = connect_to(glbd.control_address()).expect("the control port accepts");
@@ -96,6 +101,23 @@ fn a_name_server_that_does_not_answer_does_not_hold_it_up() {
         wait_until("the name server is asked", || names.asked() > asked);
         stop(glbd, Signal::SIGTERM)
     });
+}
+
+#[test]
+fn a_start_that_waits_for_a_name_server_can_be_interrupted() {
+    let names = NameServer::start();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let place = Daemon::new();
+        let asked = names.asked();
+        let wrapper = [names.wrapper(), vec!["env".to_owned(), "--default-signal=INT".to_owned()]].concat();
+        let mut command = Command::new(&wrapper[0]);
+        command.args(&wrapper[1..]).arg(PROGRAM).arg("--fifo").arg(place.fifo());
+        let mut glbd = command.args([&place.address().to_string(), "slow.example:1"]).spawn().expect("glbd starts");
+        wait_until("the name server is asked", || names.asked() > asked);
+        kill(Pid::from_raw(glbd.id() as i32), signal).expect("glbd runs");
+        wait_until("it ends", || glbd.try_wait().expect("a child of this process").is_some());
+        assert_eq!(place.files(), [""; 0], "{signal}");
+    }
 }
 
 /// How long it takes from the signal until nothing is left.
@@ -112,7 +134,7 @@ fn time_to_stop(daemon: &Daemon, signal: Signal) -> Duration {
 fn in_the_background_it_stops_within_a_second_and_leaves_no_file_in_a_directory_that_is_closed_to_it() {
     let server = Server::named("a");
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        assert_within_a_second(|()| {
+        assert_within_a_second(|| {
             let daemon = Daemon::started(&[&server.to_string()]);
             let client = connect_to(daemon.address()).expect("a daemon that accepts");
             assert_eq!(names_of(slice::from_ref(&client)), ["a"]);
