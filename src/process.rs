@@ -46,15 +46,13 @@ impl Readiness {
     /// Lets go of the terminal and has the process that the user started exit with 0.
     ///
     /// # Errors
-    /// When /dev/null cannot be opened.
+    /// When /dev/null cannot be opened, and when that process is gone: whoever interrupted it does not expect a daemon.
     pub fn announce(mut self) -> io::Result<()> {
         let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
         unistd::dup2_stdin(&null)?;
         unistd::dup2_stdout(&null)?;
         unistd::dup2_stderr(&null)?;
-        // Whoever started us may be gone by now, which is no reason to stop.
-        let _ = self.0.write_all(&[0]);
-        Ok(())
+        self.0.write_all(&[0])
     }
 }
 

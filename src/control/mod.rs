@@ -219,6 +219,8 @@ impl Control {
                 Ok((stream, _)) => self.open_conversation(stream, now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.listener_ready = false,
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                // The socket was shut down: the daemon is about to end.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.listener_ready = false,
                 Err(error) => {
                     self.retry_at = Some(now + SHORTAGE_PAUSE);
                     self.close_a_silent_one(now);

@@ -6,12 +6,13 @@ mod signals;
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use log::{error, info, warn};
+use socket2::{SockRef, Socket};
 
 use crate::address::Endpoint;
 use crate::config::Config;
@@ -99,6 +100,25 @@ struct Opened {
     listeners: Vec<mio::net::TcpListener>,
     control: Option<TcpListener>,
     fifo: Option<File>,
+    doors: Doors,
+}
+
+/// The listening sockets once more, to close them for good without waiting for the threads that accept from them.
+struct Doors(Vec<Socket>);
+
+impl Doors {
+    fn of(listeners: &[mio::net::TcpListener], control: Option<&TcpListener>) -> io::Result<Doors> {
+        let sockets = listeners.iter().map(SockRef::from).chain(control.map(SockRef::from));
+        Ok(Doors(sockets.map(|socket| socket.try_clone()).collect::<io::Result<_>>()?))
+    }
+
+    /// Nobody listens any more, so that the next daemon can at once.
+    fn close(self) {
+        for socket in self.0 {
+            // It fails on one that does not listen.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
 }
 
 /// Opens everything, and gives up the rights that were needed for it.
@@ -114,6 +134,7 @@ fn open(
         (Some(name), Some(address)) => Some(TcpListener::bind(address).map_err(|error| control_trouble(name, &error))?),
         _ => None,
     };
+    let doors = Doors::of(&listeners, control.as_ref()).map_err(|error| format!("cannot listen: {error}"))?;
     let fifo = open_fifo(config, leftovers, notices)?;
     if let Some(path) = &config.pidfile {
         leftovers.write_pidfile(path)?;
@@ -122,7 +143,7 @@ fn open(
         leftovers.prepare_for(identity).map_err(|error| format!("cannot start the janitor: {error}"))?;
         identity.assume()?;
     }
-    Ok(Opened { listeners, control, fifo })
+    Ok(Opened { listeners, control, fifo, doors })
 }
 
 fn control_trouble(address: &Endpoint, error: &io::Error) -> String {
@@ -134,6 +155,8 @@ struct Running {
     workers: worker::Handle,
     threads: Vec<JoinHandle<()>>,
     control: control::Handle,
+    /// `None` once the threads close the sockets in their own time.
+    doors: Option<Doors>,
 }
 
 fn start(config: &Config, prepared: &Prepared, opened: Opened) -> io::Result<Running> {
@@ -151,7 +174,7 @@ fn start(config: &Config, prepared: &Prepared, opened: Opened) -> io::Result<Run
         own_addresses: prepared.own_addresses(),
     })?;
     let (workers, threads) = workers.start()?;
-    Ok(Running { workers, threads, control: control.start()? })
+    Ok(Running { workers, threads, control: control.start()?, doors: Some(opened.doors) })
 }
 
 /// In the background the working directory is another.

@@ -7,7 +7,7 @@ use log::{error, info};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::{Handle, Signals};
 
-use super::Running;
+use super::{Doors, Running};
 use crate::process::Leftovers;
 use crate::sys;
 
@@ -22,10 +22,10 @@ pub(super) fn register(in_background: bool) -> io::Result<Signals> {
     Signals::new(optional.chain([SIGTERM, SIGUSR1]))
 }
 
-/// Returns when the daemon is to stop: at once on SIGTERM and SIGINT, and after SIGUSR1 when the last connection has
-/// ended.
+/// Returns when the daemon is to end, and no longer listens: at once on SIGTERM and SIGINT, and after SIGUSR1 when the
+/// last connection has ended.
 pub(super) fn wait_for_the_end(mut signals: Signals, in_background: bool, running: Running, leftovers: &mut Leftovers) {
-    let Running { workers, threads, control } = running;
+    let Running { workers, threads, control, mut doors } = running;
     let mut threads = Some(threads);
     let handle = signals.handle();
     for signal in signals.forever() {
@@ -33,6 +33,7 @@ pub(super) fn wait_for_the_end(mut signals: Signals, in_background: bool, runnin
             SIGUSR1 => {
                 let Some(threads) = threads.take() else { continue };
                 info!("stopping: no new connections, the open ones go on to their end");
+                doors = None;
                 workers.drain();
                 // So that another daemon can take over everything at once.
                 control.close();
@@ -44,6 +45,7 @@ pub(super) fn wait_for_the_end(mut signals: Signals, in_background: bool, runnin
             _ => break,
         }
     }
+    doors.into_iter().for_each(Doors::close);
 }
 
 /// Ends the wait for signals when all these threads have ended.

@@ -79,6 +79,8 @@ impl Acceptor {
                 Ok((client, address)) => return Some((client, canonical(address), admitted)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready = false,
                 Err(error) if concerns_one_client(&error) => {}
+                // The socket was shut down: the daemon is about to end.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.ready = false,
                 Err(error) => {
                     self.retry_at = Some(now + SHORTAGE_PAUSE);
                     self.tell(now, &format!("cannot accept: {error}"));
