@@ -1,12 +1,14 @@
 //! Options that are taken in every spelling, and do what they say.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::thread::available_parallelism;
 
-use crate::harness::{Glbd, Server, control, free_port, glbd, read_line, wait_until};
+use crate::harness::{Glbd, Server, SilentDestination, control, free_port, glbd, read_line, wait_until};
 
 /// A glbd with these arguments behind its listening address, where options may stand as well.
 fn start_with(arguments: &[&str]) -> Glbd {
@@ -147,8 +149,9 @@ fn listening_sockets(glbd: &Glbd) -> usize {
     let listening = tables.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).filter(|it| it[3] == LISTEN);
     let sockets: Vec<String> = listening.map(|it| format!("socket:[{}]", it[9])).collect();
     let descriptors = fs::read_dir(format!("{proc}/fd")).expect("glbd runs");
-    let targets = descriptors.filter_map(|it| fs::read_link(it.ok()?.path()).ok());
-    targets.filter(|target| sockets.iter().any(|socket| target.as_os_str() == socket.as_str())).count()
+    // One socket may have several descriptors.
+    let held: HashSet<_> = descriptors.filter_map(|it| fs::read_link(it.ok()?.path()).ok()).collect();
+    sockets.iter().filter(|socket| held.contains(Path::new(socket))).count()
 }
 
 #[test]
@@ -181,6 +184,18 @@ fn one_argument_may_hold_several_destinations() {
     let glbd = start_with(&["127.0.0.2:1:0.5 127.0.0.2:2", "", "127.0.0.2:3"]);
     let addresses: Vec<_> = glbd.info().rows.into_iter().map(|row| row.address).collect();
     assert_eq!(addresses, ["127.0.0.2:1", "127.0.0.2:2", "127.0.0.2:3"]);
+}
+
+#[test]
+fn a_destination_has_five_seconds_to_accept_unless_another_time_is_given() {
+    let silent = SilentDestination::start();
+    for (options, time) in
+        [([""; 0].as_slice(), "5 s"), (&["--connect-timeout", "0.5"], "0.5 s"), (&["--connect-t=1"], "1 s")]
+    {
+        let glbd = Glbd::builder().args(options).destinations([&silent]).start();
+        let _client = glbd.connect();
+        glbd.wait_for_log(&format!("{silent} cannot be reached: no answer within {time}"));
+    }
 }
 
 #[test]

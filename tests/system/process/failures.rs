@@ -4,6 +4,10 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::control::name_server::NameServer;
 use crate::harness::glbd::PROGRAM;
 use crate::harness::{Daemon, Glbd, Launch, glbd, wait_until};
 
@@ -113,6 +117,21 @@ fn a_limit_that_leaves_no_room_is_told() {
     assert_eq!(status, Some(1), "{stderr}");
     assert!(stderr.contains("16 open files") && stderr.lines().count() == 1, "{stderr}");
     assert_nothing_left(&daemon, &[]);
+}
+
+#[test]
+fn whoever_interrupts_the_command_gets_no_daemon_later() {
+    let names = NameServer::start();
+    let daemon = Daemon::new();
+    let wrapper = [names.wrapper(), vec!["env".to_owned(), "--default-signal=INT".to_owned()]].concat();
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let mut command = daemon.command_by(&wrapper, &["slow.example:1"]).spawn().expect("glbd starts");
+    wait_until("the name server is asked", || names.asked() > 0);
+    kill(Pid::from_raw(command.id() as i32), Signal::SIGINT).expect("the command waits");
+    assert!(!command.wait().expect("a child of this process").success());
+    names.answer();
+    daemon.wait_until_gone();
+    assert_eq!(daemon.files(), [""; 0]);
 }
 
 #[test]
