@@ -5,6 +5,12 @@ CARGO_TARGET_DIR ?= target
 BINARY := $(CARGO_TARGET_DIR)/release/glbd
 SHELL_SCRIPTS := init/glbd scripts/demo scripts/install-test-tools .ci/run
 
+# The tests make namespaces and change users, which only root may. Building them needs no root.
+ifneq ($(shell id -u),0)
+HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
+export CARGO_TARGET_$(HOST)_RUNNER := sudo --preserve-env
+endif
+
 .PHONY: build run test bench check install uninstall clean help
 
 build: $(BINARY)
@@ -16,7 +22,7 @@ $(BINARY): Cargo.toml $(wildcard Cargo.lock) $(shell find src -type f)
 help:
 	@echo 'make            build $(BINARY)'
 	@echo 'make run        three small web servers with glbd in front of them, until Ctrl-C'
-	@echo 'make test       install what the tests need, and run all of them (as root)'
+	@echo 'make test       install what the tests need, and run all of them (as root, or with sudo)'
 	@echo 'make check      format, clippy and shellcheck'
 	@echo 'make bench      cargo bench'
 	@echo 'make install    to PREFIX ($(PREFIX)) below DESTDIR, with init script, settings and systemd unit'
