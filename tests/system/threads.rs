@@ -46,6 +46,9 @@ fn times_woken(glbd: &Glbd) -> BTreeMap<String, u64> {
         switches.trim().parse().ok()
     };
     let threads = tasks.map(|task| task.expect("a task").file_name().to_string_lossy().into_owned());
+    // The others wake now and then on their own account.
+    let name = |thread: &String| fs::read_to_string(format!("/proc/{}/task/{thread}/comm", glbd.pid()));
+    let workers = threads.filter(|thread| name(thread).is_ok_and(|name| name.starts_with("worker")));
     // A thread may end while this is being read.
-    threads.filter_map(|thread| Some((thread.clone(), count(&thread)?))).collect()
+    workers.filter_map(|thread| Some((thread.clone(), count(&thread)?))).collect()
 }
