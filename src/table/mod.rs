@@ -6,6 +6,7 @@
 
 mod policy;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -87,8 +88,35 @@ struct Destination {
     /// As configured; zero takes no new connections.
     weight: f64,
     connections: usize,
-    /// The last connect failed; until then others are preferred.
+    /// The last connect failed.
+    failed: bool,
+    /// Until then others are preferred.
     avoided_until: Option<Instant>,
+}
+
+impl Destination {
+    fn standing(&self) -> Standing {
+        match self.avoided_until {
+            _ if self.weight <= 0.0 => Standing::Out,
+            Some(until) => Standing::Avoided(until),
+            None => Standing::Fit,
+        }
+    }
+
+    fn candidate(&self, slot: usize) -> Candidate {
+        let Destination { serial, address, weight, connections, .. } = *self;
+        Candidate { slot, serial, address, weight, connections }
+    }
+}
+
+/// Where a destination stands when a client comes.
+enum Standing {
+    /// It takes no new connections.
+    Out,
+    /// It is among those that come first.
+    Fit,
+    /// It comes when none of those is left, until this moment.
+    Avoided(Instant),
 }
 
 /// One destination, as seen at one moment.
@@ -110,8 +138,14 @@ struct Inner {
     destinations: Slab<Destination>,
     next_serial: u64,
     balancing: Balancing,
-    policy: Box<dyn Policy>,
-    candidates: Vec<Candidate>,
+    /// Picks from those that are fit.
+    fit: Box<dyn Policy>,
+    /// Picks from those that are avoided.
+    avoided: Box<dyn Policy>,
+    /// When each of those that are avoided is fit again.
+    readmissions: BTreeSet<(Instant, usize)>,
+    /// The slots that a client has tried; kept for its memory.
+    tried: Vec<usize>,
     subscribers: Vec<Subscriber>,
 }
 
@@ -125,9 +159,11 @@ impl Table {
         Table(Arc::new(Mutex::new(Inner {
             destinations: Slab::new(),
             next_serial: 0,
-            policy: balancing.policy.build(),
+            fit: balancing.policy.build(balancing.top),
+            avoided: balancing.policy.build(balancing.top),
+            readmissions: BTreeSet::new(),
+            tried: Vec::new(),
             balancing,
-            candidates: Vec::new(),
             subscribers: Vec::new(),
         })))
     }
@@ -144,23 +180,18 @@ impl Table {
     /// [`TableError::Full`].
     pub fn set(&self, endpoint: &Endpoint, address: SocketAddr, weight: f64) -> Result<Change, TableError> {
         let mut inner = self.0.lock();
-        if let Some(destination) = inner.at(address) {
-            return Ok(Change::Reweighted(std::mem::replace(&mut destination.weight, weight)));
+        if let Some(slot) = inner.at(address) {
+            return Ok(Change::Reweighted(inner.reweight(slot, weight)));
         }
         if inner.destinations.len() >= MAX_DESTINATIONS {
             return Err(TableError::Full);
         }
-        let serial = inner.next_serial;
+        let (serial, endpoint) = (inner.next_serial, endpoint.clone());
         inner.next_serial += 1;
-        let endpoint = endpoint.clone();
-        inner.destinations.insert(Destination {
-            serial,
-            endpoint,
-            address,
-            weight,
-            connections: 0,
-            avoided_until: None,
-        });
+        let (connections, failed, avoided_until) = (0, false, None);
+        let destination = Destination { serial, endpoint, address, weight, connections, failed, avoided_until };
+        let slot = inner.destinations.insert(destination);
+        inner.join(slot);
         Ok(Change::Added)
     }
 
@@ -170,8 +201,8 @@ impl Table {
     /// [`TableError::NoSuchDestination`].
     pub fn drain(&self, address: SocketAddr) -> Result<Change, TableError> {
         let mut inner = self.0.lock();
-        let destination = inner.at(address).ok_or(TableError::NoSuchDestination)?;
-        Ok(Change::Reweighted(std::mem::replace(&mut destination.weight, 0.0)))
+        let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
+        Ok(Change::Reweighted(inner.reweight(slot, 0.0)))
     }
 
     /// Takes the destination at `address` out and has its connections closed.
@@ -180,8 +211,8 @@ impl Table {
     /// [`TableError::NoSuchDestination`].
     pub fn remove(&self, address: SocketAddr) -> Result<Change, TableError> {
         let mut inner = self.0.lock();
-        let found = inner.destinations.iter().find(|(_, destination)| destination.address == address);
-        let slot = found.map(|(slot, _)| slot).ok_or(TableError::NoSuchDestination)?;
+        let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
+        inner.leave(slot);
         let removed = inner.destinations.remove(slot);
         let event = Event::Closed(DestinationId { slot, serial: removed.serial });
         for subscriber in &inner.subscribers {
@@ -201,14 +232,14 @@ impl Table {
     /// connect failed come only when there are no others. `None`: nothing is left to try.
     pub fn pick(&self, client: IpAddr, tried: &[DestinationId], now: Instant) -> Option<Lease> {
         let mut inner = self.0.lock();
-        let slot = inner.choose(client, tried, now)?;
-        let destination = &mut inner.destinations[slot];
-        destination.connections += 1;
+        let slot = inner.pick(client, tried, now)?;
+        inner.count(slot, |connections| connections + 1);
+        let destination = &inner.destinations[slot];
         Some(Lease {
             table: self.clone(),
             id: DestinationId { slot, serial: destination.serial },
             address: destination.address,
-            doubtful: destination.avoided_until.is_some(),
+            doubtful: destination.failed,
         })
     }
 
@@ -222,7 +253,7 @@ impl Table {
         let inner = self.0.lock();
         let mut destinations: Vec<&Destination> = inner.destinations.iter().map(|(_, it)| it).collect();
         destinations.sort_by_key(|it| it.serial);
-        let share = inner.policy.deals_in_shares().then(|| inner.weights_in_play(&destinations));
+        let share = inner.fit.deals_in_shares().then(|| inner.weights_in_play(&destinations));
         let mut upper_end = 0.0;
         let status = |(index, it): (usize, &&Destination)| DestinationStatus {
             endpoint: it.endpoint.clone(),
@@ -239,33 +270,70 @@ impl Table {
 }
 
 impl Inner {
-    fn at(&mut self, address: SocketAddr) -> Option<&mut Destination> {
-        self.destinations.iter_mut().map(|(_, it)| it).find(|it| it.address == address)
+    fn at(&self, address: SocketAddr) -> Option<usize> {
+        self.destinations.iter().find(|(_, it)| it.address == address).map(|(slot, _)| slot)
     }
 
-    fn choose(&mut self, client: IpAddr, tried: &[DestinationId], now: Instant) -> Option<usize> {
-        self.gather(tried, |destination| destination.avoided_until.is_none_or(|until| until <= now));
-        if self.candidates.is_empty() {
-            self.gather(tried, |_| true);
+    fn pick(&mut self, client: IpAddr, tried: &[DestinationId], now: Instant) -> Option<usize> {
+        self.readmit(now);
+        self.tried.clear();
+        for id in tried {
+            self.tried.extend(self.find(*id));
         }
-        if self.balancing.top {
-            let top = self.candidates.iter().map(|it| it.weight).fold(0.0, f64::max);
-            self.candidates.retain(|it| it.weight == top);
-        }
-        if self.candidates.is_empty() {
-            return None;
-        }
-        self.policy.choose(&self.candidates, client)
+        self.fit.pick(client, &self.tried).or_else(|| self.avoided.pick(client, &self.tried))
     }
 
-    fn gather(&mut self, tried: &[DestinationId], fit: impl Fn(&Destination) -> bool) {
-        self.candidates.clear();
-        for (slot, it) in &self.destinations {
-            let id = DestinationId { slot, serial: it.serial };
-            if it.weight > 0.0 && fit(it) && !tried.contains(&id) {
-                let (weight, connections, address) = (it.weight, it.connections, it.address);
-                self.candidates.push(Candidate { id, weight, connections, address });
+    /// Those that have been avoided for long enough are fit again.
+    fn readmit(&mut self, now: Instant) {
+        while let Some((_, slot)) = self.readmissions.first().copied().filter(|(until, _)| *until <= now) {
+            self.change(slot, |it| it.avoided_until = None);
+        }
+    }
+
+    fn reweight(&mut self, slot: usize, weight: f64) -> f64 {
+        self.change(slot, |it| std::mem::replace(&mut it.weight, weight))
+    }
+
+    /// Changes what decides where a destination stands.
+    fn change<T>(&mut self, slot: usize, change: impl FnOnce(&mut Destination) -> T) -> T {
+        self.leave(slot);
+        let result = change(&mut self.destinations[slot]);
+        self.join(slot);
+        result
+    }
+
+    fn join(&mut self, slot: usize) {
+        let destination = &self.destinations[slot];
+        match destination.standing() {
+            Standing::Out => {}
+            Standing::Fit => self.fit.join(&destination.candidate(slot)),
+            Standing::Avoided(until) => {
+                self.avoided.join(&destination.candidate(slot));
+                self.readmissions.insert((until, slot));
             }
+        }
+    }
+
+    fn leave(&mut self, slot: usize) {
+        let destination = &self.destinations[slot];
+        match destination.standing() {
+            Standing::Out => {}
+            Standing::Fit => self.fit.leave(&destination.candidate(slot)),
+            Standing::Avoided(until) => {
+                self.avoided.leave(&destination.candidate(slot));
+                self.readmissions.remove(&(until, slot));
+            }
+        }
+    }
+
+    fn count(&mut self, slot: usize, change: impl FnOnce(usize) -> usize) {
+        let destination = &mut self.destinations[slot];
+        destination.connections = change(destination.connections);
+        let candidate = destination.candidate(slot);
+        match destination.standing() {
+            Standing::Out => {}
+            Standing::Fit => self.fit.connections_changed(&candidate),
+            Standing::Avoided(_) => self.avoided.connections_changed(&candidate),
         }
     }
 
@@ -277,8 +345,9 @@ impl Inner {
         destinations.iter().map(|it| if total > 0.0 { in_play(it) / total } else { 0.0 }).collect()
     }
 
-    fn leased(&mut self, id: DestinationId) -> Option<&mut Destination> {
-        self.destinations.get_mut(id.slot).filter(|it| it.serial == id.serial)
+    /// The destination's place, if it is still there.
+    fn find(&self, id: DestinationId) -> Option<usize> {
+        self.destinations.get(id.slot).filter(|it| it.serial == id.serial).map(|_| id.slot)
     }
 }
 
@@ -307,23 +376,32 @@ impl Lease {
             return false;
         }
         let mut inner = self.table.0.lock();
-        inner.leased(self.id).is_some_and(|destination| destination.avoided_until.take().is_some())
+        let Some(slot) = inner.find(self.id).filter(|slot| inner.destinations[*slot].failed) else { return false };
+        inner.change(slot, |it| {
+            it.avoided_until = None;
+            it.failed = false;
+        });
+        true
     }
 
     /// Gives the lease back because the connect failed, so that others are preferred for a while. True when the one
     /// before had not failed.
     pub fn failed(self, now: Instant) -> bool {
         let mut inner = self.table.0.lock();
+        let Some(slot) = inner.find(self.id) else { return false };
         let until = now + inner.balancing.avoid_failed_for;
-        let before = inner.leased(self.id).map(|destination| destination.avoided_until.replace(until));
-        before == Some(None)
+        inner.change(slot, |it| {
+            it.avoided_until = Some(until);
+            !std::mem::replace(&mut it.failed, true)
+        })
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(destination) = self.table.0.lock().leased(self.id) {
-            destination.connections -= 1;
+        let mut inner = self.table.0.lock();
+        if let Some(slot) = inner.find(self.id) {
+            inner.count(slot, |connections| connections - 1);
         }
     }
 }

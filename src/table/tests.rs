@@ -7,8 +7,7 @@ use super::*;
 use crate::address::Host;
 
 fn table(policy: PolicyKind, weights: &[f64]) -> Table {
-    let top = policy == PolicyKind::Single;
-    let table = Table::new(Balancing { policy, top, avoid_failed_for: Duration::from_secs(2) });
+    let table = Table::new(Balancing { policy, top: false, avoid_failed_for: Duration::from_secs(2) });
     for (index, weight) in weights.iter().enumerate() {
         add(&table, index as u16 + 1, *weight);
     }
@@ -155,6 +154,32 @@ fn a_drained_or_removed_one_is_not_picked() {
     assert_eq!(counts(&table), [0, 0], "a lease of the old one does not count on the new one");
 }
 
+/// More than are looked at for each client.
+#[test]
+fn source_remembers_no_destination_that_is_gone() {
+    let table = table(PolicyKind::Source, &[1.0; 100]);
+    for number in 0..200 {
+        let before = table.pick(client(number), &[], Instant::now()).expect("a hundred to pick from").address();
+        assert_eq!(table.pick(client(number), &[], Instant::now()).map(|it| it.address()), Some(before));
+        table.drain(before).expect("it is there");
+        assert_ne!(table.pick(client(number), &[], Instant::now()).map(|it| it.address()), Some(before));
+        add(&table, before.port(), 1.0);
+        assert_eq!(table.pick(client(number), &[], Instant::now()).map(|it| it.address()), Some(before));
+    }
+}
+
+#[test]
+fn source_keeps_to_the_weights() {
+    let table = table(PolicyKind::Source, &[1.0, 2.0, 3.0]);
+    let mut hits = HashMap::new();
+    for number in 0..6000 {
+        let lease = table.pick(client(number), &[], Instant::now()).expect("three to pick from");
+        *hits.entry(lease.address().port()).or_insert(0i32) += 1;
+    }
+    // More than five standard deviations.
+    assert!((1..=3).all(|port| (hits[&port] - 1000 * i32::from(port)).abs() < 200), "{hits:?}");
+}
+
 /// Leases picked and dropped from four threads at once.
 #[test]
 fn counts_are_exact_across_threads() {
@@ -224,11 +249,11 @@ proptest! {
 
     #[test]
     fn every_policy_picks_something_fit_whatever_happens(
-        steps in prop::collection::vec((0..5u8, 1..6u16, 0.0..3.0f64), 1..60), kind in 0..5usize
+        steps in prop::collection::vec((0..5u8, 1..6u16, 0.0..3.0f64), 1..60), kind in 0..5usize, top: bool
     ) {
         let kinds = [PolicyKind::LeastConnected, PolicyKind::RoundRobin, PolicyKind::Random, PolicyKind::Source,
             PolicyKind::Single];
-        let table = table(kinds[kind], &[]);
+        let table = Table::new(Balancing { policy: kinds[kind], top, avoid_failed_for: Duration::from_secs(2) });
         let mut leases = Vec::new();
         for (action, port, weight) in steps {
             match action {
@@ -237,10 +262,14 @@ proptest! {
                 2 => drop(table.drain(at(port))),
                 3 => drop(table.pick(client(7), &[], Instant::now()).map(|lease| lease.failed(Instant::now()))),
                 _ => {
-                    let fit = table.snapshot().iter().any(|it| it.weight > 0.0);
-                    let lease = table.pick(client(u32::from(port)), &[], Instant::now());
-                    prop_assert_eq!(lease.is_some(), fit);
-                    leases.extend(lease);
+                    let fit = table.snapshot().iter().filter(|it| it.weight > 0.0).count();
+                    let mut tried: Vec<DestinationId> = Vec::new();
+                    while let Some(lease) = table.pick(client(u32::from(port)), &tried, Instant::now()) {
+                        prop_assert!(!tried.contains(&lease.id()));
+                        tried.push(lease.id());
+                        leases.push(lease);
+                    }
+                    prop_assert_eq!(tried.len(), fit, "each that is fit is tried once");
                 }
             }
         }

@@ -1,0 +1,83 @@
+//! What it costs to pick a destination and to give it back, for each policy, alone and while another thread does nothing
+//! else.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use glbd::address::{Endpoint, Host};
+use glbd::table::{Balancing, PolicyKind, Table};
+
+/// Clients that come again and again.
+const CLIENTS: u32 = 1000;
+
+fn table(policy: PolicyKind, destinations: u32) -> Table {
+    let table = Table::new(Balancing { policy, top: false, avoid_failed_for: Duration::from_secs(2) });
+    for number in 0..destinations {
+        let address = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + number), 3306));
+        let endpoint = Endpoint { host: Host::Address(address.ip()), port: address.port() };
+        let weight = f64::from(1 + number % 3);
+        table.set(&endpoint, address, weight).expect("there is room");
+    }
+    table
+}
+
+fn pick(table: &Table, number: u32, now: Instant) {
+    let client = IpAddr::from(Ipv4Addr::from(0xc0a8_0000 + number % CLIENTS));
+    drop(std::hint::black_box(table.pick(client, &[], now)));
+}
+
+fn picks(criterion: &mut Criterion) {
+    let policies = [
+        PolicyKind::LeastConnected,
+        PolicyKind::RoundRobin,
+        PolicyKind::Random,
+        PolicyKind::Source,
+        PolicyKind::Single,
+    ];
+    for policy in policies {
+        let mut group = criterion.benchmark_group(policy.to_string());
+        for destinations in [10, 10_000] {
+            let table = table(policy, destinations);
+            let now = Instant::now();
+            // Twice as many stay as there are destinations, so that counts differ.
+            let _held: Vec<_> =
+                (0..2 * destinations).map(|it| table.pick(Ipv4Addr::from(it).into(), &[], now)).collect();
+            let mut number = 0;
+            let mut next = || {
+                number += 1;
+                number
+            };
+            group.bench_function(BenchmarkId::new("alone", destinations), |bencher| {
+                bencher.iter(|| pick(&table, next(), now));
+            });
+            let done = AtomicBool::new(false);
+            thread::scope(|scope| {
+                scope
+                    .spawn(|| (0..).take_while(|_| !done.load(Ordering::Relaxed)).for_each(|it| pick(&table, it, now)));
+                group.bench_function(BenchmarkId::new("beside another thread", destinations), |bencher| {
+                    bencher.iter(|| pick(&table, next(), now));
+                });
+                done.store(true, Ordering::Relaxed);
+            });
+        }
+        group.finish();
+    }
+}
+
+/// A client that comes for the first time, to a table that is too large to look at every destination each time.
+fn strangers(criterion: &mut Criterion) {
+    let table = table(PolicyKind::Source, 10_000);
+    let mut number = 0;
+    criterion.bench_function("source/a client's first pick/10000", |bencher| {
+        bencher.iter(|| {
+            number += 1;
+            drop(std::hint::black_box(table.pick(Ipv4Addr::from(number).into(), &[], Instant::now())));
+        });
+    });
+}
+
+criterion_group!(benches, picks, strangers);
+criterion_main!(benches);

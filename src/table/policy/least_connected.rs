@@ -1,0 +1,76 @@
+//! The fewest connections per weight.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::{BySlot, Candidate, Policy, Time, turn};
+
+/// All, in the order in which they are to be picked. Those that have equally few connections per weight take turns by
+/// weight, as in start-time fair queueing (Goyal, Vin and Cheng, 1996): the one whose turn begins first is first.
+#[derive(Default)]
+pub(super) struct LeastConnected {
+    order: BTreeSet<(Rank, usize)>,
+    standings: BySlot<Standing>,
+    /// When the last turn taken began.
+    now: Time,
+}
+
+struct Standing {
+    rank: Rank,
+    weight: f64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    load: Load,
+    turn_begins: Time,
+}
+
+/// Connections per weight, as the bits of a floating point number: without a sign those are in the order of the numbers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Load(u64);
+
+impl Load {
+    fn of(candidate: &Candidate) -> Load {
+        /// Quotients are not exact: what differs only in the last bits is equal.
+        const ROUNDING: u32 = 16;
+        let load = candidate.connections as f64 / candidate.weight;
+        Load((load.to_bits() + (1 << (ROUNDING - 1))) >> ROUNDING)
+    }
+}
+
+impl LeastConnected {
+    fn rank(&mut self, slot: usize, change: impl FnOnce(&mut Standing)) {
+        if let Some(standing) = self.standings.get_mut(slot) {
+            self.order.remove(&(standing.rank, slot));
+            change(standing);
+            self.order.insert((standing.rank, slot));
+        }
+    }
+}
+
+impl Policy for LeastConnected {
+    fn join(&mut self, candidate: &Candidate) {
+        let rank = Rank { load: Load::of(candidate), turn_begins: self.now };
+        self.standings.insert(candidate.slot, Standing { rank, weight: candidate.weight });
+        self.order.insert((rank, candidate.slot));
+    }
+
+    fn leave(&mut self, candidate: &Candidate) {
+        if let Some(standing) = self.standings.remove(candidate.slot) {
+            self.order.remove(&(standing.rank, candidate.slot));
+        }
+    }
+
+    fn connections_changed(&mut self, candidate: &Candidate) {
+        self.rank(candidate.slot, |it| it.rank.load = Load::of(candidate));
+    }
+
+    fn pick(&mut self, _client: IpAddr, tried: &[usize]) -> Option<usize> {
+        let (first, slot) = *self.order.iter().find(|(_, slot)| !tried.contains(slot))?;
+        self.now = self.now.max(first.turn_begins);
+        let now = self.now;
+        self.rank(slot, |it| it.rank.turn_begins = now.saturating_add(turn(it.weight)));
+        Some(slot)
+    }
+}

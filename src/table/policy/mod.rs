@@ -1,0 +1,140 @@
+//! How one of several destinations is picked: an algorithm is a type, in a file of its own.
+//!
+//! Each keeps its destinations in an order that suits it, so that a pick does not look at all of them.
+
+mod least_connected;
+mod random;
+mod round_robin;
+mod single;
+mod source;
+mod top;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use least_connected::LeastConnected;
+use random::Random;
+use round_robin::RoundRobin;
+use single::Single;
+use source::Source;
+use top::Top;
+
+/// A destination that may be picked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Candidate {
+    /// No two of the same policy have the same.
+    pub slot: usize,
+    /// The lower, the earlier it was added to the table.
+    pub serial: u64,
+    pub address: SocketAddr,
+    /// Above zero.
+    pub weight: f64,
+    pub connections: usize,
+}
+
+/// Picks one of the candidates that have joined, and keeps whatever it needs to remember between picks: nothing of it is
+/// in the destinations, so that several policies can pick from the same ones.
+pub(super) trait Policy: Send {
+    /// From now on it may be picked. One whose weight changes leaves and joins again.
+    fn join(&mut self, candidate: &Candidate);
+
+    /// It may not be picked any more. It is as it was when it joined, but for its connections.
+    fn leave(&mut self, candidate: &Candidate);
+
+    /// The number of connections of one that has joined is another now.
+    fn connections_changed(&mut self, _candidate: &Candidate) {}
+
+    /// The slot of the one picked. `None`: all that have joined were tried.
+    fn pick(&mut self, client: IpAddr, tried: &[usize]) -> Option<usize>;
+
+    /// Whether every destination has a fixed share of the clients.
+    fn deals_in_shares(&self) -> bool {
+        false
+    }
+}
+
+/// The policies there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicyKind {
+    /// The fewest connections per weight; those that have equally few take turns by weight.
+    LeastConnected,
+    /// Turns by weight, spread evenly.
+    RoundRobin,
+    /// By chance and weight.
+    Random,
+    /// One client address, one destination, for as long as that is there.
+    Source,
+    /// All to one of the top weight, until it fails or one of more weight appears.
+    Single,
+}
+
+impl fmt::Display for PolicyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PolicyKind::LeastConnected => "least connected",
+            PolicyKind::RoundRobin => "round robin",
+            PolicyKind::Random => "random",
+            PolicyKind::Source => "source",
+            PolicyKind::Single => "single",
+        })
+    }
+}
+
+impl PolicyKind {
+    /// A policy without any candidates. With `top`, only those of the top weight are picked, while any is left.
+    pub(super) fn build(self, top: bool) -> Box<dyn Policy> {
+        if top || self == PolicyKind::Single { Box::new(Top::new(self)) } else { self.build_plain() }
+    }
+
+    fn build_plain(self) -> Box<dyn Policy> {
+        match self {
+            PolicyKind::LeastConnected => Box::new(LeastConnected::default()),
+            PolicyKind::RoundRobin => Box::new(RoundRobin::default()),
+            PolicyKind::Random => Box::new(Random::default()),
+            PolicyKind::Source => Box::new(Source::default()),
+            PolicyKind::Single => Box::new(Single::default()),
+        }
+    }
+}
+
+/// Time as turns count it: one of weight 1 takes [`TURN`]. Whole numbers, whose sums are exact; so many bits that they
+/// do not overflow before 2^44 turns of the least weight.
+type Time = u128;
+
+const TURN: f64 = (1u128 << 64) as f64;
+
+/// How long a turn takes that comes with this weight, or at all with this sum of weights. Weights beyond a thousand
+/// thousand to one either way take turns as if they were that.
+fn turn(weight: f64) -> Time {
+    (TURN / weight.clamp(1e-6, 1e6)) as Time
+}
+
+/// What a policy keeps for each candidate, by slot.
+struct BySlot<T>(Vec<Option<T>>);
+
+impl<T> Default for BySlot<T> {
+    fn default() -> Self {
+        BySlot(Vec::new())
+    }
+}
+
+impl<T> BySlot<T> {
+    fn insert(&mut self, slot: usize, value: T) {
+        if self.0.len() <= slot {
+            self.0.resize_with(slot + 1, || None);
+        }
+        self.0[slot] = Some(value);
+    }
+
+    fn get_mut(&mut self, slot: usize) -> Option<&mut T> {
+        self.0.get_mut(slot)?.as_mut()
+    }
+
+    fn remove(&mut self, slot: usize) -> Option<T> {
+        self.0.get_mut(slot)?.take()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
+        self.0.iter().enumerate().filter_map(|(slot, value)| Some((slot, value.as_ref()?)))
+    }
+}

@@ -1,0 +1,83 @@
+//! By chance and weight.
+
+use std::net::IpAddr;
+
+use super::{Candidate, Policy};
+
+/// A tree of sums over the weights by slot: the node `n` is the sum of the nodes `2n` and `2n + 1`, the root is node 1,
+/// the leaves are the last half.
+#[derive(Default)]
+pub(super) struct Random {
+    sums: Vec<f64>,
+}
+
+impl Random {
+    fn leaves(&self) -> usize {
+        self.sums.len() / 2
+    }
+
+    fn weight(&self, slot: usize) -> f64 {
+        self.sums.get(self.leaves() + slot).copied().unwrap_or(0.0)
+    }
+
+    fn set(&mut self, slot: usize, weight: f64) {
+        if slot >= self.leaves() {
+            self.grow((slot + 1).next_power_of_two());
+        }
+        let mut node = self.leaves() + slot;
+        self.sums[node] = weight;
+        while node > 1 {
+            node /= 2;
+            self.sums[node] = self.sums[2 * node] + self.sums[2 * node + 1];
+        }
+    }
+
+    fn grow(&mut self, leaves: usize) {
+        let before = self.sums.split_off(self.leaves());
+        self.sums = vec![0.0; 2 * leaves];
+        self.sums[leaves..leaves + before.len()].copy_from_slice(&before);
+        for node in (1..leaves).rev() {
+            self.sums[node] = self.sums[2 * node] + self.sums[2 * node + 1];
+        }
+    }
+
+    /// The leaf that holds this much of the sum. Never one of weight zero, whatever rounding does.
+    fn find(&self, mut part: f64) -> Option<usize> {
+        if self.sums.get(1).is_none_or(|sum| *sum <= 0.0) {
+            return None;
+        }
+        let mut node = 1;
+        while node < self.leaves() {
+            let (left, right) = (self.sums[2 * node], self.sums[2 * node + 1]);
+            if part < left || right <= 0.0 {
+                node *= 2;
+            } else {
+                part -= left;
+                node = 2 * node + 1;
+            }
+        }
+        Some(node - self.leaves())
+    }
+}
+
+impl Policy for Random {
+    fn join(&mut self, candidate: &Candidate) {
+        self.set(candidate.slot, candidate.weight);
+    }
+
+    fn leave(&mut self, candidate: &Candidate) {
+        self.set(candidate.slot, 0.0);
+    }
+
+    fn pick(&mut self, _client: IpAddr, tried: &[usize]) -> Option<usize> {
+        let weights: Vec<f64> = tried.iter().map(|slot| self.weight(*slot)).collect();
+        tried.iter().for_each(|slot| self.set(*slot, 0.0));
+        let picked = self.find(fastrand::f64() * self.sums.get(1).copied().unwrap_or(0.0));
+        tried.iter().zip(weights).for_each(|(slot, weight)| self.set(*slot, weight));
+        picked
+    }
+
+    fn deals_in_shares(&self) -> bool {
+        true
+    }
+}

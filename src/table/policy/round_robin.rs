@@ -1,0 +1,85 @@
+//! Turns by weight.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::{BySlot, Candidate, Policy, Time, turn};
+
+/// Weighted turns, spread as evenly as they go: worst-case fair queueing (WF2Q, Bennett and Zhang, 1996). A turn begins
+/// when its time has come and is over 1/weight later; among those begun, the one that is over first is taken.
+#[derive(Default)]
+pub(super) struct RoundRobin {
+    /// Each turn taken moves it on by 1 over the sum of weights.
+    now: Time,
+    sum_of_weights: f64,
+    turns: BySlot<Turn>,
+    /// Those whose turn begins later, by when it begins.
+    waiting: BTreeSet<(Time, usize)>,
+    /// Those whose turn has begun, by when it is over.
+    begun: BTreeSet<(Time, usize)>,
+}
+
+struct Turn {
+    weight: f64,
+    begins: Time,
+}
+
+impl Turn {
+    fn is_over(&self) -> Time {
+        self.begins.saturating_add(turn(self.weight))
+    }
+}
+
+/// The length of a turn is rounded: what begins within so much of now has begun.
+const ROUNDING: Time = 1 << 24;
+
+impl RoundRobin {
+    fn begin_turns(&mut self) {
+        if let (true, Some((begins, _))) = (self.begun.is_empty(), self.waiting.first()) {
+            self.now = self.now.max(*begins);
+        }
+        while let Some((begins, slot)) = self.waiting.pop_first() {
+            if begins > self.now.saturating_add(ROUNDING) {
+                self.waiting.insert((begins, slot));
+                break;
+            }
+            self.begun.extend(self.turns.get_mut(slot).map(|turn| (turn.is_over(), slot)));
+        }
+    }
+
+    fn weigh(&mut self) {
+        // From the beginning: what is added and taken away again would leave a rest.
+        self.sum_of_weights = self.turns.iter().map(|(_, turn)| turn.weight).sum();
+    }
+}
+
+impl Policy for RoundRobin {
+    /// A newcomer's turn begins now: it does not catch up on those that it missed.
+    fn join(&mut self, candidate: &Candidate) {
+        self.turns.insert(candidate.slot, Turn { weight: candidate.weight, begins: self.now });
+        self.waiting.insert((self.now, candidate.slot));
+        self.weigh();
+    }
+
+    fn leave(&mut self, candidate: &Candidate) {
+        if let Some(turn) = self.turns.remove(candidate.slot) {
+            self.waiting.remove(&(turn.begins, candidate.slot));
+            self.begun.remove(&(turn.is_over(), candidate.slot));
+            self.weigh();
+        }
+    }
+
+    fn pick(&mut self, _client: IpAddr, tried: &[usize]) -> Option<usize> {
+        self.begin_turns();
+        let untried = |(_, slot): &&(Time, usize)| !tried.contains(slot);
+        let (_, slot) = *self.begun.iter().find(untried).or_else(|| self.waiting.iter().find(untried))?;
+        let taken = self.turns.get_mut(slot)?;
+        let over = taken.is_over();
+        self.waiting.remove(&(taken.begins, slot));
+        self.begun.remove(&(over, slot));
+        taken.begins = over;
+        self.waiting.insert((over, slot));
+        self.now = self.now.saturating_add(turn(self.sum_of_weights));
+        Some(slot)
+    }
+}

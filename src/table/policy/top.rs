@@ -1,0 +1,59 @@
+//! Only those of the top weight.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::{Candidate, Policy, PolicyKind};
+
+/// A policy for each weight that there is; the heaviest that has anything left to try picks.
+pub(super) struct Top {
+    kind: PolicyKind,
+    /// By the bits of the weight: without a sign those are in the order of the numbers.
+    by_weight: BTreeMap<u64, Equals>,
+}
+
+/// Those of one weight.
+struct Equals {
+    count: usize,
+    policy: Box<dyn Policy>,
+}
+
+impl Top {
+    pub(super) fn new(kind: PolicyKind) -> Top {
+        Top { kind, by_weight: BTreeMap::new() }
+    }
+}
+
+impl Policy for Top {
+    fn join(&mut self, candidate: &Candidate) {
+        let new = || Equals { count: 0, policy: self.kind.build_plain() };
+        let equals = self.by_weight.entry(candidate.weight.to_bits()).or_insert_with(new);
+        equals.count += 1;
+        equals.policy.join(candidate);
+    }
+
+    fn leave(&mut self, candidate: &Candidate) {
+        let weight = candidate.weight.to_bits();
+        if let Some(equals) = self.by_weight.get_mut(&weight) {
+            equals.count -= 1;
+            equals.policy.leave(candidate);
+            if equals.count == 0 {
+                self.by_weight.remove(&weight);
+            }
+        }
+    }
+
+    fn connections_changed(&mut self, candidate: &Candidate) {
+        if let Some(equals) = self.by_weight.get_mut(&candidate.weight.to_bits()) {
+            equals.policy.connections_changed(candidate);
+        }
+    }
+
+    fn pick(&mut self, client: IpAddr, tried: &[usize]) -> Option<usize> {
+        self.by_weight.values_mut().rev().find_map(|equals| equals.policy.pick(client, tried))
+    }
+
+    fn deals_in_shares(&self) -> bool {
+        self.kind.build_plain().deals_in_shares()
+    }
+}
