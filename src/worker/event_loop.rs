@@ -73,8 +73,6 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS);
         while !self.is_done() {
             let wait = self.time_to_wait();
-            // Those that will be unfinished after the coming events have then had their turn already.
-            let unfinished = self.unfinished.len();
             match self.poll.poll(&mut events, wait) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 // Nothing that comes from outside can bring this about.
@@ -100,7 +98,7 @@ impl Worker {
             }
             self.accept(ACCEPTS);
             self.on_timers();
-            self.go_on_with(unfinished);
+            self.give_a_turn();
             self.connect_in_turn();
         }
     }
@@ -210,11 +208,11 @@ impl Worker {
         }
     }
 
-    fn go_on_with(&mut self, unfinished: usize) {
-        for _ in 0..unfinished {
-            if let Some(key) = self.unfinished.pop_front() {
-                self.with(key, Connection::resume);
-            }
+    /// Goes on with one of the unfinished connections. Only one: then those with small messages, which take no time,
+    /// are looked after again.
+    fn give_a_turn(&mut self) {
+        if let Some(key) = self.unfinished.pop_front() {
+            self.with(key, Connection::resume);
         }
     }
 

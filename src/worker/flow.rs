@@ -11,8 +11,9 @@ use mio::net::TcpStream;
 
 use super::pipe::{Pipe, PipeBudget, PipePool};
 
-/// Bytes that a flow may move before others get their turn.
-const BUDGET: usize = 256 * 1024;
+/// Bytes that a flow may move before others get their turn: half a millisecond's worth. In larger portions, the
+/// processes at both ends are woken less often, which is most of what bulk costs.
+const BUDGET: usize = 1024 * 1024;
 
 /// What small messages are copied through, in bytes.
 const SCRATCH: usize = 64 * 1024;
@@ -151,6 +152,11 @@ impl Flow {
 
     pub(super) fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// Whether it last moved so much at a time that others should not wait for the next.
+    pub(super) fn is_bulk(&self) -> bool {
+        self.bulk
     }
 
     /// Moves what can be moved.

@@ -142,8 +142,8 @@ impl Connection {
             (Stage::Connecting(_), Side::Server) => self.on_connect_event(event, kit),
             (Stage::Connecting(_), Side::Client) if event.is_error() => Next::Close(Ending::Reset),
             (Stage::Connecting(_), Side::Client) => Next::Wait,
-            // Its turn in this round comes with those of the other unfinished ones.
-            (Stage::Relaying, _) if self.unfinished && !event.is_error() => Next::Wait,
+            // Small messages first; its turn comes with those of the others that are unfinished.
+            (Stage::Relaying, _) if (self.unfinished || self.carries_bulk()) && !event.is_error() => Next::Again,
             (Stage::Relaying, _) => match self.relay(kit) {
                 Next::Close(ending) => Next::Close(ending),
                 _ if event.is_error() && self.has_failed(side) => Next::Close(Ending::Reset),
@@ -205,6 +205,10 @@ impl Connection {
             self.armed = Some(deadline);
             kit.timers.arm(deadline, self.key);
         }
+    }
+
+    fn carries_bulk(&self) -> bool {
+        self.up.is_bulk() || self.down.is_bulk()
     }
 
     fn has_failed(&self, side: Side) -> bool {
