@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::mem::ManuallyDrop;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -117,6 +118,16 @@ pub fn raise_descriptor_limit(wanted: u64) -> io::Result<usize> {
         soft = hard;
     }
     Ok(usize::try_from(soft).unwrap_or(usize::MAX))
+}
+
+/// The ports that the kernel chooses from for a connection's own end; all, where that cannot be found out.
+pub fn ephemeral_ports() -> RangeInclusive<u16> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ports = text.split_whitespace().map(str::parse);
+    match (ports.next(), ports.next()) {
+        (Some(Ok(first)), Some(Ok(last))) => first..=last,
+        _ => 0..=u16::MAX,
+    }
 }
 
 /// Ends the process with status 0 after so long, should it still be there.

@@ -1,8 +1,14 @@
 //! Destinations that fail: what the clients notice of it, which should be nothing but the time it took.
 
-use std::io::Write;
-use std::net::TcpStream;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, unshare};
+use socket2::{Domain, Socket, Type};
 
 use crate::harness::{
     Glbd, Server, SilentDestination, names_of, read_line, reset, said_goodbye, wait_until, was_reset,
@@ -17,6 +23,29 @@ fn a_destination_that_refuses_is_passed_over_unnoticed() {
     assert_eq!(names_of(&clients), ["up"; 10]);
     assert_eq!(glbd.info().row(&up).conns, 10);
     assert_eq!(glbd.info().row(&down).conns, 0);
+}
+
+/// Where a connection's own port happens to be the one that nobody listens on, TCP connects it to itself.
+#[test]
+fn a_destination_that_is_down_is_not_mistaken_for_the_daemon_itself() {
+    let alone = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace, which only root may make");
+        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+        assert!(up.expect("ip, from Debian's package iproute2").success());
+        let glbd = Glbd::start(["127.0.0.1:40000"]);
+        // The kernel chooses an even one of these, which is the destination's.
+        fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40001").expect("this namespace's own range");
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        client.bind(&SocketAddr::from(([127, 0, 0, 1], 50_000)).into()).expect("a port");
+        client.connect(&glbd.address().into()).expect("glbd listens");
+        let mut client = TcpStream::from(client);
+        let _ = client.write_all(b"is anybody there?\n");
+        let mut answer = Vec::new();
+        let _ = client.read_to_end(&mut answer);
+        assert_eq!(String::from_utf8_lossy(&answer), "", "from nobody but the daemon itself");
+        glbd.wait_for_log("127.0.0.1:40000 cannot be reached");
+    });
+    alone.join().expect("the test");
 }
 
 #[test]

@@ -11,15 +11,16 @@ use crate::harness::{Glbd, Server, read_line, wait_until};
 fn a_few_long_lived_clients_do_not_all_land_on_one_thread() {
     let server = Server::echo();
     let glbd = Glbd::builder().args(["--threads", "4"]).destinations([&server]).start();
-    // The kernel alone spreads them at random: in one round that may look even, in all of them it does not.
-    for _ in 0..4 {
-        let clients: Vec<_> = (0..16).map(|_| glbd.connect()).collect();
+    // The kernel alone spreads them by chance: in one round that may look even, in all of them it does not.
+    for _ in 0..3 {
+        let clients: Vec<_> = (0..40).map(|_| glbd.connect()).collect();
         let mut load: BTreeMap<String, usize> = BTreeMap::new();
         for client in &clients {
             *load.entry(worker_of(&glbd, client)).or_default() += 1;
         }
         assert_eq!(load.len(), 4, "workers with clients: {load:?}");
-        assert!(load.values().all(|clients| (2..=6).contains(clients)), "clients of the workers: {load:?}");
+        let difference = load.values().max().zip(load.values().min()).map(|(most, least)| most - least);
+        assert!(difference <= Some(2), "clients of the workers: {load:?}");
         drop(clients);
         wait_until("all have left", || glbd.info().total == 0);
     }
@@ -28,7 +29,7 @@ fn a_few_long_lived_clients_do_not_all_land_on_one_thread() {
 /// The thread that serves this client: the one that works when the client talks.
 fn worker_of(glbd: &Glbd, client: &TcpStream) -> String {
     let before = times_woken(glbd);
-    for _ in 0..30 {
+    for _ in 0..20 {
         (&*client).write_all(b"ping\n").expect("an open connection");
         assert_eq!(read_line(client).expect("an echo"), "ping");
     }

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
@@ -10,6 +12,7 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 use super::{Connection, Ending, INTERESTS, LastActive, Next, Stage};
+use crate::process;
 use crate::table::{DestinationId, Lease};
 use crate::worker::{Key, Kit, SHORTAGE_PAUSE, Side};
 
@@ -77,8 +80,7 @@ impl Connection {
         if !event.is_writable() {
             return Next::Wait;
         }
-        // TCP lets a socket connect to itself, when the kernel happens to choose a local destination's port for it.
-        if server.local_addr().ok() == self.lease.as_ref().map(Lease::address) {
+        if self.lease.as_ref().is_some_and(|lease| is_itself(server, lease.address())) {
             // Its TIME_WAIT would keep the real server from the port.
             let _ = SockRef::from(server).set_linger(Some(Duration::ZERO));
             let error = io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there");
@@ -120,6 +122,12 @@ fn open(address: SocketAddr, key: Key, kit: &Kit) -> io::Result<TcpStream> {
     }
     kit.registry.register(&mut server, key.token(Side::Server), INTERESTS)?;
     Ok(server)
+}
+
+/// TCP lets a socket connect to itself, when the kernel happens to choose a local destination's port for it.
+fn is_itself(server: &TcpStream, destination: SocketAddr) -> bool {
+    static CHOSEN_PORTS: LazyLock<RangeInclusive<u16>> = LazyLock::new(process::ephemeral_ports);
+    CHOSEN_PORTS.contains(&destination.port()) && server.local_addr().ok() == Some(destination)
 }
 
 fn give_back(lease: Lease, error: &io::Error, kit: &Kit) {

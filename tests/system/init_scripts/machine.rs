@@ -42,6 +42,7 @@ ip link set lo up
 mount --bind /usr/sbin /mnt
 mount -t tmpfs tmpfs /usr/sbin
 ln -s /mnt/* /usr/sbin/
+rm -f /usr/sbin/glbd
 touch /usr/sbin/glbd
 mount --bind "$program" /usr/sbin/glbd
 mount --bind "$files/hosts" /etc/hosts
