@@ -67,17 +67,20 @@ fn picks(criterion: &mut Criterion) {
     }
 }
 
-/// A client that comes for the first time, to a table that is too large to look at every destination each time.
-fn strangers(criterion: &mut Criterion) {
-    let table = table(PolicyKind::Source, 10_000);
-    let mut number = 0;
-    criterion.bench_function("source/a client's first pick/10000", |bencher| {
-        bencher.iter(|| {
-            number += 1;
-            drop(std::hint::black_box(table.pick(Ipv4Addr::from(number).into(), &[], Instant::now())));
+/// Clients that come for the first time.
+fn first_picks(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group(PolicyKind::Source.to_string());
+    for destinations in [10, 10_000] {
+        let (table, now, mut number) = (table(PolicyKind::Source, destinations), Instant::now(), 0);
+        group.bench_function(BenchmarkId::new("a client's first", destinations), |bencher| {
+            bencher.iter(|| {
+                number += 1;
+                drop(std::hint::black_box(table.pick(Ipv4Addr::from(number).into(), &[], now)));
+            });
         });
-    });
+    }
+    group.finish();
 }
 
-criterion_group!(benches, picks, strangers);
+criterion_group!(benches, picks, first_picks);
 criterion_main!(benches);

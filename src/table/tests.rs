@@ -277,3 +277,19 @@ proptest! {
         prop_assert!(counts(&table).iter().all(|count| *count == 0));
     }
 }
+
+#[test]
+fn source_spreads_neighbouring_clients_as_chance_would() {
+    const DESTINATIONS: usize = 50;
+    const CLIENTS: u32 = 20_000;
+    let table = table(PolicyKind::Source, &[1.0; DESTINATIONS]);
+    let mut hits = [0f64; DESTINATIONS];
+    for number in 0..CLIENTS {
+        let lease = table.pick(client(number), &[], Instant::now()).expect("fifty to pick from");
+        hits[usize::from(lease.address().port()) - 1] += 1.0;
+    }
+    let expected = f64::from(CLIENTS) / DESTINATIONS as f64;
+    let chi_squared: f64 = hits.iter().map(|hits| (hits - expected).powi(2) / expected).sum();
+    // With 49 degrees of freedom, chance goes beyond this once in 10,000 times, and evener than that as seldom.
+    assert!((19.0..95.0).contains(&chi_squared), "chi squared is {chi_squared}");
+}

@@ -11,15 +11,17 @@ use super::{Candidate, Policy};
 /// and gets them back when it returns.
 #[derive(Default)]
 pub(super) struct Source {
-    candidates: Vec<Scored>,
+    /// A hash of each candidate; apart from them, since hardly more than this is looked at.
+    hashes: Vec<u64>,
+    candidates: Vec<Weighted>,
+    most_weight: f64,
     /// Where clients went since the candidates last changed, so that not every connection looks at all of them.
     remembered: HashMap<IpAddr, usize>,
 }
 
-struct Scored {
+struct Weighted {
     slot: usize,
     weight: f64,
-    hash: u64,
 }
 
 /// Clients that are remembered at most.
@@ -30,32 +32,55 @@ const FEW: usize = 32;
 impl Source {
     /// The one with the highest score, weight / -ln(1 - x), where x is evenly spread over 0 to 1.
     fn winner(&self, client: IpAddr, tried: &[usize]) -> Option<usize> {
-        let client = XxHash3_64::oneshot(&octets(client));
-        let mut best = (0.0, None);
-        for it in &self.candidates {
-            let x = uniform(it.hash ^ client);
-            // Since -ln(1 - x) >= x, most need no logarithm to be seen to lose.
-            if it.weight <= best.0 * x || tried.contains(&it.slot) {
+        let client = Mixer::new(client);
+        let (mut best, mut winner) = (0.0, None);
+        // Since -ln(1 - x) >= x, nobody with an x from here on can win.
+        let mut end = u64::MAX;
+        for (hash, it) in self.hashes.iter().zip(&self.candidates) {
+            let x = client.mix(*hash);
+            if x > end || tried.contains(&it.slot) {
                 continue;
             }
-            let score = it.weight / -(-x).ln_1p();
-            if score > best.0 {
-                best = (score, Some(it.slot));
+            let score = it.weight / -(-fraction(x)).ln_1p();
+            if score > best {
+                (best, winner) = (score, Some(it.slot));
+                end = (self.most_weight / best * TWO_TO_THE_64TH) as u64;
             }
         }
-        best.1
+        winner
+    }
+
+    fn changed(&mut self) {
+        self.most_weight = self.candidates.iter().map(|it| it.weight).fold(0.0, f64::max);
+        self.remembered.clear();
     }
 }
 
-/// A number between 0 and 1, and neither of them. The hashes are a part of the behaviour: two daemons with the same
-/// table send a client to the same destination, today's and next year's.
-fn uniform(hash: u64) -> f64 {
-    // The last steps of MurmurHash3, which spread every bit over all.
-    let mut hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^= hash >> 33;
+/// Mixes one client's hash with the candidates'. The hashes are a part of the behaviour: two daemons with the same table
+/// send a client to the same destination, today's and next year's.
+struct Mixer {
+    offset: u64,
+    factor: u64,
+}
+
+impl Mixer {
+    fn new(client: IpAddr) -> Mixer {
+        let octets = octets(client);
+        // Multiplying by a random odd number is as good as hashing anew (Dietzfelbinger and others, 1997).
+        Mixer { offset: XxHash3_64::oneshot(&octets), factor: XxHash3_64::oneshot_with_seed(1, &octets) | 1 }
+    }
+
+    fn mix(&self, hash: u64) -> u64 {
+        (hash ^ self.offset).wrapping_mul(self.factor)
+    }
+}
+
+const TWO_TO_THE_64TH: f64 = (1u128 << 64) as f64;
+
+/// A number between 0 and 1, and neither of them.
+fn fraction(x: u64) -> f64 {
     // 53 bits, as many as the fraction has.
-    ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    ((x >> 11) as f64 + 0.5) / (1u64 << 53) as f64
 }
 
 fn hash_of(address: SocketAddr) -> u64 {
@@ -75,13 +100,17 @@ fn octets(address: IpAddr) -> [u8; 16] {
 impl Policy for Source {
     fn join(&mut self, candidate: &Candidate) {
         let Candidate { slot, weight, address, .. } = *candidate;
-        self.candidates.push(Scored { slot, weight, hash: hash_of(address) });
-        self.remembered.clear();
+        self.hashes.push(hash_of(address));
+        self.candidates.push(Weighted { slot, weight });
+        self.changed();
     }
 
     fn leave(&mut self, candidate: &Candidate) {
-        self.candidates.retain(|it| it.slot != candidate.slot);
-        self.remembered.clear();
+        if let Some(index) = self.candidates.iter().position(|it| it.slot == candidate.slot) {
+            self.hashes.swap_remove(index);
+            self.candidates.swap_remove(index);
+            self.changed();
+        }
     }
 
     fn pick(&mut self, client: IpAddr, tried: &[usize]) -> Option<usize> {
