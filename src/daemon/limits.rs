@@ -16,15 +16,15 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// A connection takes two descriptors. Kept free are: each worker's event queue, waker, listening socket and the
-    /// second hold on that; the control conversations; pipes to splice through, where there are many descriptors; and
+    /// A connection takes two descriptors. Kept free are: each worker's event queue, waker and listening socket, and
+    /// a second hold on the first and on the last; the control conversations; pipes to splice through, where there are many descriptors; and
     /// some for the rest of the program, name look-ups included.
     pub(super) fn for_config(config: &Config) -> Result<Limits, String> {
         const FOR_THE_REST: usize = 20;
         // Of 1 MB each; what one user's pipes may hold is 64 MB unless fs.pipe-user-pages-soft says otherwise.
         const MOST_PIPES: usize = 48;
         const MOST_BY_DEFAULT: usize = 1_000_000;
-        let reserve = |conversations, pipes| FOR_THE_REST + 4 * config.threads + conversations + 2 * pipes;
+        let reserve = |conversations, pipes| FOR_THE_REST + 5 * config.threads + conversations + 2 * pipes;
         let wanted = config.max_connections.map_or(0, |most| 2 * most + reserve(64, MOST_PIPES));
         let descriptors = process::raise_descriptor_limit(wanted as u64)
             .map_err(|error| format!("cannot read the limit of open files: {error}"))?;

@@ -291,6 +291,10 @@ impl Inner {
     }
 
     fn reweight(&mut self, slot: usize, weight: f64) -> f64 {
+        if self.destinations[slot].weight == weight {
+            // Its place among the others stays as it is.
+            return weight;
+        }
         self.change(slot, |it| std::mem::replace(&mut it.weight, weight))
     }
 
@@ -376,12 +380,11 @@ impl Lease {
             return false;
         }
         let mut inner = self.table.0.lock();
-        let Some(slot) = inner.find(self.id).filter(|slot| inner.destinations[*slot].failed) else { return false };
-        inner.change(slot, |it| {
-            it.avoided_until = None;
-            it.failed = false;
-        });
-        true
+        let Some(slot) = inner.find(self.id) else { return false };
+        if inner.destinations[slot].avoided_until.is_some() {
+            inner.change(slot, |it| it.avoided_until = None);
+        }
+        std::mem::take(&mut inner.destinations[slot].failed)
     }
 
     /// Gives the lease back because the connect failed, so that others are preferred for a while. True when the one

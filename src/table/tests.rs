@@ -72,15 +72,6 @@ fn equals_take_turns_in_the_order_in_which_they_were_added() {
 }
 
 #[test]
-fn one_that_comes_late_to_round_robin_does_not_catch_up() {
-    let table = table(PolicyKind::RoundRobin, &[1.0, 1.0]);
-    (0..1000).for_each(|_| drop(pick(&table)));
-    add(&table, 3, 1.0);
-    let late = (0..30).filter(|_| short(&table) == 3).count();
-    assert_eq!(late, 10);
-}
-
-#[test]
 fn random_keeps_to_the_weights() {
     let table = table(PolicyKind::Random, &[0.75, 0.25]);
     let first = (0..4000).filter(|_| short(&table) == 1).count();
@@ -100,6 +91,8 @@ fn single_sticks_until_it_fails_or_a_heavier_one_appears() {
     assert_eq!(after_recovery, Some(3), "does not jump back");
     add(&table, 4, 2.5);
     assert_eq!(short(&table), 4);
+    add(&table, 4, 2.0);
+    assert_eq!(short(&table), 4, "stays, though it is an equal now");
 }
 
 #[test]
@@ -165,6 +158,39 @@ fn source_remembers_no_destination_that_is_gone() {
         assert_ne!(table.pick(client(number), &[], Instant::now()).map(|it| it.address()), Some(before));
         add(&table, before.port(), 1.0);
         assert_eq!(table.pick(client(number), &[], Instant::now()).map(|it| it.address()), Some(before));
+    }
+}
+
+/// Whichever program picks, this year's or the next.
+#[test]
+fn source_sends_clients_where_it_always_did() {
+    let table = table(PolicyKind::Source, &[1.0, 2.0, 3.0]);
+    let v6 = "2001:db8::1".parse().expect("an address");
+    let ports = [client(1), client(2), client(3), client(4), client(5), v6]
+        .map(|client| table.pick(client, &[], Instant::now()).map(|lease| lease.address().port()));
+    assert_eq!(ports, [3, 2, 2, 3, 1, 2].map(Some));
+}
+
+#[test]
+fn a_weight_that_is_set_again_takes_no_turn_back() {
+    let table = table(PolicyKind::RoundRobin, &[1.0, 1.0, 1.0]);
+    let turns: Vec<u16> = (0..6)
+        .map(|_| {
+            add(&table, 1, 1.0);
+            short(&table)
+        })
+        .collect();
+    assert_eq!(turns, [1, 2, 3, 1, 2, 3]);
+}
+
+#[test]
+fn round_robin_takes_in_a_newcomer_at_once_whatever_the_weights() {
+    for weight in [1e-9, 1.0, 1e9] {
+        let table = table(PolicyKind::RoundRobin, &[weight, weight]);
+        (0..1000).for_each(|_| drop(pick(&table)));
+        add(&table, 3, weight);
+        let late = (0..30).filter(|_| short(&table) == 3).count();
+        assert_eq!(late, 10, "turns of 30 with weights of {weight}");
     }
 }
 
@@ -254,19 +280,21 @@ proptest! {
         let kinds = [PolicyKind::LeastConnected, PolicyKind::RoundRobin, PolicyKind::Random, PolicyKind::Source,
             PolicyKind::Single];
         let table = Table::new(Balancing { policy: kinds[kind], top, avoid_failed_for: Duration::from_secs(2) });
-        let mut leases = Vec::new();
+        let (mut leases, mut now) = (Vec::new(), Instant::now());
         for (action, port, weight) in steps {
+            now += Duration::from_millis(300);
             match action {
                 0 => add(&table, port, weight),
                 1 => drop(table.remove(at(port))),
                 2 => drop(table.drain(at(port))),
-                3 => drop(table.pick(client(7), &[], Instant::now()).map(|lease| lease.failed(Instant::now()))),
+                3 => drop(table.pick(client(7), &[], now).map(|lease| lease.failed(now))),
                 _ => {
                     let fit = table.snapshot().iter().filter(|it| it.weight > 0.0).count();
                     let mut tried: Vec<DestinationId> = Vec::new();
-                    while let Some(lease) = table.pick(client(u32::from(port)), &tried, Instant::now()) {
+                    while let Some(mut lease) = table.pick(client(u32::from(port)), &tried, now) {
                         prop_assert!(!tried.contains(&lease.id()));
                         tried.push(lease.id());
+                        lease.connected();
                         leases.push(lease);
                     }
                     prop_assert_eq!(tried.len(), fit, "each that is fit is tried once");

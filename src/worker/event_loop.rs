@@ -211,8 +211,11 @@ impl Worker {
     /// Goes on with one of the unfinished connections. Only one: then those with small messages, which take no time,
     /// are looked after again.
     fn give_a_turn(&mut self) {
-        if let Some(key) = self.unfinished.pop_front() {
-            self.with(key, Connection::resume);
+        while let Some(key) = self.unfinished.pop_front() {
+            // Some have been closed in the meantime.
+            if find(&self.connections, key).is_some() {
+                return self.with(key, Connection::resume);
+            }
         }
     }
 

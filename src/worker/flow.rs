@@ -146,6 +146,7 @@ impl Flow {
     /// Nothing more is to be moved.
     pub(super) fn finish(&mut self) {
         self.done = true;
+        self.bulk = false;
         self.held = None;
         self.pipe = None;
     }
@@ -156,7 +157,7 @@ impl Flow {
 
     /// Whether it last moved so much at a time that others should not wait for the next.
     pub(super) fn is_bulk(&self) -> bool {
-        self.bulk
+        self.bulk || self.pipe.is_some()
     }
 
     /// Moves what can be moved.
@@ -202,7 +203,7 @@ impl Flow {
             match &mut self.pipe {
                 Some(pipe) => {
                     let before = self.source;
-                    let filled = pipe.fill_from(source);
+                    let filled = pipe.fill_from(source, BUDGET - traffic.received);
                     self.received(filled, traffic).map_err(Failure::Source)?;
                     // Urgent data stops splicing for good, and reading only for a moment.
                     if (before, self.source) == (Source::Closing, Source::Drained) {

@@ -14,7 +14,7 @@ use nix::unistd::pipe2;
 
 /// What a pipe holds, in bytes, where every piece fills a page. Network cards deliver pieces of 1,448 bytes, of which
 /// each takes the place of a page.
-pub(super) const PIPE_SIZE: usize = 1024 * 1024;
+const PIPE_SIZE: usize = 1024 * 1024;
 /// Pipes that a worker keeps for the next flow.
 const MAX_IDLE: usize = 4;
 
@@ -39,12 +39,12 @@ impl Pipe {
         self.bytes == 0
     }
 
-    /// Takes in what a socket has to read; 0 at its end.
+    /// Takes in up to so much of what a socket has to read; 0 at its end.
     ///
     /// # Errors
     /// `EAGAIN` when there is nothing to read (or the pipe is full), and those of recv(2).
-    pub(super) fn fill_from(&mut self, source: &TcpStream) -> io::Result<usize> {
-        let count = splice(source.as_fd(), None, &self.writing, None, PIPE_SIZE, flags())?;
+    pub(super) fn fill_from(&mut self, source: &TcpStream, most: usize) -> io::Result<usize> {
+        let count = splice(source.as_fd(), None, &self.writing, None, most, flags())?;
         self.bytes += count;
         Ok(count)
     }

@@ -43,7 +43,7 @@ fn a_destination_that_is_down_is_not_mistaken_for_the_daemon_itself() {
         let mut answer = Vec::new();
         let _ = client.read_to_end(&mut answer);
         assert_eq!(String::from_utf8_lossy(&answer), "", "from nobody but the daemon itself");
-        glbd.wait_for_log("127.0.0.1:40000 cannot be reached");
+        glbd.wait_for_log("127.0.0.1:40000 cannot be reached: nobody listens there");
     });
     alone.join().expect("the test");
 }

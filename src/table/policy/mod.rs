@@ -1,6 +1,7 @@
 //! How one of several destinations is picked: an algorithm is a type, in a file of its own.
 //!
-//! Each keeps its destinations in an order that suits it, so that a pick does not look at all of them.
+//! Each keeps its destinations in an order that suits it, so that a pick does not look at all of them (but for source,
+//! with a client that it does not remember).
 
 mod least_connected;
 mod random;
@@ -83,7 +84,8 @@ impl fmt::Display for PolicyKind {
 impl PolicyKind {
     /// A policy without any candidates. With `top`, only those of the top weight are picked, while any is left.
     pub(super) fn build(self, top: bool) -> Box<dyn Policy> {
-        if top || self == PolicyKind::Single { Box::new(Top::new(self)) } else { self.build_plain() }
+        // Single looks at the weights by itself.
+        if top && self != PolicyKind::Single { Box::new(Top::new(self)) } else { self.build_plain() }
     }
 
     fn build_plain(self) -> Box<dyn Policy> {
@@ -98,15 +100,14 @@ impl PolicyKind {
 }
 
 /// Time as turns count it: one of weight 1 takes [`TURN`]. Whole numbers, whose sums are exact; so many bits that they
-/// do not overflow before 2^44 turns of the least weight.
+/// do not overflow before 2^34 turns of the least weight that there may be.
 type Time = u128;
 
 const TURN: f64 = (1u128 << 64) as f64;
 
-/// How long a turn takes that comes with this weight, or at all with this sum of weights. Weights beyond a thousand
-/// thousand to one either way take turns as if they were that.
+/// How long a turn takes that comes with this weight, or any turn with this sum of weights.
 fn turn(weight: f64) -> Time {
-    (TURN / weight.clamp(1e-6, 1e6)) as Time
+    (TURN / weight) as Time
 }
 
 /// What a policy keeps for each candidate, by slot.

@@ -1,34 +1,53 @@
 //! All to one.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::{Candidate, Policy};
 
-/// The one that was picked before, while it is there; else the one that was added to the table first, so that daemons
-/// with the same table agree. Which weight goes first is [`Top`](super::Top)'s to say.
+/// Of the heaviest the one that was picked before; else the one of them that was added to the table first, so that
+/// daemons with the same table agree.
 #[derive(Default)]
 pub(super) struct Single {
-    /// Slots by serial.
-    candidates: BTreeMap<u64, usize>,
-    /// The serial.
+    candidates: BTreeSet<Rank>,
+    /// The serial of the one picked last.
     current: Option<u64>,
+}
+
+/// Heavier ones first, then older ones.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    /// Its bits: without a sign those are in the order of the numbers.
+    weight: Reverse<u64>,
+    serial: u64,
+    slot: usize,
+}
+
+impl Rank {
+    fn of(candidate: &Candidate) -> Rank {
+        let Candidate { slot, serial, weight, .. } = *candidate;
+        Rank { weight: Reverse(weight.to_bits()), serial, slot }
+    }
 }
 
 impl Policy for Single {
     fn join(&mut self, candidate: &Candidate) {
-        self.candidates.insert(candidate.serial, candidate.slot);
+        self.candidates.insert(Rank::of(candidate));
     }
 
     fn leave(&mut self, candidate: &Candidate) {
-        self.candidates.remove(&candidate.serial);
+        self.candidates.remove(&Rank::of(candidate));
     }
 
     fn pick(&mut self, _client: IpAddr, tried: &[usize]) -> Option<usize> {
-        let current = self.current.and_then(|serial| self.candidates.get_key_value(&serial));
-        let mut by_age = current.into_iter().chain(&self.candidates);
-        let (serial, slot) = by_age.find(|(_, slot)| !tried.contains(slot))?;
-        self.current = Some(*serial);
-        Some(*slot)
+        let untried = |it: &&Rank| !tried.contains(&it.slot);
+        let first = self.candidates.iter().find(untried)?;
+        let as_current = |serial| Rank { serial, slot: 0, ..*first };
+        let next = self.current.and_then(|serial| self.candidates.range(as_current(serial)..).next());
+        let current = next.filter(untried).filter(|it| Some(it.serial) == self.current && it.weight == first.weight);
+        let picked = current.unwrap_or(first);
+        self.current = Some(picked.serial);
+        Some(picked.slot)
     }
 }

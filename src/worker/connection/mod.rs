@@ -167,6 +167,10 @@ impl Connection {
     /// A deadline that a timer was set for is over.
     pub(super) fn on_timer(&mut self, kit: &mut Kit) -> Next {
         self.armed = None;
+        if let (true, Some(active)) = (self.unfinished, &mut self.last_active) {
+            // It waits for its turn, not for anybody to say something.
+            **active = LastActive { client: kit.now, server: kit.now };
+        }
         let Some(deadline) = self.deadline(kit) else { return Next::Wait };
         if deadline > kit.now {
             self.arm(kit);
