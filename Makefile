@@ -24,7 +24,7 @@ help:
 	@echo 'make run        three small web servers with glbd in front of them, until Ctrl-C'
 	@echo 'make test       install what the tests need, and run all of them (as root, or with sudo)'
 	@echo 'make check      format, clippy and shellcheck'
-	@echo 'make bench      cargo bench'
+	@echo 'make bench      compare with HAProxy, nginx and Pen: writes docs/benchmarks.md'
 	@echo 'make install    to PREFIX ($(PREFIX)) below DESTDIR, with init script, settings and systemd unit'
 	@echo 'make uninstall  take it away again, but for the settings'
 	@echo 'make clean      remove what was built'
@@ -39,7 +39,10 @@ test:
 	$(CARGO) test
 
 bench:
-	$(CARGO) bench
+	scripts/install-test-tools bench
+	$(MAKE) build
+	$(CARGO) bench --bench pick -- --quiet
+	python3 -B scripts/benchmark $(BINARY) --output docs --picks $(CARGO_TARGET_DIR)/criterion
 
 check:
 	$(CARGO) fmt --check
