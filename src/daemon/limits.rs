@@ -16,9 +16,9 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// A connection takes two descriptors. Kept free are: each worker's event queue, waker and listening socket, and
-    /// a second hold on the first and on the last; the control conversations; pipes to splice through, where there are many descriptors; and
-    /// some for the rest of the program, name look-ups included.
+    /// A connection takes two descriptors. Kept free are: each worker's event queue, waker and listening socket, and a
+    /// second hold on the first and on the last; the control conversations; pipes to splice through, where there are
+    /// many descriptors; and some for the rest of the program, name look-ups included.
     pub(super) fn for_config(config: &Config) -> Result<Limits, String> {
         const FOR_THE_REST: usize = 20;
         // Of 1 MB each; what one user's pipes may hold is 64 MB unless fs.pipe-user-pages-soft says otherwise.

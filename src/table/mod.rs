@@ -253,7 +253,7 @@ impl Table {
         let inner = self.0.lock();
         let mut destinations: Vec<&Destination> = inner.destinations.iter().map(|(_, it)| it).collect();
         destinations.sort_by_key(|it| it.serial);
-        let share = inner.fit.deals_in_shares().then(|| inner.weights_in_play(&destinations));
+        let share = inner.balancing.policy.deals_in_shares().then(|| inner.weights_in_play(&destinations));
         let mut upper_end = 0.0;
         let status = |(index, it): (usize, &&Destination)| DestinationStatus {
             endpoint: it.endpoint.clone(),

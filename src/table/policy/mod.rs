@@ -47,11 +47,6 @@ pub(super) trait Policy: Send {
 
     /// The slot of the one picked. `None`: all that have joined were tried.
     fn pick(&mut self, client: IpAddr, tried: &[usize]) -> Option<usize>;
-
-    /// Whether every destination has a fixed share of the clients.
-    fn deals_in_shares(&self) -> bool {
-        false
-    }
 }
 
 /// The policies there are.
@@ -86,6 +81,11 @@ impl PolicyKind {
     pub(super) fn build(self, top: bool) -> Box<dyn Policy> {
         // Single looks at the weights by itself.
         if top && self != PolicyKind::Single { Box::new(Top::new(self)) } else { self.build_plain() }
+    }
+
+    /// Whether every destination has a fixed share of the clients.
+    pub(super) fn deals_in_shares(self) -> bool {
+        matches!(self, PolicyKind::Random | PolicyKind::Source)
     }
 
     fn build_plain(self) -> Box<dyn Policy> {

@@ -28,7 +28,7 @@ impl Random {
         self.sums[node] = weight;
         while node > 1 {
             node /= 2;
-            self.sums[node] = self.sums[2 * node] + self.sums[2 * node + 1];
+            self.add_up(node);
         }
     }
 
@@ -36,17 +36,17 @@ impl Random {
         let before = self.sums.split_off(self.leaves());
         self.sums = vec![0.0; 2 * leaves];
         self.sums[leaves..leaves + before.len()].copy_from_slice(&before);
-        for node in (1..leaves).rev() {
-            self.sums[node] = self.sums[2 * node] + self.sums[2 * node + 1];
-        }
+        (1..leaves).rev().for_each(|node| self.add_up(node));
     }
 
-    /// The leaf that holds this much of the sum. Never one of weight zero, whatever rounding does.
-    fn find(&self, mut part: f64) -> Option<usize> {
-        if self.sums.get(1).is_none_or(|sum| *sum <= 0.0) {
-            return None;
-        }
-        let mut node = 1;
+    fn add_up(&mut self, node: usize) {
+        self.sums[node] = self.sums[2 * node] + self.sums[2 * node + 1];
+    }
+
+    /// The leaf that this fraction of the sum falls on. Never one of weight zero, whatever rounding does.
+    fn find(&self, fraction: f64) -> Option<usize> {
+        let sum = self.sums.get(1).filter(|sum| **sum > 0.0)?;
+        let (mut part, mut node) = (fraction * sum, 1);
         while node < self.leaves() {
             let (left, right) = (self.sums[2 * node], self.sums[2 * node + 1]);
             if part < left || right <= 0.0 {
@@ -72,12 +72,8 @@ impl Policy for Random {
     fn pick(&mut self, _client: IpAddr, tried: &[usize]) -> Option<usize> {
         let weights: Vec<f64> = tried.iter().map(|slot| self.weight(*slot)).collect();
         tried.iter().for_each(|slot| self.set(*slot, 0.0));
-        let picked = self.find(fastrand::f64() * self.sums.get(1).copied().unwrap_or(0.0));
+        let picked = self.find(fastrand::f64());
         tried.iter().zip(weights).for_each(|(slot, weight)| self.set(*slot, weight));
         picked
-    }
-
-    fn deals_in_shares(&self) -> bool {
-        true
     }
 }

@@ -38,11 +38,9 @@ impl RoundRobin {
         if let (true, Some((begins, _))) = (self.begun.is_empty(), self.waiting.first()) {
             self.now = self.now.max(*begins);
         }
-        while let Some((begins, slot)) = self.waiting.pop_first() {
-            if begins > self.now.saturating_add(ROUNDING) {
-                self.waiting.insert((begins, slot));
-                break;
-            }
+        let begun = self.now.saturating_add(ROUNDING);
+        while let Some((_, slot)) = self.waiting.first().copied().filter(|(begins, _)| *begins <= begun) {
+            self.waiting.pop_first();
             self.begun.extend(self.turns.get_mut(slot).map(|turn| (turn.is_over(), slot)));
         }
     }

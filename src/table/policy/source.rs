@@ -127,8 +127,4 @@ impl Policy for Source {
         self.remembered.insert(client, winner);
         Some(winner)
     }
-
-    fn deals_in_shares(&self) -> bool {
-        true
-    }
 }

@@ -52,8 +52,4 @@ impl Policy for Top {
     fn pick(&mut self, client: IpAddr, tried: &[usize]) -> Option<usize> {
         self.by_weight.values_mut().rev().find_map(|equals| equals.policy.pick(client, tried))
     }
-
-    fn deals_in_shares(&self) -> bool {
-        self.kind.build_plain().deals_in_shares()
-    }
 }
