@@ -75,6 +75,12 @@ def version_of(name, glbd):
     return f"{name} {re.search(r'[0-9]+[.][0-9.]+', told.stdout + told.stderr)[0]}"
 
 
+def stat_of(pid):
+    """What /proc tells of a process, from its state on: after the name, in which anything may stand."""
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()
+
+
 class Contender:
     """One proxy before one backend, from start to stop. Without a proxy, the backend itself."""
 
@@ -111,8 +117,7 @@ class Contender:
         parents = {}
         for entry in filter(str.isdigit, os.listdir("/proc")):
             try:
-                with open(f"/proc/{entry}/stat", encoding="ascii", errors="replace") as file:
-                    parents[int(entry)] = int(file.read().rpartition(")")[2].split()[1])
+                parents[int(entry)] = int(stat_of(entry)[1])
             except OSError:
                 pass
         tree = [self.process.pid]
@@ -121,11 +126,7 @@ class Contender:
         return tree
 
     def cpu_seconds(self):
-        ticks = 0
-        for pid in self.tree():
-            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-                fields = file.read().rpartition(")")[2].split()
-                ticks += int(fields[11]) + int(fields[12])
+        ticks = sum(int(used) for pid in self.tree() for used in stat_of(pid)[11:13])
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory(self):
