@@ -14,7 +14,13 @@ use glbd::table::{Balancing, PolicyKind, Table};
 const CLIENTS: u32 = 1000;
 
 fn table(policy: PolicyKind, destinations: u32) -> Table {
-    let table = Table::new(Balancing { policy, top: false, avoid_failed_for: Duration::from_secs(2) });
+    let table = Table::new(Balancing {
+        policy,
+        top: false,
+        avoid_failed_for: Duration::from_secs(2),
+        watched: false,
+        recheck_after: None,
+    });
     for number in 0..destinations {
         let address = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + number), 3306));
         let endpoint = Endpoint { host: Host::Address(address.ip()), port: address.port() };

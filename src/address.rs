@@ -4,7 +4,7 @@
 //! wherever a port may follow it: `[::1]:3306:2`.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// The largest weight; with more, sums of weights would lose the small ones to rounding.
 pub const MAX_WEIGHT: f64 = 1e9;
@@ -28,7 +28,7 @@ fn error(reason: impl Into<String>) -> AddressError {
 }
 
 /// A host as it was written: an address, or a name to be resolved.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {
     /// An IPv4 or IPv6 address.
     Address(IpAddr),
@@ -47,12 +47,18 @@ impl fmt::Display for Host {
 }
 
 /// A host and a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     /// Where to connect to, or what to listen on.
     pub host: Host,
     /// Never 0.
     pub port: u16,
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Endpoint {
+        Endpoint { host: Host::Address(address.ip()), port: address.port() }
+    }
 }
 
 impl fmt::Display for Endpoint {

@@ -5,9 +5,11 @@
 //! - [`daemon`] puts the parts together: binds everything, goes to the background, drops privileges, starts the
 //!   threads, waits for signals.
 //! - [`worker`] is the data path: threads that each run one event loop. Accept, pick, connect, relay, close.
+//! - [`watchdog`] is health: it asks destinations how they are, and writes verdicts into the table.
 //! - [`control`] is the text protocol on a socket and a FIFO: parse, apply to the table, answer.
+//! - [`names`] resolves the host names among the destinations again from time to time.
 //! - [`table`] is the weighted destination table with the policies that pick from it: the only state that the threads
-//!   share. Workers and control do not know each other; they meet here.
+//!   share. Workers, watchdog, names and control do not know each other; they meet here.
 //! - [`config`] is what the user asked for: from the command line to one `Config`.
 //! - [`resolve`] turns hosts into addresses, without making anybody wait.
 //! - [`address`] parses and prints listening addresses and destinations.
@@ -23,9 +25,11 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod log;
+pub mod names;
 pub mod process;
 pub mod resolve;
 pub mod stats;
 pub mod sys;
 pub mod table;
+pub mod watchdog;
 pub mod worker;

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::SigSet;
-use nix::unistd::{self, Gid, Group, Uid, User};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::{self, Gid, Group, Pid, Uid, User};
 
 use crate::sys::{self, Fork};
 
@@ -144,6 +144,8 @@ pub fn exit_within(time: Duration) {
 #[derive(Default)]
 pub struct Leftovers {
     files: Vec<PathBuf>,
+    /// `NAME=VALUE` in the environment of processes that are to end with this one.
+    mark: Option<String>,
     janitor: Option<Janitor>,
 }
 
@@ -175,17 +177,23 @@ impl Leftovers {
         self.files.push(path);
     }
 
-    /// Prepares for running as `identity`, who may not be able to remove the files. A FIFO in a place like /tmp is given
-    /// to that user, who then can. For all others, which root goes on to own, a process stays behind that removes them
-    /// when this one is gone, however it goes.
+    /// Has every process ended at the end that has `mark`, `NAME=VALUE`, in its environment.
+    pub fn add_marked_processes(&mut self, mark: &str) {
+        self.mark = Some(mark.to_owned());
+    }
+
+    /// Prepares for running as `identity`, where that is another user, who may not be able to remove the files. A FIFO
+    /// in a place like /tmp is given to that user, who then can. For all others, which root goes on to own, a process
+    /// stays behind that removes them when this one is gone, however it goes; and ends the marked processes.
     ///
     /// # Errors
     /// When no process can be made.
-    pub fn prepare_for(&mut self, identity: &Identity) -> io::Result<()> {
-        let for_janitor: Vec<PathBuf> = self.files.iter().filter(|file| !give_away(file, identity)).cloned().collect();
-        if !for_janitor.is_empty() {
+    pub fn prepare_for(&mut self, identity: Option<&Identity>) -> io::Result<()> {
+        let out_of_reach = |file: &&PathBuf| identity.is_some_and(|identity| !give_away(file, identity));
+        let for_janitor: Vec<PathBuf> = self.files.iter().filter(out_of_reach).cloned().collect();
+        if !for_janitor.is_empty() || self.mark.is_some() {
             self.files.retain(|file| !for_janitor.contains(file));
-            self.janitor = Some(Janitor::start(&for_janitor)?);
+            self.janitor = Some(Janitor::start(&for_janitor, self.mark.as_deref())?);
         }
         Ok(())
     }
@@ -246,30 +254,64 @@ struct Janitor {
 }
 
 impl Janitor {
-    fn start(files: &[PathBuf]) -> io::Result<Janitor> {
+    fn start(files: &[PathBuf], mark: Option<&str>) -> io::Result<Janitor> {
         let (ended, alive) = io::pipe()?;
         match sys::fork()? {
             Fork::Parent(pid) => Ok(Janitor { alive, pid }),
-            Fork::Child => wait_and_remove(&ended, files),
+            Fork::Child => wait_and_tidy_up(&ended, files, mark),
         }
     }
 
     fn finish(self) {
         drop(self.alive);
-        // It has nothing to do but to remove a few files.
-        let _ = nix::sys::wait::waitpid(unistd::Pid::from_raw(self.pid), None);
+        // It has nothing to do but to remove a few files, and to end a few processes.
+        let _ = nix::sys::wait::waitpid(Pid::from_raw(self.pid), None);
     }
 }
 
 /// The janitor's whole life.
-fn wait_and_remove(ended: &PipeReader, files: &[PathBuf]) -> ! {
+fn wait_and_tidy_up(ended: &PipeReader, files: &[PathBuf], mark: Option<&str>) -> ! {
     // What stops the daemon from a terminal, or by its name, must not stop the one who tidies up after it.
     let _ = SigSet::all().thread_block();
+    let _ = nix::sys::prctl::set_name(c"glbd-janitor");
     let _ = unistd::setsid();
     let _ = std::env::set_current_dir("/");
     let _ = unistd::dup2_stdin(ended);
     sys::close_descriptors_from(1);
     let _ = io::stdin().read(&mut [0]);
     remove_all(files);
+    if let Some(mark) = mark {
+        end_marked(mark);
+    }
     sys::exit_at_once(0)
+}
+
+/// Lets processes with this mark end by themselves, for a moment, and kills those that do not, and what they may have
+/// started in the meantime.
+fn end_marked(mark: &str) {
+    const ROUND: Duration = Duration::from_millis(20);
+    const ROUNDS_OF_GRACE: usize = 10;
+    const ROUNDS: usize = 200;
+    for round in 0..ROUNDS {
+        let processes = marked_processes(mark);
+        if processes.is_empty() {
+            return;
+        }
+        if round >= ROUNDS_OF_GRACE {
+            for pid in processes {
+                // It may have ended just now.
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+        }
+        thread::sleep(ROUND);
+    }
+}
+
+fn marked_processes(mark: &str) -> Vec<Pid> {
+    let has_mark = |pid: &i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+    };
+    let names = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| name.to_str()?.parse().ok()).filter(has_mark).map(Pid::from_raw).collect()
 }

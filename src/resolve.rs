@@ -3,6 +3,7 @@
 //! A name may take the resolver many seconds, so nobody who serves others waits for it: [`Resolver`] asks from threads
 //! of its own.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
@@ -13,19 +14,40 @@ use crate::address::{Endpoint, Host, ListenAddress};
 /// Most names that are being resolved at once.
 const MAX_LOOKUPS: usize = 16;
 
-/// The address of an endpoint. A name that has several gives an IPv4 one where there is one, else the first.
+/// The address of an endpoint: of those that a name has, the first of [`resolve_every`].
 ///
 /// # Errors
 /// One that says why the name does not resolve. May take as long as the system's resolver does.
 pub fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
+    resolve_every(endpoint)?.first().copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// All addresses of an endpoint, at least one: the IPv4 ones or, where there are none, the IPv6 ones, since one machine
+/// mostly has both.
+///
+/// # Errors
+/// One that says why the name does not resolve. May take as long as the system's resolver does.
+pub fn resolve_every(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
     match &endpoint.host {
-        Host::Address(address) => Ok(SocketAddr::new(*address, endpoint.port)),
+        Host::Address(address) => Ok(vec![SocketAddr::new(*address, endpoint.port)]),
         Host::Name(name) => {
-            let addresses: Vec<SocketAddr> = (name.as_str(), endpoint.port).to_socket_addrs()?.collect();
-            let chosen = addresses.iter().find(|it| it.is_ipv4()).or(addresses.first());
-            chosen.copied().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+            let mut addresses: Vec<SocketAddr> = (name.as_str(), endpoint.port).to_socket_addrs()?.collect();
+            if addresses.iter().any(SocketAddr::is_ipv4) {
+                addresses.retain(SocketAddr::is_ipv4);
+            }
+            let mut seen = HashSet::new();
+            addresses.retain(|address| seen.insert(*address));
+            match addresses.is_empty() {
+                true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+                false => Ok(addresses),
+            }
         }
     }
+}
+
+/// Why a name does not resolve, for a log line or an answer.
+pub fn in_one_line(error: &io::Error) -> String {
+    error.to_string().replace('\n', " ")
 }
 
 /// What to listen on; `[::]` stands for all interfaces, IPv4's as well.
@@ -71,18 +93,18 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Calls `done` with what [`resolve`] says, from another thread.
+    /// Calls `done` with what [`resolve_every`] says, from another thread.
     ///
     /// # Errors
     /// When too many names are being resolved already, or no thread can be started; `done` is not called then.
     pub fn resolve_later(
         &self,
         endpoint: Endpoint,
-        done: impl FnOnce(io::Result<SocketAddr>) + Send + 'static,
+        done: impl FnOnce(io::Result<Vec<SocketAddr>>) + Send + 'static,
     ) -> io::Result<()> {
         let lookup = Lookup::begin(&self.running)?;
         std::thread::Builder::new().name("resolver".into()).spawn(move || {
-            let answer = resolve(&endpoint);
+            let answer = resolve_every(&endpoint);
             drop(lookup);
             done(answer);
         })?;

@@ -34,6 +34,29 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
+/// Whether it is this machine that lacks something, which says nothing about the one that it was needed to talk to.
+pub fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC))
+}
+
+/// Has the process that `command` starts die with the thread that starts it, however that ends.
+pub fn die_with_parent(command: &mut std::process::Command) {
+    let parent = std::process::id();
+    let die_with_parent = move || {
+        // SAFETY: neither call touches memory, and both may be made between fork and exec.
+        let (result, present) = unsafe { (libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), libc::getppid()) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // It may have died before it was asked for.
+        if present as u32 == parent { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
+    };
+    // SAFETY: the closure does nothing but the above, and allocates nothing.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(command, die_with_parent);
+    }
+}
+
 /// Ends the process at once: no destructors, no exit handlers, no flushing.
 pub fn exit_at_once(status: i32) -> ! {
     // SAFETY: _exit has no preconditions.
@@ -80,17 +103,29 @@ pub fn open_syslog() {
 /// # Errors
 /// Those of setsockopt(2); none is expected on a TCP socket.
 pub fn set_defer_accept(listener: &impl AsFd, seconds: i32) -> io::Result<()> {
-    // SAFETY: the pointer and the length describe `seconds`, which outlives the call.
+    set_tcp_option(listener, libc::TCP_DEFER_ACCEPT, seconds)
+}
+
+fn set_tcp_option(socket: &impl AsFd, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the pointer and the length describe `value`, which outlives the call.
     let result = unsafe {
         libc::setsockopt(
-            listener.as_fd().as_raw_fd(),
+            socket.as_fd().as_raw_fd(),
             libc::IPPROTO_TCP,
-            libc::TCP_DEFER_ACCEPT,
-            (&raw const seconds).cast(),
-            size_of_val(&seconds) as libc::socklen_t,
+            option,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has a TCP socket wait before it acknowledges what it is sent, its partner's half of the handshake as well.
+///
+/// # Errors
+/// Those of setsockopt(2); none is expected on a TCP socket.
+pub fn delay_acknowledgement(socket: &impl AsFd) -> io::Result<()> {
+    set_tcp_option(socket, libc::TCP_QUICKACK, 0)
 }
 
 /// Bytes that were written to a TCP socket and have not been sent for the first time yet.

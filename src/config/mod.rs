@@ -1,6 +1,7 @@
 //! What the user asked for: from the command line to one [`Config`].
 
 mod options;
+mod watchdog;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -12,6 +13,10 @@ use clap::error::ErrorKind;
 use crate::address::{DestinationSpec, Endpoint, Host, ListenAddress};
 use crate::table::PolicyKind;
 use options::Options;
+pub use watchdog::{GaleraOptions, ProbeSpec, WatchdogOptions};
+
+/// A probe may take as long as the interval between two, but for very short ones.
+const LEAST_DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Everything that can be chosen at start.
 #[derive(Debug, Clone)]
@@ -42,6 +47,14 @@ pub struct Config {
     pub verbose: bool,
     /// Between health checks; a failed destination is avoided for this and one second.
     pub interval: Duration,
+    /// How destinations are watched; `None`: they are not.
+    pub watchdog: Option<WatchdogOptions>,
+    /// How old what the watchdog says may be when a client comes; `None`: any age.
+    pub recheck_after: Option<Duration>,
+    /// How often names are resolved again; `None`: never.
+    pub resolve: Option<Duration>,
+    /// Whether all addresses of a name are destinations, not only one.
+    pub resolve_all: bool,
     /// How connections are treated.
     pub connections: ConnectionOptions,
 }
@@ -88,12 +101,8 @@ impl Config {
             _ => Refused::Wrong(in_one_line(&error.render().to_string())),
         })?;
         let destinations = options.parse_destinations().map_err(Refused::Wrong)?;
-        match options.not_there_yet() {
-            Some(option) => Err(Refused::Wrong(format!(
-                "{option} is not there yet: this version does not check the health of destinations"
-            ))),
-            None => Ok(Config::from_options(options, destinations)),
-        }
+        options.check().map_err(Refused::Wrong)?;
+        Ok(Config::from_options(options, destinations))
     }
 
     fn from_options(options: Options, destinations: Vec<DestinationSpec>) -> Config {
@@ -122,6 +131,20 @@ impl Config {
             pidfile: options.pidfile,
             verbose: options.verbose,
             interval: options.interval,
+            recheck_after: unless_zero(options.extra),
+            resolve: unless_zero(options.resolve),
+            resolve_all: options.resolve_all,
+            watchdog: options.watchdog.map(|probe| WatchdogOptions {
+                probe,
+                interval: options.interval,
+                timeout: options.timeout.unwrap_or(options.interval.max(LEAST_DEFAULT_TIMEOUT)),
+                rise: options.rise,
+                fall: options.fall,
+                slow_start: options.slow_start,
+                keep_sessions: options.keep_sessions,
+                discover: options.discover,
+                latency_samples: Some(options.latency).filter(|samples| *samples > 0),
+            }),
             connections: ConnectionOptions {
                 connect_timeout: options.connect_timeout,
                 client_idle_timeout: unless_zero(options.client_idle_timeout),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use super::watchdog::ProbeSpec;
 use crate::address::{DestinationSpec, ListenAddress, parse_destination, parse_listen_address};
 
 const EXAMPLES: &str = "\
@@ -99,7 +100,8 @@ pub(super) struct Options {
     pub nodelay: bool,
 
     /// Disable SO_KEEPALIVE on the destinations' side
-    #[arg(short = 'K', long, help_heading = "Connections")]
+    // Those that are no longer unambiguous, but were to GLB.
+    #[arg(short = 'K', long, aliases = ["k", "ke", "kee", "keep"], help_heading = "Connections")]
     pub keepalive: bool,
 
     /// Let each worker connect to one destination at a time
@@ -111,7 +113,7 @@ pub(super) struct Options {
     pub control: Option<ListenAddress>,
 
     /// Where to make the control FIFO, which must not exist yet [default: /tmp/glbd.fifo]
-    #[arg(short, long, value_name = "PATH", value_parser = parse_path, help_heading = "Control")]
+    #[arg(short, long, alias = "f", value_name = "PATH", value_parser = parse_path, help_heading = "Control")]
     pub fifo: Option<PathBuf>,
 
     /// Run in the background; as root, change to user daemon
@@ -134,28 +136,61 @@ pub(super) struct Options {
     #[arg(short, long, help_heading = "Process")]
     pub verbose: bool,
 
+    /// Check destinations, and use only those that are fit. SPEC is galera[:OPTIONS], tcp, http:[PORT][/PATH] or
+    /// exec:COMMAND; OPTIONS are defaults-file=PATH, donor=ready|avoid|down and read-only=ok, separated by commas
+    #[arg(short, long, value_name = "SPEC", value_parser = ProbeSpec::parse, help_heading = "Health")]
+    pub watchdog: Option<ProbeSpec>,
+
     /// Seconds between destination checks; also, a destination that failed is avoided for this and one second more
     #[arg(short, long, value_name = "SECS", default_value = "1.0", value_parser = parse_seconds,
         help_heading = "Health")]
     pub interval: Duration,
 
-    /// Check destinations: BACKEND[:STRING] (not there yet)
-    #[arg(short, long, value_name = "SPEC", value_parser = parse_watchdog, help_heading = "Health")]
-    pub watchdog: Option<String>,
+    /// How long a check may take, in seconds [default: the interval, at least 1]
+    #[arg(long, value_name = "SECS", value_parser = parse_seconds, help_heading = "Health")]
+    pub timeout: Option<Duration>,
 
-    /// Check a destination at connect time when the last check is older than this (not there yet)
+    /// Checks in a row that bring a destination back
+    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        help_heading = "Health")]
+    pub rise: u32,
+
+    /// Checks in a row that take a destination out; its first check counts at once
+    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        help_heading = "Health")]
+    pub fall: u32,
+
+    /// Let the weight of a destination that came back grow for so long, in seconds
+    #[arg(long, value_name = "SECS", default_value = "0", value_parser = parse_seconds_or_zero,
+        help_heading = "Health")]
+    pub slow_start: Duration,
+
+    /// Leave the connections to a destination that is down alone, rather than close them
+    #[arg(long, help_heading = "Health")]
+    pub keep_sessions: bool,
+
+    /// Check a destination at connect time when the last check is older than this, in seconds; 0 is never
     #[arg(short = 'x', long, value_name = "SECS", default_value = "0", value_parser = parse_seconds_or_zero,
         hide_default_value = true, help_heading = "Health")]
     pub extra: Duration,
 
-    /// Add the cluster's members that the watchdog reports (not there yet)
+    /// Add the cluster's members that the checks report
     #[arg(short = 'D', long, help_heading = "Health")]
     pub discover: bool,
 
-    /// Scale weights by latency over N checks (not there yet)
+    /// Scale weights by how fast checks are answered, averaged over N of them; 0 is not
     #[arg(short = 'L', long, value_name = "N", default_value = "0", hide_default_value = true,
         value_parser = clap::value_parser!(u32).range(..=1_000_000), help_heading = "Health")]
     pub latency: u32,
+
+    /// Resolve host names again after so long, in seconds; 0 is never
+    #[arg(long, value_name = "SECS", default_value = "60", value_parser = parse_seconds_or_zero,
+        help_heading = "Names")]
+    pub resolve: Duration,
+
+    /// Take all addresses of a name as destinations, whichever it has over time
+    #[arg(long, help_heading = "Names")]
+    pub resolve_all: bool,
 }
 
 impl Options {
@@ -172,16 +207,23 @@ impl Options {
         self.destinations.iter().flat_map(|argument| argument.split_whitespace()).map(parse).collect()
     }
 
-    /// The first option given whose part of the program does not exist yet.
-    pub fn not_there_yet(&self) -> Option<&'static str> {
-        [
-            (self.watchdog.is_some(), "--watchdog"),
+    /// Refuses options that would do nothing.
+    ///
+    /// # Errors
+    /// One line that names the first of them, and what it needs.
+    pub fn check(&self) -> Result<(), String> {
+        let needs_watchdog = [
+            (self.timeout.is_some(), "--timeout"),
+            (!self.slow_start.is_zero(), "--slow-start"),
+            (self.keep_sessions, "--keep-sessions"),
             (!self.extra.is_zero(), "--extra"),
             (self.discover, "--discover"),
             (self.latency > 0, "--latency"),
-        ]
-        .into_iter()
-        .find_map(|(given, name)| given.then_some(name))
+        ];
+        match needs_watchdog.into_iter().find(|(given, _)| *given && self.watchdog.is_none()) {
+            Some((_, option)) => Err(format!("{option} needs checks of the destinations: give --watchdog as well")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -214,12 +256,4 @@ fn parse_threads(text: &str) -> Result<usize, String> {
 
 fn parse_path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("the path is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
-}
-
-fn parse_watchdog(text: &str) -> Result<String, String> {
-    match text.split_once(':').unwrap_or((text, "")) {
-        ("exec", "") => Err("exec needs a command (exec:COMMAND)".to_owned()),
-        ("exec", _) => Ok(text.to_owned()),
-        (backend, _) => Err(format!("no such backend '{backend}' (there is exec:COMMAND)")),
-    }
 }

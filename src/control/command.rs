@@ -7,6 +7,8 @@ use crate::address::{DestinationSpec, parse_destination};
 pub(super) enum Command {
     /// The table.
     Info,
+    /// What the watchdog says.
+    Watch,
     /// Traffic since the last time.
     Stats,
     /// What can be asked.
@@ -38,6 +40,7 @@ impl Command {
             "prompt" => Ok(Command::Prompt),
             "quit" | "exit" => Ok(Command::Quit),
             _ if lower.starts_with("getinfo") => Ok(Command::Info),
+            _ if lower.starts_with("getwatch") => Ok(Command::Watch),
             _ if lower.starts_with("getstat") => Ok(Command::Stats),
             _ if line.contains(':') => match parse_destination(line, None) {
                 Ok(spec) => Ok(Command::Change(spec)),
@@ -81,6 +84,7 @@ mod tests {
             ("GetInfo please", Command::Info),
             ("getstat", Command::Stats),
             ("GETSTATS", Command::Stats),
+            ("getWatch", Command::Watch),
             ("help", Command::Help),
             (" version \t", Command::Version),
             ("prompt", Command::Prompt),

@@ -14,6 +14,7 @@ use crate::table::{Change, Table};
 
 const HELP: &str = "\
 getinfo            the destinations, their weights and connections
+getwatch           the destinations as the watchdog judges them
 getstats           traffic since the last getstats
 HOST:PORT:WEIGHT   add the destination, or change its weight (1 when left out)
 HOST:PORT:0        drain it: no new connections, those that there are go on
@@ -33,6 +34,8 @@ pub(super) struct Executor {
     pub max_connections: usize,
     /// Where this daemon listens: nothing that it may balance to.
     pub own_addresses: Vec<SocketAddr>,
+    /// Whether all addresses of a name are destinations, not only one.
+    pub all_addresses: bool,
     /// Resolves names of new destinations.
     pub resolver: Resolver,
 }
@@ -55,19 +58,20 @@ impl Executor {
     pub(super) fn execute(
         &self,
         line: &str,
-        resolved: impl FnOnce(DestinationSpec, io::Result<SocketAddr>) + Send + 'static,
+        resolved: impl FnOnce(DestinationSpec, io::Result<Vec<SocketAddr>>) + Send + 'static,
     ) -> Reply {
         match Command::parse(line) {
             Ok(Command::Info) => Reply::Text(report::info(&self.table.snapshot(), self.max_connections)),
+            Ok(Command::Watch) => Reply::Text(report::watch(&self.table.snapshot())),
             Ok(Command::Stats) => Reply::Text(self.stats()),
             Ok(Command::Help) => Reply::Text(HELP.to_owned()),
             Ok(Command::Version) => Reply::Text(concat!("glbd ", env!("CARGO_PKG_VERSION"), "\n").to_owned()),
             Ok(Command::Prompt) => Reply::Prompt,
             Ok(Command::Quit) => Reply::Quit,
             Ok(Command::Nothing) => Reply::Text(String::new()),
-            Ok(Command::Change(spec)) => match self.known_address(&spec) {
-                Some(address) => Reply::Text(self.finish(&spec, Ok(address))),
-                None => self.resolve(spec, resolved),
+            Ok(Command::Change(spec)) => match self.known_addresses(&spec) {
+                known if known.is_empty() => self.resolve(spec, resolved),
+                known => Reply::Text(self.finish(&spec, Ok(known))),
             },
             Err(reason) => Reply::Text(format!("Error: {reason}\n")),
         }
@@ -79,31 +83,35 @@ impl Executor {
     }
 
     /// A destination that is in the table needs no resolving, and can be removed when its name no longer resolves.
-    fn known_address(&self, spec: &DestinationSpec) -> Option<SocketAddr> {
+    fn known_addresses(&self, spec: &DestinationSpec) -> Vec<SocketAddr> {
         match spec.endpoint.host {
-            Host::Address(address) => Some(SocketAddr::new(address, spec.endpoint.port)),
-            Host::Name(_) => self.table.address_of(&spec.endpoint),
+            Host::Address(address) => vec![SocketAddr::new(address, spec.endpoint.port)],
+            Host::Name(_) => self.table.addresses_of(&spec.endpoint),
         }
     }
 
     fn resolve(
         &self,
         spec: DestinationSpec,
-        resolved: impl FnOnce(DestinationSpec, io::Result<SocketAddr>) + Send + 'static,
+        resolved: impl FnOnce(DestinationSpec, io::Result<Vec<SocketAddr>>) + Send + 'static,
     ) -> Reply {
         let endpoint = spec.endpoint.clone();
         let name = endpoint.to_string();
-        match self.resolver.resolve_later(endpoint, move |address| resolved(spec, address)) {
+        match self.resolver.resolve_later(endpoint, move |addresses| resolved(spec, addresses)) {
             Ok(()) => Reply::Later,
             Err(error) => Reply::Text(format!("Error: {name}: {error}\n")),
         }
     }
 
-    /// Changes the table, now that the address is known. Returns the answer.
-    pub(super) fn finish(&self, spec: &DestinationSpec, address: io::Result<SocketAddr>) -> String {
-        let changed = match address {
-            Ok(address) => self.change(spec, address),
-            Err(error) => Err(error.to_string().replace('\n', " ")),
+    /// Changes the table, now that the addresses are known. Returns the answer.
+    pub(super) fn finish(&self, spec: &DestinationSpec, addresses: io::Result<Vec<SocketAddr>>) -> String {
+        let most = if self.all_addresses { usize::MAX } else { 1 };
+        let changed = match addresses {
+            Ok(mut addresses) => {
+                addresses.truncate(most);
+                self.change_all(spec, &addresses)
+            }
+            Err(error) => Err(resolve::in_one_line(&error)),
         };
         match changed {
             Ok(()) => "Ok\n".to_owned(),
@@ -111,13 +119,18 @@ impl Executor {
         }
     }
 
+    fn change_all(&self, spec: &DestinationSpec, addresses: &[SocketAddr]) -> Result<(), String> {
+        let is_own = |address: &SocketAddr| resolve::is_own_address(&self.own_addresses, *address);
+        if spec.weight > 0.0 && addresses.iter().any(is_own) {
+            return Err("this daemon listens there itself".to_owned());
+        }
+        addresses.iter().try_for_each(|address| self.change(spec, *address))
+    }
+
     fn change(&self, spec: &DestinationSpec, address: SocketAddr) -> Result<(), String> {
         let change = match spec.weight {
             weight if weight < 0.0 => self.table.remove(address),
             0.0 => self.table.drain(address),
-            _ if resolve::is_own_address(&self.own_addresses, address) => {
-                return Err("this daemon listens there itself".to_owned());
-            }
             weight => self.table.set(&spec.endpoint, address, weight),
         };
         match change.map_err(|error| error.to_string())? {

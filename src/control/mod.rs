@@ -29,7 +29,7 @@ use conversation::{Conversation, Next};
 use executor::Executor;
 use fifo::Fifo;
 pub use fifo::{create_fifo, remove_stale_fifo};
-pub use report::info;
+pub use report::{info, watch};
 
 const LISTENER: Token = Token(usize::MAX);
 const FIFO: Token = Token(usize::MAX - 1);
@@ -55,6 +55,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// Where this daemon listens: nothing that it may balance to.
     pub own_addresses: Vec<SocketAddr>,
+    /// Whether all addresses of a name are destinations, not only one.
+    pub all_addresses: bool,
 }
 
 /// Who waits for a name to be resolved.
@@ -67,7 +69,7 @@ enum Asker {
 struct Resolved {
     asker: Asker,
     spec: DestinationSpec,
-    address: io::Result<SocketAddr>,
+    addresses: io::Result<Vec<SocketAddr>>,
 }
 
 /// The control thread.
@@ -123,6 +125,7 @@ impl Control {
             stats: settings.stats,
             max_connections: settings.max_connections,
             own_addresses: settings.own_addresses,
+            all_addresses: settings.all_addresses,
             resolver: Resolver::default(),
         };
         Ok(Control {
@@ -193,8 +196,8 @@ impl Control {
     }
 
     fn take_resolved(&mut self, now: Instant) {
-        while let Ok(Resolved { asker, spec, address }) = self.resolved.1.try_recv() {
-            let answer = self.executor.finish(&spec, address);
+        while let Ok(Resolved { asker, spec, addresses }) = self.resolved.1.try_recv() {
+            let answer = self.executor.finish(&spec, addresses);
             match asker {
                 Asker::Fifo => self.fifo.iter_mut().for_each(|fifo| fifo.answer_late(&answer)),
                 Asker::Conversation { slot, generation } => {
@@ -279,11 +282,11 @@ fn notify(
     asker: Asker,
     resolved: &Sender<Resolved>,
     waker: &Arc<Waker>,
-) -> impl FnOnce(DestinationSpec, io::Result<SocketAddr>) + Send + 'static {
+) -> impl FnOnce(DestinationSpec, io::Result<Vec<SocketAddr>>) + Send + 'static {
     let (resolved, waker) = (resolved.clone(), Arc::clone(waker));
-    move |spec, address| {
+    move |spec, addresses| {
         // Without a control thread nobody waits for it.
-        let _ = resolved.send(Resolved { asker, spec, address });
+        let _ = resolved.send(Resolved { asker, spec, addresses });
         let _ = waker.wake();
     }
 }

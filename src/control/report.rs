@@ -3,8 +3,10 @@
 use std::fmt::Write;
 
 use crate::stats::Totals;
-use crate::table::DestinationStatus;
+use crate::table::health::Verdict;
+use crate::table::{DestinationStatus, Origin};
 
+const WATCH_RULE: &str = "------------------------------------------------------------";
 const RULE: &str = "------------------------------------------------------";
 
 /// The table, as `getinfo` answers it.
@@ -20,6 +22,25 @@ pub fn info(destinations: &[DestinationStatus], max_connections: usize) -> Strin
     let total: usize = destinations.iter().map(|it| it.connections).sum();
     let count = destinations.len();
     let _ = writeln!(text, "{RULE}\nDestinations: {count}, total connections: {total} of {max_connections} max");
+    text
+}
+
+/// The same destinations as the watchdog sees them, with what GLB prints in the foreground and the reasons.
+pub fn watch(destinations: &[DestinationStatus]) -> String {
+    let mut text =
+        format!("Watchdog:\n{WATCH_RULE}\n        Address       : exp  setw     state    lat     curw  reason\n");
+    for it in destinations {
+        let (address, weight, in_force) = (it.address.to_string(), it.weight, it.weight_in_force);
+        let by_hand = if it.origin == Origin::ByHand { '+' } else { ' ' };
+        let state = it.health.verdict.map_or_else(|| "UNKNOWN".to_owned(), |verdict| verdict.to_string());
+        let in_force = if it.health.verdict == Some(Verdict::Ready) { in_force } else { 0.0 };
+        let (latency, reason) = (it.health.latency.as_secs_f64(), &it.health.reason);
+        let line =
+            format!("{address:>21} :  {by_hand}  {weight:7.3} {state:>8} {latency:8.5} {in_force:7.3}  {reason}");
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    let _ = writeln!(text, "{WATCH_RULE}\nDestinations: {}", destinations.len());
     text
 }
 
@@ -51,13 +72,46 @@ pub(super) fn stats(totals: &Totals, connections_now: usize, elapsed_seconds: f6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::{Endpoint, Host};
+    use std::time::{Duration, Instant};
+
+    use crate::table::health::Health;
+    use crate::table::{Balancing, PolicyKind, Table};
+
+    fn table(watched: bool) -> Table {
+        let (avoid_failed_for, recheck_after) = (Duration::from_secs(2), None);
+        let policy = PolicyKind::LeastConnected;
+        let table = Table::new(Balancing { policy, top: false, avoid_failed_for, watched, recheck_after });
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 33061));
+        table.set(&address.into(), address, 0.75).expect("there is room");
+        table
+    }
+
+    #[test]
+    fn the_watchdogs_table_looks_as_glb_prints_it_and_gives_reasons() {
+        let table = table(true);
+        let id = table.snapshot().first().expect("a destination").id;
+        let health = Health {
+            verdict: Some(Verdict::Avoid),
+            reason: "wsrep_local_state is Donor/Desynced".to_owned(),
+            checked: Some(Instant::now()),
+            latency: Duration::from_micros(1250),
+            scale: 1.0,
+        };
+        table.judge(id, health, false, false);
+        let expected = "\
+Watchdog:
+------------------------------------------------------------
+        Address       : exp  setw     state    lat     curw  reason
+      127.0.0.1:33061 :  +    0.750    AVOID  0.00125   0.000  wsrep_local_state is Donor/Desynced
+------------------------------------------------------------
+Destinations: 1
+";
+        assert_eq!(watch(&table.snapshot()), expected);
+    }
 
     #[test]
     fn info_looks_as_glb_prints_it() {
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 33061));
-        let endpoint = Endpoint { host: Host::Address(address.ip()), port: 33061 };
-        let destination = DestinationStatus { endpoint, address, weight: 0.75, connections: 0, map: None };
+        let destinations = table(false).snapshot();
         let expected = "\
 Router:
 ------------------------------------------------------
@@ -66,7 +120,7 @@ Router:
 ------------------------------------------------------
 Destinations: 1, total connections: 0 of 9981 max
 ";
-        assert_eq!(info(&[destination], 9981), expected);
+        assert_eq!(info(&destinations, 9981), expected);
     }
 
     #[test]

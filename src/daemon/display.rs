@@ -30,13 +30,18 @@ pub(super) fn start(config: &Config, fifo: &str, table: Table, max_connections: 
         if config.top { ", top weight only" } else { "" },
         config.threads,
     );
+    let watched = config.watchdog.is_some();
     let show = move || {
         let mut out = std::io::stdout();
         let mut shown = out.write_all(start.as_bytes());
         // Ends when the terminal is gone.
         while shown.is_ok() {
-            shown =
-                out.write_all(control::info(&table.snapshot(), max_connections).as_bytes()).and_then(|()| out.flush());
+            let destinations = table.snapshot();
+            let mut tables = control::info(&destinations, max_connections);
+            if watched {
+                tables += &control::watch(&destinations);
+            }
+            shown = out.write_all(tables.as_bytes()).and_then(|()| out.flush());
             thread::sleep(INTERVAL);
         }
     };

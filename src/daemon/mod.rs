@@ -17,10 +17,12 @@ use socket2::{SockRef, Socket};
 use crate::address::Endpoint;
 use crate::config::Config;
 use crate::control::{self, Control};
+use crate::names;
 use crate::process::{self, Identity, Leftovers};
 use crate::resolve;
 use crate::stats::Stats;
 use crate::table::{Balancing, Change, Table};
+use crate::watchdog::{self, Prober};
 use crate::worker::{self, Workers};
 use limits::Limits;
 
@@ -49,15 +51,17 @@ pub fn run(config: Config) -> Result<(), String> {
     let opened = open(&config, &prepared, &mut leftovers, &mut notices)?;
     start_log(&config).map_err(|error| format!("cannot start the log: {error}"))?;
     let fifo = opened.fifo.as_ref().map_or("none".into(), |_| fifo_path(&config).display().to_string());
-    let running = start(&config, &prepared, opened).map_err(|error| format!("cannot start: {error}"))?;
+    let mut running = start(&config, &prepared, opened).map_err(|error| format!("cannot start: {error}"))?;
     say_what_runs(&config, &prepared.table, &notices);
     if let Some(background) = background {
         background.announce().map_err(|error| format!("cannot let go of the terminal: {error}"))?;
     } else if io::stdout().is_terminal() {
         display::start(&config, &fifo, prepared.table, prepared.limits.connections);
     }
+    let watchdog = running.watchdog.take();
     signals::wait_for_the_end(signals, config.daemon, running, &mut leftovers);
     process::exit_within(STOPPING);
+    watchdog.into_iter().for_each(watchdog::Handle::stop);
     leftovers.remove();
     crate::log::say_last("stopped");
     Ok(())
@@ -69,6 +73,7 @@ struct Prepared {
     listening: SocketAddr,
     control: Option<SocketAddr>,
     table: Table,
+    prober: Option<Prober>,
     identity: Option<Identity>,
     /// What the log should tell, once there is one.
     notices: Vec<String>,
@@ -81,16 +86,22 @@ impl Prepared {
 }
 
 fn prepare(config: &Config) -> Result<Prepared, String> {
-    let limits = Limits::for_config(config)?;
+    let prober = config.watchdog.as_ref().map(|options| Prober::prepare(&options.probe)).transpose()?;
+    let limits = Limits::for_config(config, prober.as_ref().map_or(0, Prober::descriptors))?;
     let listening = resolve::resolve_listen_address(&config.listen);
     let listening = listening.map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let control = config.control.as_ref().map(|address| resolve::resolve(address).map_err(|error| (address, error)));
     let control = control.transpose().map_err(|(address, error)| control_trouble(address, &error))?;
     let notices = limits.notice.iter().cloned().collect();
-    let balancing =
-        Balancing { policy: config.policy, top: config.top, avoid_failed_for: config.interval + AVOIDED_LONGER };
+    let balancing = Balancing {
+        policy: config.policy,
+        top: config.top,
+        avoid_failed_for: config.interval + AVOIDED_LONGER,
+        watched: config.watchdog.is_some(),
+        recheck_after: config.recheck_after,
+    };
     let (table, identity) = (Table::new(balancing), identity(config)?);
-    let mut prepared = Prepared { limits, listening, control, table, identity, notices };
+    let mut prepared = Prepared { limits, listening, control, table, prober, identity, notices };
     fill_table(config, &mut prepared)?;
     Ok(prepared)
 }
@@ -139,10 +150,12 @@ fn open(
     if let Some(path) = &config.pidfile {
         leftovers.write_pidfile(path)?;
     }
-    if let Some(identity) = &prepared.identity {
-        leftovers.prepare_for(identity).map_err(|error| format!("cannot start the janitor: {error}"))?;
-        identity.assume()?;
+    if prepared.prober.as_ref().is_some_and(Prober::starts_programs) {
+        leftovers.add_marked_processes(watchdog::mark());
     }
+    let identity = prepared.identity.as_ref();
+    leftovers.prepare_for(identity).map_err(|error| format!("cannot start the janitor: {error}"))?;
+    identity.map_or(Ok(()), Identity::assume)?;
     Ok(Opened { listeners, control, fifo, doors })
 }
 
@@ -155,6 +168,7 @@ struct Running {
     workers: worker::Handle,
     threads: Vec<JoinHandle<()>>,
     control: control::Handle,
+    watchdog: Option<watchdog::Handle>,
     /// `None` once the threads close the sockets in their own time.
     doors: Option<Doors>,
 }
@@ -163,7 +177,8 @@ fn start(config: &Config, prepared: &Prepared, opened: Opened) -> io::Result<Run
     let stats = Stats::new(config.threads);
     let (table, max_connections) = (&prepared.table, prepared.limits.connections);
     let limits = worker::Limits { connections: max_connections, pipes: prepared.limits.pipes };
-    let workers = Workers::new(opened.listeners, limits, table, &stats, &config.connections)?;
+    let held = config.watchdog.is_some();
+    let workers = Workers::new(opened.listeners, limits, table, &stats, &config.connections, held)?;
     let control = Control::new(control::Settings {
         listener: opened.control,
         fifo: opened.fifo,
@@ -172,9 +187,32 @@ fn start(config: &Config, prepared: &Prepared, opened: Opened) -> io::Result<Run
         stats,
         max_connections,
         own_addresses: prepared.own_addresses(),
+        all_addresses: config.resolve_all,
     })?;
     let (workers, threads) = workers.start()?;
-    Ok(Running { workers, threads, control: control.start()?, doors: Some(opened.doors) })
+    let watchdog = start_watchdog(config, prepared, &workers)?;
+    if let Some(interval) = config.resolve {
+        let (table, own_addresses) = (prepared.table.clone(), prepared.own_addresses());
+        names::start(names::Settings { table, interval, all: config.resolve_all, own_addresses })?;
+    }
+    Ok(Running { workers, threads, control: control.start()?, watchdog, doors: Some(opened.doors) })
+}
+
+fn start_watchdog(
+    config: &Config,
+    prepared: &Prepared,
+    workers: &worker::Handle,
+) -> io::Result<Option<watchdog::Handle>> {
+    let (Some(options), Some(prober)) = (&config.watchdog, &prepared.prober) else { return Ok(None) };
+    let workers = workers.clone();
+    let settings = watchdog::Settings {
+        options: options.clone(),
+        prober: prober.clone(),
+        table: prepared.table.clone(),
+        own_addresses: prepared.own_addresses(),
+        on_first_verdicts: Box::new(move || workers.accept()),
+    };
+    watchdog::start(settings).map(Some)
 }
 
 /// In the background the working directory is another.
@@ -189,13 +227,15 @@ fn fill_table(config: &Config, prepared: &mut Prepared) -> Result<(), String> {
     let own_addresses = prepared.own_addresses();
     for spec in &config.destinations {
         let told = |reason: String| format!("destination {}: {reason}", spec.endpoint);
-        let address = resolve::resolve(&spec.endpoint).map_err(|error| told(error.to_string()))?;
-        if resolve::is_own_address(&own_addresses, address) {
-            return Err(told("this daemon is to listen there itself".to_owned()));
-        }
-        let change = prepared.table.set(&spec.endpoint, address, spec.weight);
-        if change.map_err(|error| told(error.to_string()))? != Change::Added {
-            prepared.notices.push(told(format!("given more than once; its weight is {}", spec.weight)));
+        let addresses = resolve::resolve_every(&spec.endpoint).map_err(|error| told(error.to_string()))?;
+        for address in addresses.into_iter().take(if config.resolve_all { usize::MAX } else { 1 }) {
+            if resolve::is_own_address(&own_addresses, address) {
+                return Err(told("this daemon is to listen there itself".to_owned()));
+            }
+            let change = prepared.table.set(&spec.endpoint, address, spec.weight);
+            if change.map_err(|error| told(error.to_string()))? != Change::Added {
+                prepared.notices.push(told(format!("given more than once; its weight is {}", spec.weight)));
+            }
         }
     }
     Ok(())

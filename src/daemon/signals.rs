@@ -25,7 +25,7 @@ pub(super) fn register(in_background: bool) -> io::Result<Signals> {
 /// Returns when the daemon is to end, and no longer listens: at once on SIGTERM and SIGINT, and after SIGUSR1 when the
 /// last connection has ended.
 pub(super) fn wait_for_the_end(mut signals: Signals, in_background: bool, running: Running, leftovers: &mut Leftovers) {
-    let Running { workers, threads, control, mut doors } = running;
+    let Running { workers, threads, control, mut doors, .. } = running;
     let mut threads = Some(threads);
     let handle = signals.handle();
     for signal in signals.forever() {

@@ -2,11 +2,13 @@
 //!
 //! It knows no thread, no socket and no event loop. Workers [`pick`](Table::pick) from it and hold a [`Lease`] for as
 //! long as they use a destination; control changes it; whoever holds connections subscribes to hear which of them must
-//! be closed.
+//! be closed. A watchdog, where there is one, says what each destination is good for: see [`health`].
 
+mod found;
+pub mod health;
 mod policy;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,7 +17,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use slab::Slab;
 
-use crate::address::Endpoint;
+use crate::address::{Endpoint, MIN_WEIGHT};
+use health::{Health, Verdict};
 pub use policy::PolicyKind;
 use policy::{Candidate, Policy};
 
@@ -23,7 +26,7 @@ use policy::{Candidate, Policy};
 pub const MAX_DESTINATIONS: usize = 16_384;
 
 /// Tells one destination from every other that is or was in the table: one that was removed and added again is another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DestinationId {
     slot: usize,
     serial: u64,
@@ -34,6 +37,18 @@ pub struct DestinationId {
 pub enum Event {
     /// The destination's connections are to be closed at once.
     Closed(DestinationId),
+    /// It is new.
+    Added(DestinationId),
+    /// It is gone.
+    Removed(DestinationId),
+    /// It has another address, of which nothing is known.
+    Moved(DestinationId),
+    /// A client could not connect to it.
+    Doubted(DestinationId),
+    /// A client waits to hear how it is.
+    Awaited(DestinationId),
+    /// That is known now, and whether it is fit.
+    Checked(DestinationId, bool),
 }
 
 /// Called with the table locked: it must not call the table, nor wait for anybody.
@@ -79,14 +94,34 @@ pub struct Balancing {
     pub top: bool,
     /// How long a destination is passed over after a failed connect, while there are others.
     pub avoid_failed_for: Duration,
+    /// Whether a watchdog judges the destinations, without whose word none is picked.
+    pub watched: bool,
+    /// How old its word may be when a client comes; `None`: any age.
+    pub recheck_after: Option<Duration>,
+}
+
+/// Who put a destination into the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A person, on the command line or through the control port.
+    ByHand,
+    /// The daemon found it by itself.
+    Discovered,
 }
 
 struct Destination {
-    serial: u64,
+    id: DestinationId,
     endpoint: Endpoint,
     address: SocketAddr,
+    origin: Origin,
     /// As configured; zero takes no new connections.
     weight: f64,
+    /// What the watchdog says; always [`Verdict::Ready`] where there is none.
+    health: Health,
+    /// Its name no longer has its address.
+    obsolete: bool,
+    /// Somebody waits for the next word of the watchdog.
+    awaited: bool,
     connections: usize,
     /// The last connect failed.
     failed: bool,
@@ -97,15 +132,23 @@ struct Destination {
 impl Destination {
     fn standing(&self) -> Standing {
         match self.avoided_until {
-            _ if self.weight <= 0.0 => Standing::Out,
+            _ if self.weight <= 0.0 || self.obsolete || self.health.verdict != Some(Verdict::Ready) => Standing::Out,
             Some(until) => Standing::Avoided(until),
             None => Standing::Fit,
         }
     }
 
-    fn candidate(&self, slot: usize) -> Candidate {
-        let Destination { serial, address, weight, connections, .. } = *self;
-        Candidate { slot, serial, address, weight, connections }
+    fn candidate(&self) -> Candidate {
+        let Destination { id: DestinationId { slot, serial }, address, connections, .. } = *self;
+        let (weight, configured_weight) = (self.weight_in_force(), self.weight);
+        Candidate { slot, serial, address, weight, configured_weight, connections }
+    }
+
+    fn weight_in_force(&self) -> f64 {
+        match self.weight {
+            weight if weight > 0.0 => (weight * self.health.scale).max(MIN_WEIGHT),
+            weight => weight,
+        }
     }
 }
 
@@ -126,8 +169,16 @@ pub struct DestinationStatus {
     pub endpoint: Endpoint,
     /// What is connected to.
     pub address: SocketAddr,
+    /// Which it is.
+    pub id: DestinationId,
+    /// Who put it there.
+    pub origin: Origin,
     /// As configured.
     pub weight: f64,
+    /// What follows from that and from the watchdog's word.
+    pub weight_in_force: f64,
+    /// What the watchdog says.
+    pub health: Health,
     /// Connections that count on it, those being opened included.
     pub connections: usize,
     /// Upper end of its share of [0, 1), where the policy deals in shares.
@@ -146,6 +197,8 @@ struct Inner {
     readmissions: BTreeSet<(Instant, usize)>,
     /// The slots that a client has tried; kept for its memory.
     tried: Vec<usize>,
+    /// What was removed by hand, and is not to be discovered again.
+    withdrawn: HashSet<SocketAddr>,
     subscribers: Vec<Subscriber>,
 }
 
@@ -163,6 +216,7 @@ impl Table {
             avoided: balancing.policy.build(balancing.top),
             readmissions: BTreeSet::new(),
             tried: Vec::new(),
+            withdrawn: HashSet::new(),
             balancing,
             subscribers: Vec::new(),
         })))
@@ -180,18 +234,12 @@ impl Table {
     /// [`TableError::Full`].
     pub fn set(&self, endpoint: &Endpoint, address: SocketAddr, weight: f64) -> Result<Change, TableError> {
         let mut inner = self.0.lock();
+        inner.withdrawn.remove(&address);
         if let Some(slot) = inner.at(address) {
+            inner.destinations[slot].origin = Origin::ByHand;
             return Ok(Change::Reweighted(inner.reweight(slot, weight)));
         }
-        if inner.destinations.len() >= MAX_DESTINATIONS {
-            return Err(TableError::Full);
-        }
-        let (serial, endpoint) = (inner.next_serial, endpoint.clone());
-        inner.next_serial += 1;
-        let (connections, failed, avoided_until) = (0, false, None);
-        let destination = Destination { serial, endpoint, address, weight, connections, failed, avoided_until };
-        let slot = inner.destinations.insert(destination);
-        inner.join(slot);
+        inner.add(endpoint, address, weight, Origin::ByHand)?;
         Ok(Change::Added)
     }
 
@@ -202,6 +250,7 @@ impl Table {
     pub fn drain(&self, address: SocketAddr) -> Result<Change, TableError> {
         let mut inner = self.0.lock();
         let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
+        inner.destinations[slot].origin = Origin::ByHand;
         Ok(Change::Reweighted(inner.reweight(slot, 0.0)))
     }
 
@@ -212,20 +261,18 @@ impl Table {
     pub fn remove(&self, address: SocketAddr) -> Result<Change, TableError> {
         let mut inner = self.0.lock();
         let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
-        inner.leave(slot);
-        let removed = inner.destinations.remove(slot);
-        let event = Event::Closed(DestinationId { slot, serial: removed.serial });
-        for subscriber in &inner.subscribers {
-            subscriber(event);
+        // There is no end to what a person may remove.
+        if inner.withdrawn.len() < MAX_DESTINATIONS {
+            inner.withdrawn.insert(address);
         }
-        Ok(Change::Removed(removed.connections))
+        Ok(Change::Removed(inner.remove(slot)))
     }
 
-    /// The address of the destination that was added under this name, so that one whose name no longer resolves can
-    /// still be drained and removed.
-    pub fn address_of(&self, endpoint: &Endpoint) -> Option<SocketAddr> {
+    /// The addresses of the destinations that were added under this name, so that those whose name no longer resolves
+    /// can still be drained and removed.
+    pub fn addresses_of(&self, endpoint: &Endpoint) -> Vec<SocketAddr> {
         let inner = self.0.lock();
-        inner.destinations.iter().map(|(_, it)| it).find(|it| it.endpoint == *endpoint).map(|it| it.address)
+        inner.destinations.iter().filter(|(_, it)| it.endpoint == *endpoint).map(|(_, it)| it.address).collect()
     }
 
     /// Picks a destination for a client, one that is not in `tried`, and counts a connection on it. Those whose last
@@ -237,9 +284,10 @@ impl Table {
         let destination = &inner.destinations[slot];
         Some(Lease {
             table: self.clone(),
-            id: DestinationId { slot, serial: destination.serial },
+            id: destination.id,
             address: destination.address,
             doubtful: destination.failed,
+            outdated: inner.balancing.recheck_after.is_some_and(|age| destination.health.is_older_than(age, now)),
         })
     }
 
@@ -252,13 +300,17 @@ impl Table {
     pub fn snapshot(&self) -> Vec<DestinationStatus> {
         let inner = self.0.lock();
         let mut destinations: Vec<&Destination> = inner.destinations.iter().map(|(_, it)| it).collect();
-        destinations.sort_by_key(|it| it.serial);
+        destinations.sort_by_key(|it| it.id.serial);
         let share = inner.balancing.policy.deals_in_shares().then(|| inner.weights_in_play(&destinations));
         let mut upper_end = 0.0;
         let status = |(index, it): (usize, &&Destination)| DestinationStatus {
             endpoint: it.endpoint.clone(),
             address: it.address,
+            id: it.id,
+            origin: it.origin,
             weight: it.weight,
+            weight_in_force: it.weight_in_force(),
+            health: it.health.clone(),
             connections: it.connections,
             map: share.as_ref().map(|weights| {
                 upper_end += weights[index];
@@ -310,9 +362,9 @@ impl Inner {
         let destination = &self.destinations[slot];
         match destination.standing() {
             Standing::Out => {}
-            Standing::Fit => self.fit.join(&destination.candidate(slot)),
+            Standing::Fit => self.fit.join(&destination.candidate()),
             Standing::Avoided(until) => {
-                self.avoided.join(&destination.candidate(slot));
+                self.avoided.join(&destination.candidate());
                 self.readmissions.insert((until, slot));
             }
         }
@@ -322,9 +374,9 @@ impl Inner {
         let destination = &self.destinations[slot];
         match destination.standing() {
             Standing::Out => {}
-            Standing::Fit => self.fit.leave(&destination.candidate(slot)),
+            Standing::Fit => self.fit.leave(&destination.candidate()),
             Standing::Avoided(until) => {
-                self.avoided.leave(&destination.candidate(slot));
+                self.avoided.leave(&destination.candidate());
                 self.readmissions.remove(&(until, slot));
             }
         }
@@ -333,7 +385,7 @@ impl Inner {
     fn count(&mut self, slot: usize, change: impl FnOnce(usize) -> usize) {
         let destination = &mut self.destinations[slot];
         destination.connections = change(destination.connections);
-        let candidate = destination.candidate(slot);
+        let candidate = destination.candidate();
         match destination.standing() {
             Standing::Out => {}
             Standing::Fit => self.fit.connections_changed(&candidate),
@@ -343,15 +395,57 @@ impl Inner {
 
     /// Each destination's part of 1.
     fn weights_in_play(&self, destinations: &[&Destination]) -> Vec<f64> {
-        let top = destinations.iter().map(|it| it.weight).fold(0.0, f64::max);
-        let in_play = |it: &&Destination| if self.balancing.top && it.weight < top { 0.0 } else { it.weight };
+        let fit = |it: &&&Destination| it.health.verdict == Some(Verdict::Ready);
+        let top = destinations.iter().filter(fit).map(|it| it.weight).fold(0.0, f64::max);
+        let in_play = |it: &&Destination| match it {
+            it if !fit(&it) || (self.balancing.top && it.weight < top) => 0.0,
+            it => it.weight_in_force(),
+        };
         let total: f64 = destinations.iter().map(in_play).sum();
         destinations.iter().map(|it| if total > 0.0 { in_play(it) / total } else { 0.0 }).collect()
     }
 
+    fn add(&mut self, endpoint: &Endpoint, address: SocketAddr, weight: f64, origin: Origin) -> Result<(), TableError> {
+        if self.destinations.len() >= MAX_DESTINATIONS {
+            return Err(TableError::Full);
+        }
+        let entry = self.destinations.vacant_entry();
+        let id = DestinationId { slot: entry.key(), serial: self.next_serial };
+        self.next_serial += 1;
+        entry.insert(Destination {
+            id,
+            endpoint: endpoint.clone(),
+            address,
+            origin,
+            weight,
+            health: Health::at_first(self.balancing.watched),
+            obsolete: false,
+            awaited: false,
+            connections: 0,
+            failed: false,
+            avoided_until: None,
+        });
+        self.join(id.slot);
+        self.tell(Event::Added(id));
+        Ok(())
+    }
+
+    /// Returns the number of connections that it had.
+    fn remove(&mut self, slot: usize) -> usize {
+        self.leave(slot);
+        let removed = self.destinations.remove(slot);
+        self.tell(Event::Closed(removed.id));
+        self.tell(Event::Removed(removed.id));
+        removed.connections
+    }
+
+    fn tell(&self, event: Event) {
+        self.subscribers.iter().for_each(|subscriber| subscriber(event));
+    }
+
     /// The destination's place, if it is still there.
     fn find(&self, id: DestinationId) -> Option<usize> {
-        self.destinations.get(id.slot).filter(|it| it.serial == id.serial).map(|_| id.slot)
+        self.destinations.get(id.slot).filter(|it| it.id == id).map(|_| id.slot)
     }
 }
 
@@ -361,6 +455,7 @@ pub struct Lease {
     id: DestinationId,
     address: SocketAddr,
     doubtful: bool,
+    outdated: bool,
 }
 
 impl Lease {
@@ -372,6 +467,22 @@ impl Lease {
     /// What to connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether the watchdog's last word on the destination is so old that it is to be asked before connecting.
+    pub fn is_outdated(&self) -> bool {
+        self.outdated
+    }
+
+    /// Asks the watchdog, whose answer all subscribers get as [`Event::Checked`].
+    pub fn ask_watchdog(&mut self) {
+        self.outdated = false;
+        let mut inner = self.table.0.lock();
+        if let Some(slot) = inner.find(self.id)
+            && !std::mem::replace(&mut inner.destinations[slot].awaited, true)
+        {
+            inner.tell(Event::Awaited(self.id));
+        }
     }
 
     /// The connect succeeded. True when the one before had failed.
@@ -393,6 +504,7 @@ impl Lease {
         let mut inner = self.table.0.lock();
         let Some(slot) = inner.find(self.id) else { return false };
         let until = now + inner.balancing.avoid_failed_for;
+        inner.tell(Event::Doubted(self.id));
         inner.change(slot, |it| {
             it.avoided_until = Some(until);
             !std::mem::replace(&mut it.failed, true)

@@ -7,7 +7,13 @@ use super::*;
 use crate::address::Host;
 
 fn table(policy: PolicyKind, weights: &[f64]) -> Table {
-    let table = Table::new(Balancing { policy, top: false, avoid_failed_for: Duration::from_secs(2) });
+    let table = Table::new(Balancing {
+        policy,
+        top: false,
+        avoid_failed_for: Duration::from_secs(2),
+        watched: false,
+        recheck_after: None,
+    });
     for (index, weight) in weights.iter().enumerate() {
         add(&table, index as u16 + 1, *weight);
     }
@@ -97,7 +103,13 @@ fn single_sticks_until_it_fails_or_a_heavier_one_appears() {
 
 #[test]
 fn top_narrows_to_the_heaviest_that_are_fit() {
-    let balancing = Balancing { policy: PolicyKind::RoundRobin, top: true, avoid_failed_for: Duration::from_secs(2) };
+    let balancing = Balancing {
+        policy: PolicyKind::RoundRobin,
+        top: true,
+        avoid_failed_for: Duration::from_secs(2),
+        watched: false,
+        recheck_after: None,
+    };
     let table = Table::new(balancing);
     for (port, weight) in [(1, 1.0), (2, 2.0), (3, 2.0)] {
         add(&table, port, weight);
@@ -132,8 +144,8 @@ fn a_drained_or_removed_one_is_not_picked() {
     let table = table(PolicyKind::LeastConnected, &[1.0, 1.0]);
     let heard = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&heard);
-    table.subscribe(Box::new(move |Event::Closed(_)| {
-        counter.fetch_add(1, Ordering::Relaxed);
+    table.subscribe(Box::new(move |event| {
+        counter.fetch_add(usize::from(matches!(event, Event::Closed(_))), Ordering::Relaxed);
     }));
     let held = pick(&table);
     table.drain(held.address()).expect("it is there");
@@ -279,7 +291,7 @@ proptest! {
     ) {
         let kinds = [PolicyKind::LeastConnected, PolicyKind::RoundRobin, PolicyKind::Random, PolicyKind::Source,
             PolicyKind::Single];
-        let table = Table::new(Balancing { policy: kinds[kind], top, avoid_failed_for: Duration::from_secs(2) });
+        let table = Table::new(Balancing { policy: kinds[kind], top, avoid_failed_for: Duration::from_secs(2), watched: false, recheck_after: None });
         let (mut leases, mut now) = (Vec::new(), Instant::now());
         for (action, port, weight) in steps {
             now += Duration::from_millis(300);

@@ -20,6 +20,8 @@ pub(super) struct Acceptor {
     admission: Arc<Admission>,
     /// There may be somebody in the backlog.
     ready: bool,
+    /// Nobody is to be let in yet.
+    held: bool,
     /// There was no room; the mailbox is rung when there is.
     full: bool,
     /// There were no descriptors, or the like; then it is tried again.
@@ -32,10 +34,16 @@ impl Acceptor {
         mut listener: TcpListener,
         registry: &Registry,
         admission: &Arc<Admission>,
+        held: bool,
     ) -> io::Result<Acceptor> {
         registry.register(&mut listener, LISTENER, Interest::READABLE)?;
         let (admission, trouble) = (Arc::clone(admission), Seldom::default());
-        Ok(Acceptor { listener: Some(listener), admission, ready: false, full: false, retry_at: None, trouble })
+        Ok(Acceptor { listener: Some(listener), admission, ready: false, held, full: false, retry_at: None, trouble })
+    }
+
+    /// From now on clients are let in.
+    pub(super) fn release(&mut self) {
+        self.held = false;
     }
 
     pub(super) fn listener_is_ready(&mut self) {
@@ -49,7 +57,7 @@ impl Acceptor {
 
     /// Whether asking again at once may bring another client.
     pub(super) fn may_have_more(&self) -> bool {
-        self.ready && !self.full && self.retry_at.is_none()
+        self.ready && !self.held && !self.full && self.retry_at.is_none()
     }
 
     /// When to ask again after a shortage.

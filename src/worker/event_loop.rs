@@ -18,7 +18,7 @@ use super::kit::Kit;
 use super::mailbox::{Letters, Mailbox, Message};
 use super::synchronous::ConnectTurns;
 use super::{Key, LISTENER, MAIL};
-use crate::table::{DestinationId, Event};
+use crate::table::Event;
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 1024;
@@ -145,7 +145,15 @@ impl Worker {
         while let Some(message) = self.letters.next() {
             match message {
                 Message::Serve(client, address, admitted) => self.serve(client, address, admitted),
-                Message::Table(Event::Closed(id)) => self.close_destination(id),
+                Message::Table(Event::Closed(id)) => {
+                    self.with_all(|connection, kit| connection.on_destination_closed(id, kit));
+                }
+                Message::Table(Event::Checked(id, fit)) => {
+                    self.with_all(|connection, kit| connection.on_destination_checked(id, fit, kit));
+                }
+                // Of no concern to connections.
+                Message::Table(_) => {}
+                Message::Accept => self.acceptor.release(),
                 Message::Drain => self.stop_accepting(),
             }
         }
@@ -178,15 +186,14 @@ impl Worker {
         }
     }
 
-    fn close_destination(&mut self, id: DestinationId) {
+    fn with_all(&mut self, step: impl Fn(&mut Connection, &mut Kit) -> Next) {
         let keys: Vec<Key> = self.connections.iter().map(|(_, connection)| connection.key()).collect();
-        for key in keys {
-            self.with(key, |connection, kit| connection.on_destination_closed(id, kit));
-        }
+        keys.into_iter().for_each(|key| self.with(key, &step));
     }
 
     /// Takes in who is waiting already, as far as there is room, and closes the listening socket.
     fn stop_accepting(&mut self) {
+        self.acceptor.release();
         self.acceptor.listener_is_ready();
         self.accept(usize::MAX);
         if self.acceptor.close() && self.accepting.fetch_sub(1, Ordering::SeqCst) == 1 {

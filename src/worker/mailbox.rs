@@ -17,6 +17,8 @@ pub(super) enum Message {
     Serve(TcpStream, SocketAddr, Admitted),
     /// Something happened to the table.
     Table(Event),
+    /// Begin to accept, if that was put off.
+    Accept,
     /// Stop accepting, and end when the last connection has.
     Drain,
 }

@@ -22,7 +22,7 @@ use mio::{Poll, Token};
 
 use crate::config::ConnectionOptions;
 use crate::stats::Stats;
-use crate::table::Table;
+use crate::table::{Event, Table};
 use accept::Acceptor;
 use admission::Admission;
 use event_loop::Worker;
@@ -76,6 +76,11 @@ pub struct Workers {
 pub struct Handle(Box<[Mailbox]>);
 
 impl Handle {
+    /// Has the workers begin to accept, where that was put off.
+    pub fn accept(&self) {
+        self.0.iter().for_each(|worker| worker.send(Message::Accept));
+    }
+
     /// Has the workers stop accepting, and end when their last connection has.
     pub fn drain(&self) {
         self.0.iter().for_each(|worker| worker.send(Message::Drain));
@@ -92,7 +97,8 @@ pub struct Limits {
 }
 
 impl Workers {
-    /// Makes a worker for each listener, all picking from `table`.
+    /// Makes a worker for each listener, all picking from `table`. With `held`, nobody is accepted before
+    /// [`Handle::accept`] says so.
     ///
     /// # Errors
     /// When there are no descriptors left for their event queues.
@@ -102,6 +108,7 @@ impl Workers {
         table: &Table,
         stats: &Stats,
         options: &ConnectionOptions,
+        held: bool,
     ) -> io::Result<Workers> {
         let mut ends = Vec::new();
         let mut mailboxes = Vec::new();
@@ -119,10 +126,14 @@ impl Workers {
         for (index, (listener, poll, letters)) in ends.into_iter().enumerate() {
             let tools = Tools::new(pipes.clone(), Splicing::from_environment());
             let kit = Kit::new(poll.registry().try_clone()?, index, table, stats, options, tools);
-            let acceptor = Acceptor::new(listener, poll.registry(), &admission)?;
+            let acceptor = Acceptor::new(listener, poll.registry(), &admission, held)?;
             workers.push(Worker::new(poll, letters, mailboxes.clone(), acceptor, Arc::clone(&accepting), kit));
             let mailbox = mailboxes[index].clone();
-            table.subscribe(Box::new(move |event| mailbox.send(Message::Table(event))));
+            table.subscribe(Box::new(move |event| {
+                if matches!(event, Event::Closed(_) | Event::Checked(..)) {
+                    mailbox.send(Message::Table(event));
+                }
+            }));
         }
         Ok(Workers { workers, mailboxes })
     }

@@ -28,8 +28,10 @@ pub(super) struct Candidate {
     /// The lower, the earlier it was added to the table.
     pub serial: u64,
     pub address: SocketAddr,
-    /// Above zero.
+    /// In force; above zero.
     pub weight: f64,
+    /// As the user set it, which decides who is of the top weight.
+    pub configured_weight: f64,
     pub connections: usize,
 }
 

@@ -26,8 +26,8 @@ struct Rank {
 
 impl Rank {
     fn of(candidate: &Candidate) -> Rank {
-        let Candidate { slot, serial, weight, .. } = *candidate;
-        Rank { weight: Reverse(weight.to_bits()), serial, slot }
+        let Candidate { slot, serial, configured_weight, .. } = *candidate;
+        Rank { weight: Reverse(configured_weight.to_bits()), serial, slot }
     }
 }
 

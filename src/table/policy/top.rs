@@ -27,13 +27,13 @@ impl Top {
 impl Policy for Top {
     fn join(&mut self, candidate: &Candidate) {
         let new = || Equals { count: 0, policy: self.kind.build_plain() };
-        let equals = self.by_weight.entry(candidate.weight.to_bits()).or_insert_with(new);
+        let equals = self.by_weight.entry(candidate.configured_weight.to_bits()).or_insert_with(new);
         equals.count += 1;
         equals.policy.join(candidate);
     }
 
     fn leave(&mut self, candidate: &Candidate) {
-        let weight = candidate.weight.to_bits();
+        let weight = candidate.configured_weight.to_bits();
         if let Some(equals) = self.by_weight.get_mut(&weight) {
             equals.count -= 1;
             equals.policy.leave(candidate);
@@ -44,7 +44,7 @@ impl Policy for Top {
     }
 
     fn connections_changed(&mut self, candidate: &Candidate) {
-        if let Some(equals) = self.by_weight.get_mut(&candidate.weight.to_bits()) {
+        if let Some(equals) = self.by_weight.get_mut(&candidate.configured_weight.to_bits()) {
             equals.policy.connections_changed(candidate);
         }
     }

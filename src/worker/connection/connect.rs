@@ -13,6 +13,7 @@ use socket2::SockRef;
 
 use super::{Connection, Ending, INTERESTS, LastActive, Next, Stage};
 use crate::process;
+use crate::sys;
 use crate::table::{DestinationId, Lease};
 use crate::worker::{Key, Kit, SHORTAGE_PAUSE, Side};
 
@@ -36,36 +37,69 @@ impl Connection {
     pub(in crate::worker) fn connect(&mut self, kit: &mut Kit) -> Next {
         self.server = None;
         self.lease = None;
-        let Stage::Connecting(connecting) = &mut self.stage else { return Next::Wait };
         loop {
-            let Some(lease) = kit.table.pick(self.client_address.ip(), &connecting.tried, kit.now) else {
+            let Stage::Connecting(connecting) = &mut self.stage else { return Next::Wait };
+            let Some(mut lease) = kit.table.pick(self.client_address.ip(), &connecting.tried, kit.now) else {
                 kit.nowhere_to_go(self.client_address);
                 return Next::Close(Ending::Clean);
             };
-            match open(lease.address(), self.key, kit) {
-                Ok(server) => {
-                    connecting.short_since = None;
-                    connecting.deadline = kit.now + kit.options.connect_timeout;
-                    (self.server, self.lease) = (Some(server), Some(lease));
-                    break;
+            if lease.is_outdated() {
+                lease.ask_watchdog();
+                connecting.deadline = kit.now + kit.options.connect_timeout;
+                self.lease = Some(lease);
+                self.arm(kit);
+                return Next::Wait;
+            }
+            if let Some(next) = self.connect_to(lease, kit) {
+                return next;
+            }
+        }
+    }
+
+    /// Begins to connect to a destination. `None`: it could not even be begun, and others are to be tried.
+    fn connect_to(&mut self, lease: Lease, kit: &mut Kit) -> Option<Next> {
+        let Stage::Connecting(connecting) = &mut self.stage else { return Some(Next::Wait) };
+        match open(lease.address(), self.key, kit) {
+            Ok(server) => {
+                connecting.short_since = None;
+                connecting.deadline = kit.now + kit.options.connect_timeout;
+                (self.server, self.lease) = (Some(server), Some(lease));
+            }
+            Err(error) if sys::is_shortage(&error) => {
+                let since = *connecting.short_since.get_or_insert(kit.now);
+                if kit.now.duration_since(since) > kit.options.connect_timeout {
+                    kit.out_of_resources(&error);
+                    return Some(Next::Close(Ending::Clean));
                 }
-                Err(error) if is_shortage(&error) => {
-                    let since = *connecting.short_since.get_or_insert(kit.now);
-                    if kit.now.duration_since(since) > kit.options.connect_timeout {
-                        kit.out_of_resources(&error);
-                        return Next::Close(Ending::Clean);
-                    }
-                    connecting.deadline = kit.now + SHORTAGE_PAUSE;
-                    break;
-                }
-                Err(error) => {
-                    connecting.tried.push(lease.id());
-                    give_back(lease, &error, kit);
-                }
+                connecting.deadline = kit.now + SHORTAGE_PAUSE;
+            }
+            Err(error) => {
+                connecting.tried.push(lease.id());
+                give_back(lease, &error, kit);
+                return None;
             }
         }
         self.arm(kit);
-        Next::Wait
+        Some(Next::Wait)
+    }
+
+    /// The watchdog was asked about a destination, and this is its answer.
+    pub(in crate::worker) fn on_destination_checked(&mut self, id: DestinationId, fit: bool, kit: &mut Kit) -> Next {
+        if self.server.is_some() || self.lease.as_ref().is_none_or(|lease| lease.id() != id) {
+            return Next::Wait;
+        }
+        match self.lease.take() {
+            Some(lease) if fit => self.connect_to(lease, kit).unwrap_or_else(|| self.connect(kit)),
+            lease => self.pass_over(lease, kit),
+        }
+    }
+
+    /// Goes on to the next destination, without a word against this one.
+    pub(super) fn pass_over(&mut self, lease: Option<Lease>, kit: &mut Kit) -> Next {
+        if let (Stage::Connecting(connecting), Some(lease)) = (&mut self.stage, lease) {
+            connecting.tried.push(lease.id());
+        }
+        self.connect(kit)
     }
 
     /// Something was found out about the destination's socket.
@@ -135,9 +169,4 @@ fn give_back(lease: Lease, error: &io::Error, kit: &Kit) {
     if lease.failed(kit.now) {
         warn!("destination {address} cannot be reached: {error}; others are preferred while there are any");
     }
-}
-
-/// Whether it is this machine that lacks something, which says nothing about the destination.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC))
 }

@@ -181,7 +181,11 @@ impl Connection {
                 debug!("client {}: closed after having been idle", self.client_address);
                 Next::Close(Ending::Reset)
             }
-            Stage::Connecting(_) if self.server.is_none() => self.connect(kit),
+            Stage::Connecting(_) if self.server.is_none() => {
+                // Something was short, or the watchdog has not answered.
+                let lease = self.lease.take();
+                self.pass_over(lease, kit)
+            }
             Stage::Connecting(_) => {
                 let seconds = kit.options.connect_timeout.as_secs_f64();
                 let error = io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {seconds} s"));

@@ -1,0 +1,41 @@
+use super::*;
+use proptest::prelude::*;
+
+#[test]
+fn answers_are_read_as_glb_reads_them() {
+    for (line, verdict, absent, members) in [
+        ("0\n", Verdict::Down, true, &[][..]),
+        ("1\n", Verdict::Down, false, &[]),
+        ("2 a:1\r\n", Verdict::Avoid, false, &["a:1"]),
+        ("3 a:1,,b:2,\n", Verdict::Ready, false, &["a:1", "b:2"]),
+        (" 3", Verdict::Ready, false, &[]),
+    ] {
+        let answer = parse(line.as_bytes()).expect("an answer");
+        assert_eq!((answer.verdict, answer.absent), (verdict, absent), "{line:?}");
+        assert_eq!(answer.members, members, "{line:?}");
+    }
+}
+
+#[test]
+fn nonsense_is_quoted_in_one_line() {
+    for line in ["", "\n", "4\n", "-1\n", "33\n", "ready\n", "\u{7}\n"] {
+        let error = parse(line.as_bytes()).expect_err("no answer");
+        assert!(error.to_string().starts_with("the script answers '"), "{error}");
+    }
+    let long = parse("x".repeat(1000).as_bytes()).expect_err("no answer").to_string();
+    assert!(long.len() < 120, "{long}");
+}
+
+#[test]
+fn the_address_stands_behind_the_first_word() {
+    let command = |text| Exec::new(text, "[::1]:3306".parse().expect("an address")).command;
+    assert_eq!(command("mysql.sh -utest -ptestpass"), "mysql.sh [::1]:3306 -utest -ptestpass");
+    assert_eq!(command("mysql.sh"), "mysql.sh [::1]:3306");
+}
+
+proptest! {
+    #[test]
+    fn no_answer_makes_it_panic(line in prop::collection::vec(any::<u8>(), 0..80)) {
+        let _ = parse(&line);
+    }
+}
