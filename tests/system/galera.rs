@@ -136,7 +136,7 @@ end
 ";
 
 /// A sysbench that works through glbd.
-struct Sysbench {
+pub struct Sysbench {
     script: PathBuf,
     port: u16,
 }
@@ -145,7 +145,7 @@ impl Sysbench {
     const ROWS: u32 = 50_000;
 
     /// Returns when its table is on all nodes.
-    fn prepare(glbd: &Glbd, cluster: &Cluster) -> Self {
+    pub fn prepare(glbd: &Glbd, cluster: &Cluster) -> Self {
         let script = glbd.directory().join("come_and_go.lua");
         fs::write(&script, COME_AND_GO).expect("a script");
         let sysbench = Self { script, port: glbd.address().port() };
@@ -161,7 +161,7 @@ impl Sysbench {
         sysbench
     }
 
-    fn start(&self, arguments: &[&str]) -> Run {
+    pub fn start(&self, arguments: &[&str]) -> Run {
         let process = Command::new("sysbench")
             .arg(&self.script)
             .args(["--mysql-host=127.0.0.1", &format!("--mysql-port={}", self.port)])
@@ -177,13 +177,19 @@ impl Sysbench {
 }
 
 /// sysbench at work. It is killed when this is dropped.
-struct Run {
+pub struct Run {
     process: Child,
 }
 
 impl Run {
     fn is_going_on(&mut self) -> bool {
         self.process.try_wait().expect("a child of this process").is_none()
+    }
+
+    /// Whether it got through, and everything that it said.
+    pub fn outcome(mut self) -> (bool, String) {
+        let said = self.said().concat();
+        (self.process.wait().expect("a child of this process").success(), said)
     }
 
     /// What it reports in the end; panics if it has anything to complain of.

@@ -81,6 +81,7 @@ fn switches_are_taken_by_each_name_and_joined() {
         &["-lnvKTY"],
         &["--defer-accept", "--linger", "--nodelay", "--verbose", "--keepalive", "--top", "--synchronous"],
         &["--def", "--lin", "--nod", "--verb", "--keep", "--to", "--syn"],
+        &["--keepa", "--k"],
         &["-lnvKt2", "-x", "0", "-L0"],
         &["-i0.5"],
         &["-i", "2"],
@@ -199,12 +200,9 @@ fn a_destination_has_five_seconds_to_accept_unless_another_time_is_given() {
 }
 
 #[test]
-fn what_is_not_there_yet_says_so() {
+fn what_needs_checks_says_so_when_there_are_none() {
     for (words, option) in [
-        (["-w", "exec:check.sh"].as_slice(), "--watchdog"),
-        (&["--watchdog", "exec:mysql.sh -utest"], "--watchdog"),
-        (&["--watch=exec:check.sh"], "--watchdog"),
-        (&["-x", "1.5"], "--extra"),
+        (["-x", "1.5"].as_slice(), "--extra"),
         (&["-x1"], "--extra"),
         (&["--extra=0.1"], "--extra"),
         (&["-D"], "--discover"),
@@ -212,12 +210,23 @@ fn what_is_not_there_yet_says_so() {
         (&["--discover"], "--discover"),
         (&["-L", "3"], "--latency"),
         (&["--latency", "10"], "--latency"),
+        (&["--timeout", "1"], "--timeout"),
+        (&["--slow-start", "1"], "--slow-start"),
+        (&["--keep-sessions"], "--keep-sessions"),
     ] {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())).to_string();
         let output = glbd::run(&[words, &[&address]].concat());
         assert_eq!(output.status.code(), Some(2), "{words:?}");
         let said = String::from_utf8(output.stderr).expect("text");
-        assert!(said.starts_with(&format!("glbd: {option} is not there yet")), "{words:?}: {said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
+        assert_eq!(said, format!("glbd: {option} needs checks of the destinations: give --watchdog as well\n"));
+    }
+}
+
+#[test]
+fn checks_are_asked_for_in_many_ways() {
+    for words in [["-w", "exec:true"].as_slice(), &["--watchdog", "exec:true -utest"], &["--watch=tcp"], &["-whttp:/"]]
+    {
+        let glbd = Glbd::builder().args(words).args(["-x1", "-DL3", "--rise=1", "--fall", "9"]).start();
+        assert_eq!(glbd.watch().rows.len(), 0);
     }
 }

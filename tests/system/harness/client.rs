@@ -1,6 +1,6 @@
 //! Clients: plain sockets that give up after a while, so that a test of a stuck daemon fails instead of hanging.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -61,4 +61,9 @@ pub fn said_goodbye(mut stream: &TcpStream) -> bool {
         Err(error) if was_reset(&error) => false,
         Err(error) => panic!("neither an end nor a reset: {error}"),
     }
+}
+
+/// Whether what is sent comes back.
+pub fn echoes(mut stream: &TcpStream) -> bool {
+    stream.write_all(b"still there?\n").is_ok() && read_line(stream).is_ok_and(|line| line == "still there?")
 }

@@ -37,8 +37,10 @@ pub const NODE_NAME: &str = "SELECT @@wsrep_node_name";
 /// Three nodes that hold the same data. User `root` has no password. Nothing is left of it when it is dropped.
 pub struct Cluster {
     pub nodes: [Node; 3],
+    /// The members that a new node asks to let it join.
+    group: String,
     /// Removed after the nodes, which have ended by then.
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Cluster {
@@ -54,7 +56,7 @@ impl Cluster {
         let group = ports.map(|port| format!("127.0.0.1:{port}")).join(",");
         let [first, second, third] =
             [1, 2, 3].map(|number| Node::set_up(directory.path(), number, ports[number - 1], &group));
-        let mut cluster = Self { nodes: [first, second, third], _directory: directory };
+        let mut cluster = Self { nodes: [first, second, third], group, directory };
         let [first, second, third] = &mut cluster.nodes;
         first.install_system_tables();
         first.start_with(&["--wsrep-new-cluster"]);
@@ -64,6 +66,14 @@ impl Cluster {
         third.start();
         cluster.wait_until_whole();
         cluster
+    }
+
+    /// A fourth node, which has joined when this returns. It must be dropped before the cluster.
+    pub fn join_another(&self) -> Node {
+        let mut node = Node::set_up(self.directory.path(), 4, free_port(), &self.group);
+        node.start();
+        node.wait_until_synced(4);
+        node
     }
 
     /// Waits until all nodes serve, and have the same data.
@@ -123,6 +133,7 @@ impl Node {
             wsrep-cluster-address = gcomm://{group}
             wsrep-node-name = {name}
             wsrep-node-address = 127.0.0.1:{group_port}
+            wsrep-node-incoming-address = 127.0.0.1:{port}
             wsrep-sst-method = rsync
             wsrep-sst-receive-address = 127.0.0.1:{state_port}
             wsrep-provider-options = base_port={group_port};gmcast.listen_addr=tcp://127.0.0.1:{group_port};\
@@ -166,6 +177,22 @@ impl Node {
             .spawn()
             .expect("unshare, from Debian's package util-linux");
         self.process = Some(process);
+    }
+
+    /// Deletes all data of a node that does not run: when it is started again, it needs a full state transfer.
+    pub fn delete_data(&self) {
+        assert!(self.process.is_none(), "{} runs", self.name);
+        let data = self.directory.join("data");
+        for entry in fs::read_dir(&data).expect("a directory").flatten() {
+            let path = entry.path();
+            let deleted = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            deleted.expect("a file of our own");
+        }
+    }
+
+    /// Where it serves clients.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Ends the node as a power failure would.

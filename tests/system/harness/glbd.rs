@@ -18,6 +18,7 @@ use super::client::connect_to;
 use super::control::{self, Info, Stats};
 use super::log::Log;
 use super::net::{free_port, wait_until};
+use super::watch::Watch;
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_glbd");
@@ -185,6 +186,11 @@ impl Glbd {
         Info::parse(&self.control("getinfo"))
     }
 
+    /// What the watchdog says.
+    pub fn watch(&self) -> Watch {
+        Watch::parse(&self.control("getwatch"))
+    }
+
     /// The counters since the last call.
     pub fn stats(&self) -> Stats {
         Stats::parse(&self.control("getstat"))
@@ -224,6 +230,13 @@ impl Glbd {
     /// Open file descriptors.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(self.proc("fd")).expect("glbd runs").count()
+    }
+
+    /// The names of its threads.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = fs::read_dir(self.proc("task")).expect("glbd runs");
+        let name = |task: io::Result<fs::DirEntry>| fs::read_to_string(task.ok()?.path().join("comm")).ok();
+        tasks.filter_map(name).map(|name| name.trim().to_owned()).collect()
     }
 
     /// Memory in use, in bytes.

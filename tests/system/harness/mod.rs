@@ -12,9 +12,11 @@ pub mod mounts;
 pub mod net;
 pub mod payload;
 pub mod servers;
+pub mod site;
 pub mod stage;
+pub mod watch;
 
-pub use client::{connect_from, connect_to, names_of, read_line, reset, said_goodbye, was_reset};
+pub use client::{connect_from, connect_to, echoes, names_of, read_line, reset, said_goodbye, was_reset};
 pub use control::{Info, Stats};
 pub use daemon::{Daemon, Launch};
 pub use glbd::{Builder, Glbd};
@@ -22,4 +24,5 @@ pub use mounts::with_mounted;
 pub use net::{PATIENCE, free_port, wait_until, wait_until_within};
 pub use payload::Payload;
 pub use servers::{Server, SilentDestination};
+pub use site::{Site, sites};
 pub use stage::Stage;

@@ -43,8 +43,13 @@ impl Server {
 
     /// Says its name and a newline to everyone who connects, then goes on as [`Server::echo`].
     pub fn named(name: &str) -> Self {
+        Self::named_at(name, SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())))
+    }
+
+    /// [`Server::named`] at another address.
+    pub fn named_at(name: &str, address: SocketAddr) -> Self {
         let greeting = format!("{name}\n");
-        Self::serving(move |stream| {
+        Self::at(address, move |stream| {
             if tell(stream, greeting.as_bytes()) {
                 echo(stream);
             }
@@ -66,8 +71,12 @@ impl Server {
 
     /// [`Server::serving`] on another address of this machine, `::1` for instance.
     pub fn serving_at(ip: impl Into<IpAddr>, service: impl Fn(&TcpStream) + Send + Sync + 'static) -> Self {
+        Self::at(SocketAddr::new(ip.into(), free_port()), service)
+    }
+
+    /// [`Server::serving`] at this address.
+    pub fn at(address: SocketAddr, service: impl Fn(&TcpStream) + Send + Sync + 'static) -> Self {
         let shared = Shared { service: Box::new(service), accepted: AtomicUsize::new(0), open: Mutex::default() };
-        let address = SocketAddr::new(ip.into(), free_port());
         let mut server = Self { address, shared: Arc::new(shared), running: None };
         server.start();
         server

@@ -1,0 +1,269 @@
+//! A real Galera cluster, watched from the inside.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::galera::Sysbench;
+use crate::harness::galera::{Cluster, NODE_NAME, Node, SqlClient, query};
+use crate::harness::{Builder, Glbd, wait_until, wait_until_within};
+
+/// How long state transfers and the cluster's own time-outs may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn watching() -> Builder {
+    Glbd::builder().args(["--threads", "2", "-w", "galera"])
+}
+
+/// What getwatch says of a destination: its state and the reason.
+fn judged(glbd: &Glbd, node: &Node) -> (String, String) {
+    let table = glbd.watch();
+    let row = table.row(node.address());
+    (row.state.clone(), row.reason.clone())
+}
+
+fn wait_until_judged(glbd: &Glbd, node: &Node, state: &str) {
+    wait_until_within(PATIENCE, &format!("{node} is {state}"), || judged(glbd, node).0 == state);
+}
+
+fn served_by(glbd: &Glbd) -> String {
+    query(glbd.address(), NODE_NAME).expect("a node serves")
+}
+
+/// Does something again and again, in threads of its own, and keeps what went wrong.
+struct Load {
+    done: Arc<AtomicBool>,
+    succeeded: Arc<AtomicUsize>,
+    threads: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Load {
+    fn start(threads: usize, step: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Load {
+        let (done, succeeded) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let step = Arc::new(step);
+        let run = || {
+            let (done, succeeded, step) = (Arc::clone(&done), Arc::clone(&succeeded), Arc::clone(&step));
+            thread::spawn(move || {
+                let mut complaints = Vec::new();
+                while !done.load(Ordering::SeqCst) {
+                    match step() {
+                        Ok(()) => drop(succeeded.fetch_add(1, Ordering::SeqCst)),
+                        Err(complaint) => complaints.push(complaint),
+                    }
+                }
+                complaints
+            })
+        };
+        let threads = (0..threads).map(|_| run()).collect();
+        Load { done, succeeded, threads }
+    }
+
+    /// sysbench, by clients that are started again when they have lost their connection.
+    fn of_sysbench(sysbench: Sysbench) -> Load {
+        Load::start(3, move || {
+            // Two that change the same row at different nodes are Galera's to tell apart.
+            let run = sysbench.start(&["--events=40", "--time=0", "--mysql-ignore-errors=1213,1205", "run"]);
+            match run.outcome() {
+                (true, _) => Ok(()),
+                (false, said) => Err(said),
+            }
+        })
+    }
+
+    /// Clients that come, read a table and go.
+    fn of_visitors(glbd: &Glbd) -> Load {
+        let address = glbd.address();
+        Load::start(1, move || {
+            // Not to wait for the others, as sysbench has to.
+            query(address, "SET SESSION wsrep_sync_wait = 0; SELECT COUNT(*) FROM sbtest.sbtest1").map(drop)
+        })
+    }
+
+    fn succeeded(&self) -> usize {
+        self.succeeded.load(Ordering::SeqCst)
+    }
+
+    /// What went wrong until now, when it ends.
+    fn complaints(mut self) -> Vec<String> {
+        self.done.store(true, Ordering::SeqCst);
+        self.threads.drain(..).flat_map(|thread| thread.join().expect("a thread")).collect()
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_node_that_is_killed_under_load_is_out_until_it_is_synced_again_and_no_client_sees_one_that_is_not_prepared() {
+    let mut cluster = Cluster::start();
+    let glbd = watching().destinations(&cluster.nodes).start();
+    let sysbench = Load::of_sysbench(Sysbench::prepare(&glbd, &cluster));
+    wait_until("all nodes are used", || glbd.info().rows.iter().all(|row| row.conns > 0));
+
+    for full_transfer in [false, true] {
+        let [_, _, victim] = &mut cluster.nodes;
+        victim.kill();
+        let killed = Instant::now();
+        let visitors = Load::of_visitors(&glbd);
+        wait_until_judged(&glbd, victim, "DOWN");
+        assert!(killed.elapsed() < Duration::from_secs(3), "DOWN after {:?}", killed.elapsed());
+        wait_until("its clients are gone", || glbd.info().row(&*victim).conns == 0);
+        wait_until("others are served", || visitors.succeeded() > 10);
+        if full_transfer {
+            victim.delete_data();
+        }
+        victim.start();
+        wait_until_within(PATIENCE, "it is READY", || {
+            let ready = judged(&glbd, victim).0 == "READY";
+            if ready {
+                assert_eq!(victim.status("wsrep_local_state_comment").as_deref(), Ok("Synced"));
+            }
+            ready
+        });
+        wait_until("it has clients again", || glbd.info().row(&*victim).conns > 0);
+        assert_eq!(visitors.complaints(), [""; 0], "every new connection is served");
+        cluster.wait_until_whole();
+    }
+    let before = sysbench.succeeded();
+    wait_until("sysbench works", || sysbench.succeeded() > before + 3);
+    for complaint in sysbench.complaints() {
+        // What a killed node costs those that it was serving.
+        let lost = complaint.contains("errno = 2013") || complaint.contains("error 2013") || complaint.contains("2006");
+        assert!(lost && !complaint.contains("not yet prepared"), "{complaint}");
+    }
+}
+
+#[test]
+fn a_node_says_itself_whether_it_is_fit() {
+    let cluster = Cluster::start();
+    let glbd = watching().destinations(&cluster.nodes).start();
+    let [_, _, node] = &cluster.nodes;
+    a_node_cut_off_from_its_cluster_is_out_though_it_accepts(&glbd, node);
+    a_desynced_node_keeps_its_clients_and_gets_no_new_ones(&glbd, node);
+    a_node_that_rejects_queries_is_out(&glbd, node);
+    a_read_only_node_gets_no_new_clients(&glbd, node);
+    the_writer_stays_with_a_node_that_works(&cluster);
+    the_script_says_the_same(&cluster);
+}
+
+fn the_script_says_the_same(cluster: &Cluster) {
+    let [first, _, node] = &cluster.nodes;
+    let script = format!("exec:{}/scripts/watch-mysql --no-defaults --user=root", env!("CARGO_MANIFEST_DIR"));
+    let glbd = Glbd::builder().args(["-w", &script, "--timeout", "5", "-D"]).destinations([first]).start();
+    wait_until_within(PATIENCE, "the members are there", || glbd.info().rows.len() == 3);
+    wait_until_judged(&glbd, node, "READY");
+    node.query("SET GLOBAL wsrep_desync = ON");
+    wait_until_judged(&glbd, node, "AVOID");
+    node.query("SET GLOBAL wsrep_desync = OFF; SET GLOBAL wsrep_reject_queries = ALL");
+    wait_until_judged(&glbd, node, "DOWN");
+    node.query("SET GLOBAL wsrep_reject_queries = NONE");
+    wait_until_judged(&glbd, node, "READY");
+}
+
+/// Clients at all three nodes, and the one that is at this node.
+fn clients_of(glbd: &Glbd, node: &Node) -> (Vec<SqlClient>, SqlClient) {
+    let mut clients: Vec<_> = (0..3).map(|_| SqlClient::connect(glbd.address())).collect();
+    let names: Vec<_> = clients.iter_mut().map(|client| client.ask(NODE_NAME).expect("a node's name")).collect();
+    let place = names.iter().position(|name| name == node.name()).expect("one client at each node");
+    let client = clients.remove(place);
+    (clients, client)
+}
+
+fn a_node_cut_off_from_its_cluster_is_out_though_it_accepts(glbd: &Glbd, node: &Node) {
+    let (mut others, mut client) = clients_of(glbd, node);
+    node.query("SET GLOBAL wsrep_provider_options = 'gmcast.isolate=1'");
+    wait_until_judged(glbd, node, "DOWN");
+    assert_eq!(judged(glbd, node).1, "wsrep_cluster_status is non-Primary");
+    assert!(glbd.log().contains(&format!("destination {node} DOWN: wsrep_cluster_status is non-Primary")));
+    client.ask(NODE_NAME).expect_err("its connections are closed");
+    TcpStream::connect(node.address()).expect("it accepts all the same");
+    for other in &mut others {
+        other.ask(NODE_NAME).expect("the others' clients go on");
+    }
+    for _ in 0..6 {
+        assert_ne!(served_by(glbd), node.name());
+    }
+    node.query("SET GLOBAL wsrep_provider_options = 'gmcast.isolate=0'");
+    wait_until_judged(glbd, node, "READY");
+    drop(others);
+    wait_until("it has clients again", || served_by(glbd) == node.name());
+}
+
+fn a_desynced_node_keeps_its_clients_and_gets_no_new_ones(glbd: &Glbd, node: &Node) {
+    wait_until("nobody is connected", || glbd.info().total == 0);
+    let (_others, mut client) = clients_of(glbd, node);
+    node.query("SET GLOBAL wsrep_desync = ON");
+    wait_until_judged(glbd, node, "AVOID");
+    assert_eq!(judged(glbd, node).1, "wsrep_local_state is Donor/Desynced");
+    for _ in 0..6 {
+        assert_ne!(served_by(glbd), node.name());
+    }
+    assert_eq!(client.ask(NODE_NAME).as_deref(), Ok(node.name()), "the old client goes on");
+    node.query("SET GLOBAL wsrep_desync = OFF");
+    wait_until_judged(glbd, node, "READY");
+    assert_eq!(client.ask(NODE_NAME).as_deref(), Ok(node.name()));
+}
+
+fn a_node_that_rejects_queries_is_out(glbd: &Glbd, node: &Node) {
+    node.query("SET GLOBAL wsrep_reject_queries = ALL");
+    wait_until_judged(glbd, node, "DOWN");
+    for _ in 0..6 {
+        assert_ne!(served_by(glbd), node.name());
+    }
+    node.query("SET GLOBAL wsrep_reject_queries = NONE");
+    wait_until_judged(glbd, node, "READY");
+}
+
+fn a_read_only_node_gets_no_new_clients(glbd: &Glbd, node: &Node) {
+    node.query("SET GLOBAL read_only = ON");
+    wait_until_judged(glbd, node, "AVOID");
+    assert_eq!(judged(glbd, node).1, "read_only is ON");
+    let lenient = Glbd::builder().args(["-w", "galera:read-only=ok"]).destinations([node]).start();
+    wait_until_judged(&lenient, node, "READY");
+    node.query("SET GLOBAL read_only = OFF");
+    wait_until_judged(glbd, node, "READY");
+}
+
+fn the_writer_stays_with_a_node_that_works(cluster: &Cluster) {
+    let glbds = [(); 2].map(|()| watching().arg("--single").destinations(&cluster.nodes).start());
+    let [first, second, _] = &cluster.nodes;
+    let all_at = |node: &Node| glbds.iter().all(|glbd| served_by(glbd) == node.name());
+    wait_until("both have the first for their writer", || all_at(first));
+    first.query("SET GLOBAL wsrep_desync = ON");
+    glbds.iter().for_each(|glbd| wait_until_judged(glbd, first, "AVOID"));
+    assert!(all_at(second), "both go over to the second");
+    let mut client = SqlClient::connect(glbds[0].address());
+    assert_eq!(client.ask(NODE_NAME).as_deref(), Ok(second.name()));
+    first.query("SET GLOBAL wsrep_desync = OFF");
+    glbds.iter().for_each(|glbd| wait_until_judged(glbd, first, "READY"));
+    assert!(all_at(second), "both stay with the second");
+    assert_eq!(client.ask(NODE_NAME).as_deref(), Ok(second.name()));
+}
+
+#[test]
+fn members_are_discovered_and_those_that_have_left_for_good_go() {
+    let cluster = Cluster::start();
+    let [first, second, third] = &cluster.nodes;
+    let glbd = watching().arg("-D").destinations([first]).start();
+    let addresses = || glbd.info().rows.iter().map(|row| row.address.clone()).collect::<Vec<_>>();
+    wait_until_within(PATIENCE, "all three are there", || addresses().len() == 3);
+    [first, second, third].iter().for_each(|node| wait_until_judged(&glbd, node, "READY"));
+    assert!([first, second, third].iter().all(|node| glbd.info().row(node).weight == 1.0));
+
+    glbd.change(third.weighted(-1.0));
+    let mut fourth = cluster.join_another();
+    wait_until_within(PATIENCE, "the fourth is there", || addresses().contains(&fourth.to_string()));
+    wait_until_judged(&glbd, &fourth, "READY");
+    assert!(!addresses().contains(&third.to_string()), "what was removed by hand stays away: {:?}", addresses());
+
+    fourth.kill();
+    wait_until_within(PATIENCE, "it is gone", || !addresses().contains(&fourth.to_string()));
+    assert_eq!(addresses(), [first.to_string(), second.to_string()]);
+    glbd.change(third);
+    wait_until_judged(&glbd, third, "READY");
+}
