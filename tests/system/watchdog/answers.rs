@@ -1,7 +1,7 @@
 //! Destinations that answer checks in all sorts of ways.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 
 use super::wait_until_judged;
 use crate::harness::{Glbd, Server, SilentDestination};
@@ -36,6 +36,7 @@ fn answering(answer: Vec<u8>) -> Server {
     Server::serving(move |mut stream: &TcpStream| {
         // One that has heard enough may be gone.
         stream.write_all(&answer).ok();
+        stream.shutdown(Shutdown::Write).ok();
         std::io::copy(&mut stream, &mut std::io::sink()).ok();
     })
 }
