@@ -123,10 +123,9 @@ impl Watch {
             self.returned = (before.is_some() && fit).then(Instant::now);
             self.tell(answer.verdict, &answer.reason);
         }
-        let known_to_fleet = if fit { Some(self.health.latency) } else { None };
-        match known_to_fleet {
-            Some(latency) => self.common.fleet.borrow_mut().answers_within(self.id, latency),
-            None => self.common.fleet.borrow_mut().is_unfit(self.id),
+        match fit {
+            true => self.common.fleet.borrow_mut().answers_within(self.id, self.health.latency),
+            false => self.common.fleet.borrow_mut().is_unfit(self.id),
         }
         self.health.scale = self.scale();
         let close = changed && answer.verdict == Verdict::Down && !self.common.options.keep_sessions;

@@ -183,7 +183,7 @@ fn a_node_cut_off_from_its_cluster_is_out_though_it_accepts(glbd: &Glbd, node: &
     node.query("SET GLOBAL wsrep_provider_options = 'gmcast.isolate=1'");
     wait_until_judged(glbd, node, "DOWN");
     assert_eq!(judged(glbd, node).1, "wsrep_cluster_status is non-Primary");
-    assert!(glbd.log().contains(&format!("destination {node} DOWN: wsrep_cluster_status is non-Primary")));
+    glbd.wait_for_log(&format!("destination {node} DOWN: wsrep_cluster_status is non-Primary"));
     client.ask(NODE_NAME).expect_err("its connections are closed");
     TcpStream::connect(node.address()).expect("it accepts all the same");
     for other in &mut others {
