@@ -4,8 +4,10 @@
 //! long as they use a destination; control changes it; whoever holds connections subscribes to hear which of them must
 //! be closed. A watchdog, where there is one, says what each destination is good for: see [`health`].
 
+mod destination;
 mod found;
 pub mod health;
+mod lease;
 mod policy;
 
 use std::collections::{BTreeSet, HashSet};
@@ -17,10 +19,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use slab::Slab;
 
-use crate::address::{Endpoint, MIN_WEIGHT};
+use crate::address::Endpoint;
+pub use destination::DestinationStatus;
+use destination::{Destination, Standing};
 use health::{Health, Verdict};
+pub use lease::Lease;
+use policy::Policy;
 pub use policy::PolicyKind;
-use policy::{Candidate, Policy};
 
 /// Most destinations that a table takes.
 pub const MAX_DESTINATIONS: usize = 16_384;
@@ -107,82 +112,6 @@ pub enum Origin {
     ByHand,
     /// The daemon found it by itself.
     Discovered,
-}
-
-struct Destination {
-    id: DestinationId,
-    endpoint: Endpoint,
-    address: SocketAddr,
-    origin: Origin,
-    /// As configured; zero takes no new connections.
-    weight: f64,
-    /// What the watchdog says; always [`Verdict::Ready`] where there is none.
-    health: Health,
-    /// Its name no longer has its address.
-    obsolete: bool,
-    /// Somebody waits for the next word of the watchdog.
-    awaited: bool,
-    connections: usize,
-    /// The last connect failed.
-    failed: bool,
-    /// Until then others are preferred.
-    avoided_until: Option<Instant>,
-}
-
-impl Destination {
-    fn standing(&self) -> Standing {
-        match self.avoided_until {
-            _ if self.weight <= 0.0 || self.obsolete || self.health.verdict != Some(Verdict::Ready) => Standing::Out,
-            Some(until) => Standing::Avoided(until),
-            None => Standing::Fit,
-        }
-    }
-
-    fn candidate(&self) -> Candidate {
-        let Destination { id: DestinationId { slot, serial }, address, connections, .. } = *self;
-        let (weight, configured_weight) = (self.weight_in_force(), self.weight);
-        Candidate { slot, serial, address, weight, configured_weight, connections }
-    }
-
-    fn weight_in_force(&self) -> f64 {
-        match self.weight {
-            weight if weight > 0.0 => (weight * self.health.scale).max(MIN_WEIGHT),
-            weight => weight,
-        }
-    }
-}
-
-/// Where a destination stands when a client comes.
-enum Standing {
-    /// It takes no new connections.
-    Out,
-    /// It is among those that come first.
-    Fit,
-    /// It comes when none of those is left, until this moment.
-    Avoided(Instant),
-}
-
-/// One destination, as seen at one moment.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DestinationStatus {
-    /// As it was named when it was added.
-    pub endpoint: Endpoint,
-    /// What is connected to.
-    pub address: SocketAddr,
-    /// Which it is.
-    pub id: DestinationId,
-    /// Who put it there.
-    pub origin: Origin,
-    /// As configured.
-    pub weight: f64,
-    /// What follows from that and from the watchdog's word.
-    pub weight_in_force: f64,
-    /// What the watchdog says.
-    pub health: Health,
-    /// Connections that count on it, those being opened included.
-    pub connections: usize,
-    /// Upper end of its share of [0, 1), where the policy deals in shares.
-    pub map: Option<f64>,
 }
 
 struct Inner {
@@ -446,78 +375,6 @@ impl Inner {
     /// The destination's place, if it is still there.
     fn find(&self, id: DestinationId) -> Option<usize> {
         self.destinations.get(id.slot).filter(|it| it.id == id).map(|_| id.slot)
-    }
-}
-
-/// One connection's claim on a destination: counted from the pick until it is dropped.
-pub struct Lease {
-    table: Table,
-    id: DestinationId,
-    address: SocketAddr,
-    doubtful: bool,
-    outdated: bool,
-}
-
-impl Lease {
-    /// Whose lease this is.
-    pub fn id(&self) -> DestinationId {
-        self.id
-    }
-
-    /// What to connect to.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Whether the watchdog's last word on the destination is so old that it is to be asked before connecting.
-    pub fn is_outdated(&self) -> bool {
-        self.outdated
-    }
-
-    /// Asks the watchdog, whose answer all subscribers get as [`Event::Checked`].
-    pub fn ask_watchdog(&mut self) {
-        self.outdated = false;
-        let mut inner = self.table.0.lock();
-        if let Some(slot) = inner.find(self.id)
-            && !std::mem::replace(&mut inner.destinations[slot].awaited, true)
-        {
-            inner.tell(Event::Awaited(self.id));
-        }
-    }
-
-    /// The connect succeeded. True when the one before had failed.
-    pub fn connected(&mut self) -> bool {
-        if !std::mem::take(&mut self.doubtful) {
-            return false;
-        }
-        let mut inner = self.table.0.lock();
-        let Some(slot) = inner.find(self.id) else { return false };
-        if inner.destinations[slot].avoided_until.is_some() {
-            inner.change(slot, |it| it.avoided_until = None);
-        }
-        std::mem::take(&mut inner.destinations[slot].failed)
-    }
-
-    /// Gives the lease back because the connect failed, so that others are preferred for a while. True when the one
-    /// before had not failed.
-    pub fn failed(self, now: Instant) -> bool {
-        let mut inner = self.table.0.lock();
-        let Some(slot) = inner.find(self.id) else { return false };
-        let until = now + inner.balancing.avoid_failed_for;
-        inner.tell(Event::Doubted(self.id));
-        inner.change(slot, |it| {
-            it.avoided_until = Some(until);
-            !std::mem::replace(&mut it.failed, true)
-        })
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let mut inner = self.table.0.lock();
-        if let Some(slot) = inner.find(self.id) {
-            inner.count(slot, |connections| connections - 1);
-        }
     }
 }
 
