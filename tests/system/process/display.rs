@@ -91,6 +91,16 @@ fn a_terminal_is_shown_the_configuration_and_the_table_every_five_seconds() {
 }
 
 #[test]
+fn a_terminal_is_shown_the_watchdogs_table_where_there_is_one() {
+    let terminal = Terminal::open();
+    let glbd = Glbd::builder().wrapped_by(terminal.wrapper()).args(["-w", "tcp"]).destinations(["127.0.0.1:1"]).start();
+    wait_until("the watchdog's table is shown, with the reason", || {
+        let shown = glbd.control("getwatch");
+        shown.contains("Connection refused (os error 111)\n") && terminal.text().contains(&shown)
+    });
+}
+
+#[test]
 fn the_log_goes_to_stderr_on_a_terminal_too() {
     let terminal = Terminal::open();
     let glbd = Glbd::builder().wrapped_by(terminal.wrapper()).start();

@@ -153,6 +153,39 @@ fn a_node_says_itself_whether_it_is_fit() {
     a_read_only_node_gets_no_new_clients(&glbd, node);
     the_writer_stays_with_a_node_that_works(&cluster);
     the_script_says_the_same(&cluster);
+    the_watchdog_logs_in_as_its_option_file_says_and_does_not_get_the_host_blocked(&cluster);
+}
+
+fn the_watchdog_logs_in_as_its_option_file_says_and_does_not_get_the_host_blocked(cluster: &Cluster) {
+    let node = &cluster.nodes[1];
+    node.query("SET GLOBAL max_connect_errors = 1; CREATE USER glbd@'%' IDENTIFIED BY 'sec ret'");
+    let directory = tempfile::tempdir().expect("a directory");
+    let watched_as = |password: &str| {
+        let file = directory.path().join(password);
+        std::fs::write(&file, format!("[client]\nuser = glbd\npassword = \"{password}\"\n")).expect("a file");
+        let watchdog = format!("galera:defaults-file={}", file.display());
+        Glbd::builder().args(["-w", &watchdog, "-i", "0.1"]).destinations([node]).start()
+    };
+    let aborted = node.status("Aborted_connects");
+    let knocking = Glbd::builder().args(["-w", "tcp", "-i", "0.05"]).destinations([node]).start();
+    let admitted = watched_as("sec ret");
+    wait_until_judged(&admitted, node, "READY");
+    wait_until_judged(&knocking, node, "READY");
+    let probe = "SELECT id FROM information_schema.processlist WHERE user = 'glbd'";
+    let connection = node.query(probe);
+    node.query(&format!("KILL {connection}"));
+    wait_until("it has logged in again", || {
+        let now = node.query(probe);
+        !now.is_empty() && now != connection
+    });
+    assert_eq!(judged(&admitted, node).0, "READY");
+    assert!(!admitted.log().contains("DOWN") && !knocking.log().contains("DOWN"));
+    assert_eq!(node.status("Aborted_connects"), aborted, "the server has nothing to count");
+
+    let refused = watched_as("wrong");
+    wait_until_judged(&refused, node, "AVOID");
+    assert!(judged(&refused, node).1.starts_with("Access denied for user 'glbd'"), "{:?}", judged(&refused, node));
+    query(node.address(), NODE_NAME).expect("the host is not blocked");
 }
 
 fn the_script_says_the_same(cluster: &Cluster) {
