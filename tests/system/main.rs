@@ -11,10 +11,12 @@ mod names;
 mod options;
 mod policies;
 mod relay;
+mod state;
 mod sticky;
 mod threads;
 
 mod command_line;
 mod control;
 mod process;
+mod upgrade;
 mod watchdog;
