@@ -58,6 +58,32 @@ fn a_destination_that_falls_after_an_upgrade_loses_the_connections_of_old_proces
     assert_eq!(second.server.open(), 2);
 }
 
+#[test]
+fn clients_that_wait_for_the_first_verdict_go_on_waiting() {
+    let (port, [site]) = sites();
+    site.hang(true);
+    let watchdog = format!("http:{port}");
+    let daemon = daemon(&["-w", &watchdog, "-i", "0.1", "--timeout", "60", &site.to_string()]);
+    let client = daemon.connect();
+    daemon.upgrade();
+    site.hang(false);
+    assert_eq!(names_of(&[client]), ["2"]);
+}
+
+#[test]
+fn clients_for_whom_a_destination_is_being_checked_are_served_all_the_same() {
+    let (port, [site]) = sites();
+    let watchdog = format!("http:{port}");
+    let arguments = ["-w", &watchdog, "-i", "0.1", "-x", "0.001", "--connect-timeout", "60", "--timeout", "60"];
+    let daemon = daemon(&[&arguments[..], &[&site.to_string()]].concat());
+    wait_until("it is judged", || states(&daemon) == ["READY"]);
+    site.hang(true);
+    let client = daemon.connect();
+    wait_until("it waits for the check", || daemon.info().total == 1);
+    daemon.upgrade();
+    assert_eq!(names_of(&[client]), ["2"]);
+}
+
 /// Answers as a destination does that is fit.
 const READY: &str = "#!/bin/sh\nwhile read -r request; do [ \"$request\" = poll ] && echo 3; done\n";
 
