@@ -6,3 +6,5 @@ mod machine;
 mod packaging;
 mod seed;
 mod service;
+mod upgrade;
+mod users;

@@ -78,7 +78,7 @@ impl Site {
             .collect()
     }
 
-    fn clients(&self, count: usize) -> Vec<Client> {
+    pub fn clients(&self, count: usize) -> Vec<Client> {
         let client = || self.machine.client().expect("a server");
         (0..count).map(|_| client()).collect()
     }
