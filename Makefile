@@ -3,6 +3,7 @@ DESTDIR ?=
 CARGO ?= cargo
 CARGO_TARGET_DIR ?= target
 BINARY := $(CARGO_TARGET_DIR)/release/glbd
+UNITS := init/glbd.service init/glbd.socket init/glbd-control.socket
 SHELL_SCRIPTS := init/glbd scripts/demo scripts/install-test-tools scripts/watch-http scripts/watch-mysql .ci/run
 
 # The tests make namespaces and change users, which only root may. Building them needs no root.
@@ -52,15 +53,16 @@ check:
 install: $(BINARY)
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/glbd
 	install -D -m 755 init/glbd $(DESTDIR)/etc/init.d/glbd
-	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	sed 's,/usr/sbin/glbd,$(PREFIX)/sbin/glbd,' init/glbd.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/glbd.service
-	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/glbd.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system $(UNITS)
+	sed -i 's,/usr/sbin/glbd,$(PREFIX)/sbin/glbd,' $(DESTDIR)$(PREFIX)/lib/systemd/system/glbd.service
+	install -D -m 644 init/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/glbd.conf
 	@# The settings may have been edited.
 	test -e $(DESTDIR)/etc/default/glbd || test -e $(DESTDIR)/etc/sysconfig/glbd || \
 		install -D -m 644 init/glbd.default $(DESTDIR)/etc/default/glbd
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/sbin/glbd $(DESTDIR)/etc/init.d/glbd $(DESTDIR)$(PREFIX)/lib/systemd/system/glbd.service
+	rm -f $(DESTDIR)$(PREFIX)/sbin/glbd $(DESTDIR)/etc/init.d/glbd $(DESTDIR)$(PREFIX)/lib/sysusers.d/glbd.conf
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,$(notdir $(UNITS)))
 
 clean:
 	$(CARGO) clean

@@ -1,10 +1,10 @@
 //! The scripts around the program: each test has a machine of its own where glbd is installed.
-
 mod demo;
 mod exit_codes;
 mod machine;
 mod packaging;
 mod seed;
 mod service;
+mod units;
 mod upgrade;
 mod users;

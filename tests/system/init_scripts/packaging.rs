@@ -36,8 +36,11 @@ fn make_install_puts_everything_below_destdir() {
         assert_eq!(mode(&below(&format!("{prefix}/sbin/glbd"))), 0o755);
         assert_eq!(mode(&below("/etc/init.d/glbd")), 0o755);
         assert_eq!(mode(&below("/etc/default/glbd")), 0o644);
+        for file in ["system/glbd.service", "system/glbd.socket", "system/glbd-control.socket"] {
+            assert_eq!(mode(&below(&format!("{prefix}/lib/systemd/{file}"))), 0o644, "{file}");
+        }
+        assert_eq!(mode(&below(&format!("{prefix}/lib/sysusers.d/glbd.conf"))), 0o644);
         let unit = below(&format!("{prefix}/lib/systemd/system/glbd.service"));
-        assert_eq!(mode(&unit), 0o644);
         let unit = fs::read_to_string(unit).expect("the unit");
         assert!(unit.contains(&format!("exec {prefix}/sbin/glbd ")), "{unit}");
     }
