@@ -1,10 +1,12 @@
 //! The scripts around the program: each test has a machine of its own where glbd is installed.
+
 mod demo;
 mod exit_codes;
 mod machine;
 mod packaging;
 mod seed;
 mod service;
+mod systemd;
 mod units;
 mod upgrade;
 mod users;

@@ -1,19 +1,22 @@
 //! A machine for one test: namespaces with their own processes, network and mounts, in which glbd is /usr/sbin/glbd.
 
+mod client;
+mod systemd;
+
 use std::env;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Lines, PipeWriter, Read, Seek, Write, pipe};
+use std::io::{BufRead, BufReader, Lines, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
+pub use client::Client;
 use nix::unistd::geteuid;
 use tempfile::TempDir;
 
 use crate::harness::glbd::PROGRAM;
-use crate::harness::{Info, PATIENCE, wait_until};
+use crate::harness::{Info, wait_until};
 
 /// What the scripts and these tests run, and Debian's package of it.
 const TOOLS: [(&str, &str); 12] = [
@@ -58,8 +61,10 @@ exec cat
 
 /// The machine. Everything that runs on it ends when this is dropped.
 pub struct Machine {
+    /// The machine ends when this one's standard input does.
+    lifeline: Child,
     /// The first process's parent, which lives in the same namespaces but for that of the processes.
-    namespaces: Child,
+    namespaces: u32,
     files: TempDir,
 }
 
@@ -74,12 +79,7 @@ pub struct Outcome {
 impl Machine {
     /// A machine that knows these hosts by name.
     pub fn boot(hosts: &[(&str, &str)]) -> Self {
-        assert!(geteuid().is_root(), "only root may make namespaces");
-        assert_tools_are_there();
-        let files = tempfile::tempdir().expect("a temporary directory");
-        for directory in ["default", "init.d", "srv", "run", "tmp"] {
-            fs::create_dir(files.path().join(directory)).expect("a directory");
-        }
+        let files = files_of_machine(&TOOLS);
         let lines: String = [("127.0.0.1", "localhost")]
             .iter()
             .chain(hosts)
@@ -87,18 +87,11 @@ impl Machine {
             .collect();
         fs::write(files.path().join("hosts"), lines).expect("the hosts");
 
-        let mut namespaces = Command::new("unshare")
-            .args(["--mount", "--pid", "--net", "--fork", "--mount-proc", "--"])
-            .args(["bash", "-c", BOOT, "boot"])
-            .args([files.path(), Path::new(PROGRAM)])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("unshare, from Debian's package util-linux");
-        let mut said = String::new();
-        BufReader::new(namespaces.stdout.take().expect("a pipe")).read_line(&mut said).expect("a line");
-        assert_eq!(said, "booted\n", "the machine's first process");
-        Self { namespaces, files }
+        let options = ["--mount", "--pid", "--net", "--fork", "--mount-proc"];
+        let (lifeline, mut said) = start(&options, BOOT, files.path());
+        let booted = said.next().expect("a line").expect("text");
+        assert_eq!(booted, "booted", "the machine's first process");
+        Self { namespaces: lifeline.id(), lifeline, files }
     }
 
     /// Where the machine's directory /etc/default, /etc/init.d, /srv, /run or /tmp lies on this one.
@@ -116,13 +109,14 @@ impl Machine {
 
     /// A command to be run on the machine.
     pub fn command(&self, words: &[&str]) -> Command {
-        let namespaces = format!("/proc/{}/ns", self.namespaces.id());
+        let namespaces = format!("/proc/{}/ns", self.namespaces);
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--mount={namespaces}/mnt"))
             .arg(format!("--net={namespaces}/net"))
             .arg(format!("--pid={namespaces}/pid_for_children"))
-            .args(["--wd=/", "--"])
+            .arg(format!("--cgroup={namespaces}/cgroup"))
+            .args(["--wdns=/", "--"])
             .args(words)
             .stdin(Stdio::null());
         command
@@ -189,8 +183,8 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        drop(self.namespaces.stdin.take());
-        self.namespaces.wait().ok();
+        drop(self.lifeline.stdin.take());
+        self.lifeline.wait().ok();
     }
 }
 
@@ -234,9 +228,34 @@ impl Drop for Background {
     }
 }
 
-fn assert_tools_are_there() {
+/// The directories that tests reach from outside.
+fn files_of_machine(tools: &[(&str, &str)]) -> TempDir {
+    assert!(geteuid().is_root(), "only root may make namespaces");
+    assert_tools_are_there(tools);
+    let files = tempfile::tempdir().expect("a temporary directory");
+    for directory in ["default", "init.d", "srv", "run", "tmp"] {
+        fs::create_dir(files.path().join(directory)).expect("a directory");
+    }
+    files
+}
+
+/// Runs a script by unshare(1) with these options; what it says comes line by line.
+fn start(options: &[&str], script: &str, files: &Path) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut lifeline = Command::new("unshare")
+        .args(options)
+        .args(["--", "bash", "-c", script, "boot"])
+        .args([files, Path::new(PROGRAM)])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("unshare, from Debian's package util-linux");
+    let said = BufReader::new(lifeline.stdout.take().expect("a pipe")).lines();
+    (lifeline, said)
+}
+
+fn assert_tools_are_there(tools: &[(&str, &str)]) {
     let path = env::var_os("PATH").expect("PATH");
-    for (tool, package) in TOOLS {
+    for (tool, package) in tools {
         let found = env::split_paths(&path).any(|directory| directory.join(tool).exists());
         assert!(found, "{tool} is missing: install Debian's package {package}");
     }
@@ -244,60 +263,4 @@ fn assert_tools_are_there() {
 
 fn duplicate(file: &File) -> File {
     file.try_clone().expect("a descriptor")
-}
-
-/// A client on the machine, connected through glbd to a server of [`Machine::serve`].
-pub struct Client {
-    process: Background,
-    input: PipeWriter,
-    lines: Receiver<String>,
-    server: String,
-}
-
-impl Client {
-    fn connect(machine: &Machine) -> Option<Self> {
-        let (reader, input) = pipe().expect("a pipe");
-        let mut command = machine.command(&["busybox", "nc", "127.0.0.1", "8010"]);
-        command.stdin(reader).stderr(Stdio::null());
-        let mut process = Background::start(command);
-        let output = process.lines();
-        let (sender, lines) = channel();
-        thread::spawn(move || {
-            for line in output.map_while(Result::ok) {
-                // A test that is over listens no more.
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        let mut client = Self { process, input, lines, server: String::new() };
-        client.server = client.next_line()?;
-        Some(client)
-    }
-
-    /// The name of the server it got.
-    pub fn server(&self) -> &str {
-        &self.server
-    }
-
-    /// Whether a line still comes back from the server.
-    pub fn is_served(&mut self) -> bool {
-        // A connection that is closed may refuse the line, or take it and end.
-        writeln!(self.input, "hello").is_ok() && self.next_line().as_deref() == Some("hello")
-    }
-
-    /// Waits until glbd closes the connection.
-    pub fn wait_until_closed(&mut self) {
-        assert_eq!(self.next_line(), None, "a line from {}", self.server);
-        self.process.wait();
-    }
-
-    /// The next line from the server; `None` if the connection is closed instead.
-    fn next_line(&self) -> Option<String> {
-        match self.lines.recv_timeout(PATIENCE) {
-            Ok(line) => Some(line),
-            Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("neither a line nor an end in {PATIENCE:?}"),
-        }
-    }
 }
