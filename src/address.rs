@@ -6,6 +6,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 /// The largest weight; with more, sums of weights would lose the small ones to rounding.
 pub const MAX_WEIGHT: f64 = 1e9;
 /// The smallest weight that is not zero.
@@ -46,8 +48,9 @@ impl fmt::Display for Host {
     }
 }
 
-/// A host and a port.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// A host and a port. Stored as text, `HOST:PORT`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Endpoint {
     /// Where to connect to, or what to listen on.
     pub host: Host,
@@ -58,6 +61,20 @@ pub struct Endpoint {
 impl From<SocketAddr> for Endpoint {
     fn from(address: SocketAddr) -> Endpoint {
         Endpoint { host: Host::Address(address.ip()), port: address.port() }
+    }
+}
+
+impl From<Endpoint> for String {
+    fn from(endpoint: Endpoint) -> String {
+        endpoint.to_string()
+    }
+}
+
+impl TryFrom<String> for Endpoint {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Endpoint, AddressError> {
+        Ok(parse_destination(&text, None)?.endpoint)
     }
 }
 

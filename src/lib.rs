@@ -10,11 +10,13 @@
 //! - [`names`] resolves the host names among the destinations again from time to time.
 //! - [`table`] is the weighted destination table with the policies that pick from it: the only state that the threads
 //!   share. Workers, watchdog, names and control do not know each other; they meet here.
+//! - [`state`] keeps in a file what was changed by hand, for the next start.
 //! - [`config`] is what the user asked for: from the command line to one `Config`.
 //! - [`resolve`] turns hosts into addresses, without making anybody wait.
 //! - [`address`] parses and prints listening addresses and destinations.
 //! - [`stats`] are counters, one padded set a worker, summed by whoever asks.
 //! - [`process`] is the daemon as a process: background, users, limits, pid file.
+//! - [`repeat`] does something again and again.
 //! - [`log`] writes to stderr or syslog.
 //! - [`sys`] has every unsafe line of the program, behind safe functions.
 //!
@@ -27,7 +29,9 @@ pub mod daemon;
 pub mod log;
 pub mod names;
 pub mod process;
+pub mod repeat;
 pub mod resolve;
+pub mod state;
 pub mod stats;
 pub mod sys;
 pub mod table;

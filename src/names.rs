@@ -5,12 +5,12 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
-use std::thread;
 use std::time::Duration;
 
 use log::{info, warn};
 
 use crate::address::{Endpoint, Host};
+use crate::repeat::{self, Repeating};
 use crate::resolve;
 use crate::table::{DestinationStatus, Table};
 
@@ -26,19 +26,17 @@ pub struct Settings {
     pub own_addresses: Vec<SocketAddr>,
 }
 
-/// Starts to resolve names again, in a thread of its own.
+/// Starts to resolve names again, in a thread of its own, until what this returns is dropped.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn start(settings: Settings) -> io::Result<()> {
+pub fn start(settings: Settings) -> io::Result<Repeating> {
+    let interval = settings.interval;
     let mut names = Names { settings, in_trouble: HashSet::new() };
-    let rounds = move || {
-        loop {
-            thread::sleep(names.settings.interval);
-            names.resolve_again();
-        }
-    };
-    thread::Builder::new().name("names".into()).spawn(rounds).map(drop)
+    repeat::start("names", interval, interval, move || {
+        names.resolve_again();
+        true
+    })
 }
 
 struct Names {

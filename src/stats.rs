@@ -1,11 +1,12 @@
 //! Counters: one padded set a worker, summed by whoever asks.
 
-use std::ops::Sub;
+use std::ops::{Add, Sub};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 /// A counter that one thread adds to and any thread reads.
 #[derive(Default)]
@@ -50,7 +51,8 @@ pub struct WorkerStats {
 }
 
 /// The sum over all workers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Totals {
     /// Bytes received from clients.
     pub from_clients: u64,
@@ -74,23 +76,48 @@ pub struct Totals {
     pub polls: u64,
 }
 
+impl Totals {
+    /// Both, counter by counter.
+    fn with(self, other: Totals, both: fn(u64, u64) -> u64) -> Totals {
+        Totals {
+            from_clients: both(self.from_clients, other.from_clients),
+            to_clients: both(self.to_clients, other.to_clients),
+            received: both(self.received, other.received),
+            receive_calls: both(self.receive_calls, other.receive_calls),
+            sent: both(self.sent, other.sent),
+            send_calls: both(self.send_calls, other.send_calls),
+            connections: both(self.connections, other.connections),
+            readable: both(self.readable, other.readable),
+            writable: both(self.writable, other.writable),
+            polls: both(self.polls, other.polls),
+        }
+    }
+}
+
+impl Add for Totals {
+    type Output = Totals;
+
+    fn add(self, other: Totals) -> Totals {
+        self.with(other, u64::wrapping_add)
+    }
+}
+
 impl Sub for Totals {
     type Output = Totals;
 
     fn sub(self, before: Totals) -> Totals {
-        Totals {
-            from_clients: self.from_clients.wrapping_sub(before.from_clients),
-            to_clients: self.to_clients.wrapping_sub(before.to_clients),
-            received: self.received.wrapping_sub(before.received),
-            receive_calls: self.receive_calls.wrapping_sub(before.receive_calls),
-            sent: self.sent.wrapping_sub(before.sent),
-            send_calls: self.send_calls.wrapping_sub(before.send_calls),
-            connections: self.connections.wrapping_sub(before.connections),
-            readable: self.readable.wrapping_sub(before.readable),
-            writable: self.writable.wrapping_sub(before.writable),
-            polls: self.polls.wrapping_sub(before.polls),
-        }
+        self.with(before, u64::wrapping_sub)
     }
+}
+
+/// The counters as plain data, for a process that takes over from this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SavedStats {
+    /// Everything since the start.
+    pub totals: Totals,
+    /// What was reported, and how long ago.
+    reported: Totals,
+    since: Duration,
 }
 
 struct Reported {
@@ -102,15 +129,37 @@ struct Reported {
 #[derive(Clone)]
 pub struct Stats {
     workers: Arc<[WorkerStats]>,
+    /// What other processes have counted, which this one has taken over from.
+    elsewhere: Arc<Mutex<Totals>>,
     reported: Arc<Mutex<Reported>>,
 }
 
 impl Stats {
     /// Counters at zero for so many workers.
     pub fn new(workers: usize) -> Stats {
+        Stats::resume(workers, SavedStats::default())
+    }
+
+    /// Counters for so many workers that go on where those of another process were.
+    pub fn resume(workers: usize, saved: SavedStats) -> Stats {
         let workers = (0..workers).map(|_| WorkerStats::default()).collect();
-        let reported = Reported { totals: Totals::default(), at: Instant::now() };
-        Stats { workers, reported: Arc::new(Mutex::new(reported)) }
+        let now = Instant::now();
+        let reported = Reported { totals: saved.reported, at: now.checked_sub(saved.since).unwrap_or(now) };
+        let elsewhere = Arc::new(Mutex::new(saved.totals));
+        Stats { workers, elsewhere, reported: Arc::new(Mutex::new(reported)) }
+    }
+
+    /// What another process needs to go on counting.
+    pub fn save(&self) -> SavedStats {
+        let totals = self.totals();
+        let reported = self.reported.lock();
+        SavedStats { totals, reported: reported.totals, since: reported.at.elapsed() }
+    }
+
+    /// Adds what another process has counted.
+    pub fn add(&self, counted: Totals) {
+        let mut elsewhere = self.elsewhere.lock();
+        *elsewhere = *elsewhere + counted;
     }
 
     /// The counters of one worker. Panics where there is no such worker.
@@ -123,7 +172,7 @@ impl Stats {
         let sum = |counter: fn(&WorkerStats) -> &Counter| {
             self.workers.iter().fold(0u64, |sum, it| sum.wrapping_add(counter(it).get()))
         };
-        Totals {
+        let own = Totals {
             from_clients: sum(|it| &it.from_clients),
             to_clients: sum(|it| &it.to_clients),
             received: sum(|it| &it.received),
@@ -134,7 +183,8 @@ impl Stats {
             readable: sum(|it| &it.readable),
             writable: sum(|it| &it.writable),
             polls: sum(|it| &it.polls),
-        }
+        };
+        own + *self.elsewhere.lock()
     }
 
     /// Everything since this was last called, and the seconds since then.

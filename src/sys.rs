@@ -4,8 +4,11 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 /// Which of the two processes [`fork`] returned in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,61 @@ pub fn die_with_parent(command: &mut std::process::Command) {
     unsafe {
         std::os::unix::process::CommandExt::pre_exec(command, die_with_parent);
     }
+}
+
+/// Has the process that `command` starts inherit `descriptor`, under the number that it has here.
+pub fn inherit(command: &mut std::process::Command, descriptor: &impl AsFd) {
+    let number = descriptor.as_fd().as_raw_fd();
+    let keep_open = move || {
+        // SAFETY: the call touches no memory, and may be made between fork and exec. A number that is open no more is
+        // an error that the caller of the command gets.
+        match unsafe { libc::fcntl(number, libc::F_SETFD, 0) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: the closure does nothing but the above, and allocates nothing.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(command, keep_open);
+    }
+}
+
+/// Takes possession of a descriptor that the process was started with, which its own children do not inherit.
+///
+/// # Errors
+/// `EBADF` when there is no such descriptor.
+pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: callers name descriptors that whoever started this process has said to be for them, each once; so nothing
+    // else in it owns them. Whether it is open is seen by the next call, before anything is done with it.
+    let descriptor = unsafe { std::mem::ManuallyDrop::new(OwnedFd::from_raw_fd(number)) };
+    fcntl(&*descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(std::mem::ManuallyDrop::into_inner(descriptor))
+}
+
+/// Most descriptors that come with one message.
+pub const MAX_DESCRIPTORS: usize = 64;
+
+/// Receives one message from a socket that keeps messages apart, and the descriptors that came with it. A length of 0 is
+/// the other end's close; of a message that is longer than `buffer`, the rest is lost.
+///
+/// # Errors
+/// Those of recvmsg(2), `WouldBlock` after the socket's timeout for instance.
+pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([RawFd; MAX_DESCRIPTORS]);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            // SAFETY: the kernel has just made these for this process, and nobody else knows of them.
+            descriptors.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
+        }
+    }
+    Ok((message.bytes, descriptors))
 }
 
 /// Ends the process at once: no destructors, no exit handlers, no flushing.

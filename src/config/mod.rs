@@ -4,7 +4,7 @@ mod options;
 mod watchdog;
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -43,6 +43,10 @@ pub struct Config {
     pub user: Option<String>,
     /// Where to write the process id.
     pub pidfile: Option<PathBuf>,
+    /// Where to keep what is changed at run time; `None`: it is forgotten at the end.
+    pub state: Option<PathBuf>,
+    /// How long the last connections may go on when nobody is accepted any more; `None`: for ever.
+    pub drain_timeout: Option<Duration>,
     /// Whether to log what happens to single connections.
     pub verbose: bool,
     /// Between health checks; a failed destination is avoided for this and one second.
@@ -105,6 +109,20 @@ impl Config {
         Ok(Config::from_options(options, destinations))
     }
 
+    /// Makes its paths absolute, as they were meant in `directory`: in the background the working directory is another.
+    pub fn with_paths_in(mut self, directory: &Path) -> Config {
+        let probe = self.watchdog.as_mut().map(|it| &mut it.probe);
+        let defaults_file = match probe {
+            Some(ProbeSpec::Galera(options)) => options.defaults_file.as_mut(),
+            _ => None,
+        };
+        let paths = [self.fifo.as_mut(), self.pidfile.as_mut(), self.state.as_mut(), defaults_file];
+        for path in paths.into_iter().flatten() {
+            *path = directory.join(&*path);
+        }
+        self
+    }
+
     fn from_options(options: Options, destinations: Vec<DestinationSpec>) -> Config {
         let unless_zero = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
         Config {
@@ -129,6 +147,8 @@ impl Config {
             daemon: options.daemon,
             user: options.user,
             pidfile: options.pidfile,
+            state: options.state,
+            drain_timeout: unless_zero(options.drain_timeout),
             verbose: options.verbose,
             interval: options.interval,
             recheck_after: unless_zero(options.extra),

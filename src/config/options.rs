@@ -21,7 +21,8 @@ Examples:
   echo 10.0.0.3:3306:-1 | nc 127.0.0.1 8011  # remove it and close its connections
 Signals:
   SIGTERM, SIGINT   stop at once
-  SIGUSR1           stop accepting, serve the open connections to their end, then stop";
+  SIGUSR1           stop accepting, serve the open connections to their end, then stop
+  SIGUSR2           start the program on disk anew and hand everything over to it, losing no connection";
 
 /// Balances the TCP connections that come in on LISTEN_ADDRESS over the destinations, by default to the one that has the
 /// fewest connections per weight; can be steered while it runs.
@@ -131,6 +132,15 @@ pub(super) struct Options {
     /// Write the process id to this file, and remove it at the end
     #[arg(long, value_name = "PATH", value_parser = parse_path, help_heading = "Process")]
     pub pidfile: Option<PathBuf>,
+
+    /// Keep what is changed at run time in this file, for the next start
+    #[arg(long, value_name = "FILE", value_parser = parse_path, help_heading = "Process")]
+    pub state: Option<PathBuf>,
+
+    /// Reset what is still connected so long after SIGUSR1 or SIGUSR2, in seconds; 0 is never
+    #[arg(long, value_name = "SECS", default_value = "0", value_parser = parse_seconds_or_zero,
+        help_heading = "Process")]
+    pub drain_timeout: Duration,
 
     /// Log what happens to single connections
     #[arg(short, long, help_heading = "Process")]

@@ -1,14 +1,18 @@
 //! Does what commands ask for.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Instant;
 
-use log::info;
+use log::{info, warn};
 
 use super::command::Command;
 use super::report;
 use crate::address::{DestinationSpec, Host};
+use crate::log::Seldom;
 use crate::resolve::{self, Resolver};
+use crate::state::StateFile;
 use crate::stats::Stats;
 use crate::table::{Change, Table};
 
@@ -36,8 +40,12 @@ pub(super) struct Executor {
     pub own_addresses: Vec<SocketAddr>,
     /// Whether all addresses of a name are destinations, not only one.
     pub all_addresses: bool,
+    /// Where changes are kept; `None`: nowhere.
+    pub state: Option<StateFile>,
     /// Resolves names of new destinations.
     pub resolver: Resolver,
+    /// Of changes that could not be kept.
+    pub trouble: RefCell<Seldom>,
 }
 
 /// What follows from a command.
@@ -124,7 +132,22 @@ impl Executor {
         if spec.weight > 0.0 && addresses.iter().any(is_own) {
             return Err("this daemon listens there itself".to_owned());
         }
-        addresses.iter().try_for_each(|address| self.change(spec, *address))
+        let changed = addresses.iter().try_for_each(|address| self.change(spec, *address));
+        // Some of them may have been changed before one could not be.
+        let kept = self.keep();
+        changed.and(kept)
+    }
+
+    /// What was said to be done is not to be lost by a crash, nor is a change undone because a disk is full.
+    fn keep(&self) -> Result<(), String> {
+        let Some(state) = &self.state else { return Ok(()) };
+        state.save(&self.table).map_err(|error| {
+            let path = state.path().display();
+            if let Some(unsaid) = self.trouble.borrow_mut().due(Instant::now()) {
+                warn!("cannot write {path}: {error}; a restart will undo what was changed ({unsaid} more not told)");
+            }
+            format!("done, but a restart will undo it: cannot write {path}: {error}")
+        })
     }
 
     fn change(&self, spec: &DestinationSpec, address: SocketAddr) -> Result<(), String> {

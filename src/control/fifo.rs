@@ -90,6 +90,16 @@ impl Fifo {
         (!self.lines.is_empty() && !self.resolving).then(|| self.last_active + SILENCE)
     }
 
+    /// Whether nothing of what came is waiting to be obeyed.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.lines.is_empty() && !self.resolving
+    }
+
+    /// Closes it. What comes is kept by the kernel for other processes that have it, whom this one is not to hear of.
+    pub(super) fn close(self, registry: &Registry) {
+        let _ = registry.deregister(&mut SourceFd(&self.file.as_raw_fd()));
+    }
+
     /// Reads and obeys as much as can be. `execute` carries out a line. True when there is more to do, once others had
     /// their turn.
     pub(super) fn go_on(&mut self, now: Instant, mut execute: impl FnMut(&str) -> Reply) -> bool {

@@ -6,12 +6,13 @@ mod executor;
 mod fifo;
 mod lines;
 mod report;
+mod still;
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -23,6 +24,7 @@ use slab::Slab;
 use crate::address::DestinationSpec;
 use crate::log::Seldom;
 use crate::resolve::Resolver;
+use crate::state::StateFile;
 use crate::stats::Stats;
 use crate::table::Table;
 use conversation::{Conversation, Next};
@@ -30,6 +32,8 @@ use executor::Executor;
 use fifo::Fifo;
 pub use fifo::{create_fifo, remove_stale_fifo};
 pub use report::{info, watch};
+pub use still::Handle;
+use still::Wish;
 
 const LISTENER: Token = Token(usize::MAX);
 const FIFO: Token = Token(usize::MAX - 1);
@@ -57,6 +61,8 @@ pub struct Settings {
     pub own_addresses: Vec<SocketAddr>,
     /// Whether all addresses of a name are destinations, not only one.
     pub all_addresses: bool,
+    /// Where changes are kept; `None`: nowhere.
+    pub state: Option<StateFile>,
 }
 
 /// Who waits for a name to be resolved.
@@ -78,6 +84,8 @@ pub struct Control {
     listener: Option<TcpListener>,
     listener_ready: bool,
     retry_at: Option<Instant>,
+    /// How long conversations may take to end before all of it stands still.
+    patient_until: Option<Instant>,
     fifo: Option<Fifo>,
     conversations: Slab<Conversation>,
     max_conversations: usize,
@@ -86,23 +94,8 @@ pub struct Control {
     executor: Executor,
     resolved: (Sender<Resolved>, Receiver<Resolved>),
     waker: Arc<Waker>,
-    closing: Arc<AtomicBool>,
+    wish: Arc<Wish>,
     trouble: Seldom,
-}
-
-/// How the rest of the program reaches the control thread.
-pub struct Handle {
-    waker: Arc<Waker>,
-    closing: Arc<AtomicBool>,
-}
-
-impl Handle {
-    /// Closes the control socket and the FIFO, so that another daemon can open them.
-    pub fn close(&self) {
-        self.closing.store(true, Ordering::SeqCst);
-        // Fails only when the counter behind it is full, and then the thread will wake.
-        let _ = self.waker.wake();
-    }
 }
 
 impl Control {
@@ -126,13 +119,16 @@ impl Control {
             max_connections: settings.max_connections,
             own_addresses: settings.own_addresses,
             all_addresses: settings.all_addresses,
+            state: settings.state,
             resolver: Resolver::default(),
+            trouble: RefCell::default(),
         };
         Ok(Control {
             poll,
             listener,
             listener_ready: false,
             retry_at: None,
+            patient_until: None,
             fifo,
             conversations: Slab::new(),
             max_conversations: settings.max_conversations,
@@ -141,17 +137,20 @@ impl Control {
             executor,
             resolved: unbounded(),
             waker,
-            closing: Arc::new(AtomicBool::new(false)),
+            wish: Arc::default(),
             trouble: Seldom::default(),
         })
     }
 
-    /// Starts the thread.
+    /// Starts the thread. With `still`, nobody is obeyed before [`Handle::go_on`].
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(self) -> io::Result<Handle> {
-        let handle = Handle { waker: Arc::clone(&self.waker), closing: Arc::clone(&self.closing) };
+    pub fn start(self, still: bool) -> io::Result<Handle> {
+        let handle = Handle { waker: Arc::clone(&self.waker), wish: Arc::clone(&self.wish) };
+        if still {
+            handle.stand_still();
+        }
         std::thread::Builder::new().name("control".into()).spawn(move || self.run())?;
         Ok(handle)
     }
@@ -174,25 +173,29 @@ impl Control {
                     Token(slot) => self.conversations.get_mut(slot).into_iter().for_each(Conversation::is_readable),
                 }
             }
-            if self.closing.load(Ordering::SeqCst) {
-                (self.listener, self.fifo) = (None, None);
+            if self.heed_wish(now) {
+                self.unfinished = false;
+                self.take_resolved(now);
+                self.read_fifo(now);
+                self.accept(now);
+                self.go_on_with_conversations(now);
             }
-            self.unfinished = false;
-            self.take_resolved(now);
-            self.read_fifo(now);
-            self.accept(now);
-            self.go_on_with_conversations(now);
         }
     }
 
     fn time_to_wait(&self) -> Option<Duration> {
+        if self.wish.is_still() {
+            return None;
+        }
         if self.unfinished {
             return Some(Duration::ZERO);
         }
         let conversations = self.conversations.iter().filter_map(|(_, conversation)| conversation.deadline());
         let fifo = self.fifo.as_ref().and_then(Fifo::deadline);
-        let deadline = conversations.chain(fifo).chain(self.retry_at).min()?;
-        Some(deadline.saturating_duration_since(Instant::now()))
+        let now = Instant::now();
+        let patience = self.patient_until.filter(|until| *until > now);
+        let deadline = conversations.chain(fifo).chain(self.retry_at).chain(patience).min()?;
+        Some(deadline.saturating_duration_since(now))
     }
 
     fn take_resolved(&mut self, now: Instant) {
@@ -212,7 +215,7 @@ impl Control {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
         }
-        while self.listener_ready && self.retry_at.is_none() {
+        while self.listener_ready && self.retry_at.is_none() && self.patient_until.is_none() {
             if self.conversations.len() > self.max_conversations && !self.close_a_silent_one(now) {
                 self.retry_at = Some(now + SHORTAGE_PAUSE);
                 return;

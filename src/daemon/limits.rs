@@ -19,7 +19,7 @@ impl Limits {
     /// A connection takes two descriptors. Kept free are: each worker's event queue, waker and listening socket, and a
     /// second hold on the first and on the last; the control conversations; the probes; pipes to splice through, where there are
     /// many descriptors; and some for the rest of the program, name look-ups included.
-    pub(super) fn for_config(config: &Config, descriptors_of_a_probe: usize) -> Result<Limits, String> {
+    pub(super) fn for_config(config: &Config, threads: usize, descriptors_of_a_probe: usize) -> Result<Limits, String> {
         const FOR_THE_REST: usize = 20;
         // Of 1 MB each; what one user's pipes may hold is 64 MB unless fs.pipe-user-pages-soft says otherwise.
         const MOST_PIPES: usize = 48;
@@ -31,7 +31,7 @@ impl Limits {
             0 => 0,
             each => FOR_THE_WATCHDOG + each * (config.destinations.len() + MORE_DESTINATIONS),
         };
-        let reserve = |conversations, pipes| FOR_THE_REST + probes + 5 * config.threads + conversations + 2 * pipes;
+        let reserve = |conversations, pipes| FOR_THE_REST + probes + 5 * threads + conversations + 2 * pipes;
         let wanted = config.max_connections.map_or(0, |most| 2 * most + reserve(64, MOST_PIPES));
         let descriptors = process::raise_descriptor_limit(wanted as u64)
             .map_err(|error| format!("cannot read the limit of open files: {error}"))?;

@@ -22,7 +22,10 @@ pub(super) struct Destination {
     pub obsolete: bool,
     /// Somebody waits for the next word of the watchdog.
     pub awaited: bool,
+    /// Those of this process.
     pub connections: usize,
+    /// Those that other processes, which this one has taken over from, still have.
+    pub elsewhere: usize,
     /// The last connect failed.
     pub failed: bool,
     /// Until then others are preferred.
@@ -39,9 +42,14 @@ impl Destination {
     }
 
     pub(super) fn candidate(&self) -> Candidate {
-        let Destination { id: DestinationId { slot, serial }, address, connections, .. } = *self;
+        let Destination { id: DestinationId { slot, serial }, address, .. } = *self;
+        let connections = self.all_connections();
         let (weight, configured_weight) = (self.weight_in_force(), self.weight);
         Candidate { slot, serial, address, weight, configured_weight, connections }
+    }
+
+    pub(super) fn all_connections(&self) -> usize {
+        self.connections + self.elsewhere
     }
 
     pub(super) fn weight_in_force(&self) -> f64 {
@@ -79,7 +87,7 @@ pub struct DestinationStatus {
     pub weight_in_force: f64,
     /// What the watchdog says.
     pub health: Health,
-    /// Connections that count on it, those being opened included.
+    /// Connections that count on it, those being opened and those of other processes included.
     pub connections: usize,
     /// Upper end of its share of [0, 1), where the policy deals in shares.
     pub map: Option<f64>,

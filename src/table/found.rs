@@ -52,7 +52,8 @@ impl Table {
     /// Takes a destination out that is obsolete and has no connections. True when it was taken out.
     pub fn drop_obsolete(&self, id: DestinationId) -> bool {
         let mut inner = self.0.lock();
-        let idle = |slot: &usize| inner.destinations[*slot].obsolete && inner.destinations[*slot].connections == 0;
+        let idle =
+            |slot: &usize| inner.destinations[*slot].obsolete && inner.destinations[*slot].all_connections() == 0;
         let found = inner.find(id).filter(idle);
         found.map(|slot| inner.remove(slot)).is_some()
     }

@@ -4,10 +4,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::{DestinationId, Event, Table};
 
 /// What a destination is good for, from worse to better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Verdict {
     /// Nothing: its connections are closed.
     Down,
@@ -60,6 +62,12 @@ impl Health {
 
 /// What only a watchdog does with the table.
 impl Table {
+    /// What is known of a destination's health; `None` when it is no longer there.
+    pub fn health_of(&self, id: DestinationId) -> Option<Health> {
+        let inner = self.0.lock();
+        inner.find(id).map(|slot| inner.destinations[slot].health.clone())
+    }
+
     /// Where a destination is; `None` when it is no longer there.
     pub fn address_at(&self, id: DestinationId) -> Option<SocketAddr> {
         let inner = self.0.lock();
@@ -79,7 +87,8 @@ impl Table {
             inner.change(slot, |it| it.health = health);
         }
         if close {
-            inner.tell(Event::Closed(id));
+            let address = inner.destinations[slot].address;
+            inner.tell(Event::Closed(id, address));
         }
         if std::mem::take(&mut inner.destinations[slot].awaited) {
             inner.tell(Event::Checked(id, fit));

@@ -72,7 +72,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let mut inner = self.table.0.lock();
         if let Some(slot) = inner.find(self.id) {
-            inner.count(slot, |connections| connections - 1);
+            inner.count(slot, |it| it.connections -= 1);
         }
     }
 }

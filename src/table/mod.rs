@@ -9,6 +9,7 @@ mod found;
 pub mod health;
 mod lease;
 mod policy;
+mod saved;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use slab::Slab;
 
 use crate::address::Endpoint;
@@ -26,6 +28,7 @@ use health::{Health, Verdict};
 pub use lease::Lease;
 use policy::Policy;
 pub use policy::PolicyKind;
+pub use saved::SavedTable;
 
 /// Most destinations that a table takes.
 pub const MAX_DESTINATIONS: usize = 16_384;
@@ -40,8 +43,8 @@ pub struct DestinationId {
 /// What subscribers are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The destination's connections are to be closed at once.
-    Closed(DestinationId),
+    /// The destination's connections are to be closed at once. Where it was may be needed when it is gone.
+    Closed(DestinationId, SocketAddr),
     /// It is new.
     Added(DestinationId),
     /// It is gone.
@@ -106,7 +109,7 @@ pub struct Balancing {
 }
 
 /// Who put a destination into the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     /// A person, on the command line or through the control port.
     ByHand,
@@ -190,11 +193,21 @@ impl Table {
     pub fn remove(&self, address: SocketAddr) -> Result<Change, TableError> {
         let mut inner = self.0.lock();
         let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
-        // There is no end to what a person may remove.
-        if inner.withdrawn.len() < MAX_DESTINATIONS {
-            inner.withdrawn.insert(address);
-        }
+        inner.withdraw(address);
         Ok(Change::Removed(inner.remove(slot)))
+    }
+
+    /// Has an address count as removed by hand, whether it is in the table or not.
+    pub fn withdraw(&self, address: SocketAddr) {
+        // That there is nothing to remove is what is wanted.
+        if self.remove(address).is_err() {
+            self.0.lock().withdraw(address);
+        }
+    }
+
+    /// The addresses that were removed by hand and not added again since.
+    pub fn withdrawn(&self) -> Vec<SocketAddr> {
+        self.0.lock().withdrawn.iter().copied().collect()
     }
 
     /// The addresses of the destinations that were added under this name, so that those whose name no longer resolves
@@ -209,7 +222,7 @@ impl Table {
     pub fn pick(&self, client: IpAddr, tried: &[DestinationId], now: Instant) -> Option<Lease> {
         let mut inner = self.0.lock();
         let slot = inner.pick(client, tried, now)?;
-        inner.count(slot, |connections| connections + 1);
+        inner.count(slot, |it| it.connections += 1);
         let destination = &inner.destinations[slot];
         Some(Lease {
             table: self.clone(),
@@ -220,9 +233,9 @@ impl Table {
         })
     }
 
-    /// Connections on all destinations together.
+    /// Connections on all destinations together, those of other processes included.
     pub fn connections(&self) -> usize {
-        self.0.lock().destinations.iter().map(|(_, it)| it.connections).sum()
+        self.0.lock().destinations.iter().map(|(_, it)| it.all_connections()).sum()
     }
 
     /// Every destination, in the order in which they were added.
@@ -240,7 +253,7 @@ impl Table {
             weight: it.weight,
             weight_in_force: it.weight_in_force(),
             health: it.health.clone(),
-            connections: it.connections,
+            connections: it.all_connections(),
             map: share.as_ref().map(|weights| {
                 upper_end += weights[index];
                 upper_end
@@ -311,9 +324,9 @@ impl Inner {
         }
     }
 
-    fn count(&mut self, slot: usize, change: impl FnOnce(usize) -> usize) {
+    fn count(&mut self, slot: usize, change: impl FnOnce(&mut Destination)) {
         let destination = &mut self.destinations[slot];
-        destination.connections = change(destination.connections);
+        change(destination);
         let candidate = destination.candidate();
         match destination.standing() {
             Standing::Out => {}
@@ -351,6 +364,7 @@ impl Inner {
             obsolete: false,
             awaited: false,
             connections: 0,
+            elsewhere: 0,
             failed: false,
             avoided_until: None,
         });
@@ -363,9 +377,16 @@ impl Inner {
     fn remove(&mut self, slot: usize) -> usize {
         self.leave(slot);
         let removed = self.destinations.remove(slot);
-        self.tell(Event::Closed(removed.id));
+        self.tell(Event::Closed(removed.id, removed.address));
         self.tell(Event::Removed(removed.id));
-        removed.connections
+        removed.all_connections()
+    }
+
+    fn withdraw(&mut self, address: SocketAddr) {
+        // There is no end to what a person may remove.
+        if self.withdrawn.len() < MAX_DESTINATIONS {
+            self.withdrawn.insert(address);
+        }
     }
 
     fn tell(&self, event: Event) {

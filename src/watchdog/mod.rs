@@ -25,7 +25,7 @@ use crate::config::WatchdogOptions;
 use crate::resolve::Resolver;
 use crate::table::{DestinationId, Event, Table};
 use fleet::Fleet;
-pub use probe::{Prober, mark};
+pub use probe::{Credentials, Prober, mark, take_mark};
 use watch::Watch;
 
 /// What is watched, and how.
@@ -83,7 +83,7 @@ pub fn start(settings: Settings) -> io::Result<Handle> {
 }
 
 fn matters(event: Event) -> bool {
-    !matches!(event, Event::Closed(_) | Event::Checked(..))
+    !matches!(event, Event::Closed(..) | Event::Checked(..))
 }
 
 /// What all tasks use.
@@ -118,8 +118,10 @@ impl Watchdog {
     async fn run(settings: Settings, mut messages: UnboundedReceiver<Message>) {
         let Settings { options, prober, table, own_addresses, on_first_verdicts } = settings;
         let patience = options.timeout + SCHEDULING;
-        let ids: Vec<DestinationId> = table.snapshot().iter().map(|it| it.id).collect();
-        let fleet = RefCell::new(Fleet::new(ids.iter().copied().collect(), on_first_verdicts));
+        let destinations = table.snapshot();
+        let ids: Vec<DestinationId> = destinations.iter().map(|it| it.id).collect();
+        let unjudged = destinations.iter().filter(|it| it.health.verdict.is_none()).map(|it| it.id).collect();
+        let fleet = RefCell::new(Fleet::new(unjudged, on_first_verdicts));
         let common = Rc::new(Common { options, prober, table, own_addresses, resolver: Resolver::default(), fleet });
         let mut watchdog = Watchdog { common: Rc::clone(&common), tasks: HashMap::new() };
         ids.into_iter().for_each(|id| watchdog.watch(id));
@@ -146,7 +148,7 @@ impl Watchdog {
             Event::Doubted(id) | Event::Awaited(id) => {
                 self.tasks.get(&id).into_iter().for_each(|task| task.hint.notify_one());
             }
-            Event::Closed(_) | Event::Checked(..) => {}
+            Event::Closed(..) | Event::Checked(..) => {}
         }
     }
 

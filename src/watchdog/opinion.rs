@@ -17,9 +17,9 @@ pub(super) struct Opinion {
 }
 
 impl Opinion {
-    /// None yet. To become better takes `rise` answers in a row, to become worse `fall`.
-    pub(super) fn new(rise: u32, fall: u32) -> Opinion {
-        Opinion { rise, fall, verdict: None, contrary: 0, contrary_is_better: false, failures: 0 }
+    /// The one that there is already, if any. To become better takes `rise` answers in a row, to become worse `fall`.
+    pub(super) fn new(rise: u32, fall: u32, verdict: Option<Verdict>) -> Opinion {
+        Opinion { rise, fall, verdict, contrary: 0, contrary_is_better: false, failures: 0 }
     }
 
     /// Takes an answer into account. True when the verdict is another now; the first answer is taken at its word.
@@ -67,7 +67,7 @@ mod tests {
     use proptest::sample::select;
 
     fn verdict_after(answers: &[Verdict]) -> Option<Verdict> {
-        let mut opinion = Opinion::new(2, 3);
+        let mut opinion = Opinion::new(2, 3, None);
         for answer in answers {
             opinion.hear(*answer);
         }
@@ -99,7 +99,7 @@ mod tests {
             rise in 1u32..5, fall in 1u32..5,
             answers in prop::collection::vec(select(vec![Verdict::Down, Verdict::Avoid, Verdict::Ready]), 0..60)
         ) {
-            let mut opinion = Opinion::new(rise, fall);
+            let mut opinion = Opinion::new(rise, fall, None);
             let (mut before, mut since) = (None, 0);
             for answer in answers {
                 since += 1;

@@ -55,15 +55,20 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(id: DestinationId, address: SocketAddr, hint: Rc<Notify>, common: Rc<Common>) -> Watch {
         let options = &common.options;
+        // Another process may have watched it before.
+        let health = common.table.health_of(id).unwrap_or_else(Health::unjudged);
+        let known = health.verdict.is_some();
+        let grown = options.slow_start.mul_f64(health.scale.clamp(0.0, 1.0));
+        let growing = known && options.latency_samples.is_none() && grown < options.slow_start;
         Watch {
             id,
             address,
             hint,
             probe: common.prober.probe(address),
-            opinion: Opinion::new(options.rise, options.fall),
-            health: Health::unjudged(),
-            samples: 0,
-            returned: None,
+            opinion: Opinion::new(options.rise, options.fall, health.verdict),
+            samples: if known { options.latency_samples.unwrap_or(1) } else { 0 },
+            returned: growing.then(|| Instant::now().checked_sub(grown)).flatten(),
+            health,
             trouble: Seldom::default(),
             common,
         }

@@ -65,11 +65,15 @@ impl Acceptor {
         self.retry_at
     }
 
-    /// Closes the socket; those still in its backlog are reset by the kernel. False when it was closed before.
-    pub(super) fn close(&mut self) -> bool {
+    /// Closes the socket; those still in its backlog are reset by the kernel, unless another process has the socket as
+    /// well. False when it was closed before.
+    pub(super) fn close(&mut self, registry: &Registry) -> bool {
         self.ready = false;
         self.retry_at = None;
-        self.listener.take().is_some()
+        let Some(mut listener) = self.listener.take() else { return false };
+        // The kernel does so only when nobody has the socket any more.
+        let _ = registry.deregister(&mut listener);
+        true
     }
 
     /// The next client in the backlog, if there is room for it.

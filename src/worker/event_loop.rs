@@ -145,7 +145,7 @@ impl Worker {
         while let Some(message) = self.letters.next() {
             match message {
                 Message::Serve(client, address, admitted) => self.serve(client, address, admitted),
-                Message::Table(Event::Closed(id)) => {
+                Message::Table(Event::Closed(id, _)) => {
                     self.with_all(|connection, kit| connection.on_destination_closed(id, kit));
                 }
                 Message::Table(Event::Checked(id, fit)) => {
@@ -154,7 +154,11 @@ impl Worker {
                 // Of no concern to connections.
                 Message::Table(_) => {}
                 Message::Accept => self.acceptor.release(),
-                Message::Drain => self.stop_accepting(),
+                Message::Drain => {
+                    self.take_in_backlog();
+                    self.stop_accepting();
+                }
+                Message::HandOver => self.stop_accepting(),
             }
         }
     }
@@ -191,12 +195,15 @@ impl Worker {
         keys.into_iter().for_each(|key| self.with(key, &step));
     }
 
-    /// Takes in who is waiting already, as far as there is room, and closes the listening socket.
-    fn stop_accepting(&mut self) {
+    /// Takes in who is waiting already, as far as there is room.
+    fn take_in_backlog(&mut self) {
         self.acceptor.release();
         self.acceptor.listener_is_ready();
         self.accept(usize::MAX);
-        if self.acceptor.close() && self.accepting.fetch_sub(1, Ordering::SeqCst) == 1 {
+    }
+
+    fn stop_accepting(&mut self) {
+        if self.acceptor.close(&self.kit.registry) && self.accepting.fetch_sub(1, Ordering::SeqCst) == 1 {
             // The others may have been waiting for just this.
             self.mailboxes.iter().for_each(Mailbox::ring);
         }

@@ -41,6 +41,22 @@ pub fn listen(address: SocketAddr, count: usize, options: &ConnectionOptions) ->
     Ok(sockets.into_iter().map(|socket| TcpListener::from_std(socket.into())).collect())
 }
 
+/// Serves on sockets that others have opened: `count` handles of them, or as many as there are sockets.
+///
+/// # Errors
+/// `EINVAL` for one that does not listen for TCP connections; and those of dup(2) and setsockopt(2).
+pub fn adopt(sockets: &[Socket], count: usize, options: &ConnectionOptions) -> io::Result<Vec<TcpListener>> {
+    for socket in sockets {
+        if !socket.is_listener()? || socket.protocol()? != Some(Protocol::TCP) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        prepare(socket, options)?;
+        socket.set_nonblocking(true)?;
+    }
+    let handles = sockets.iter().cycle().take(count.max(sockets.len()));
+    handles.map(|socket| Ok(TcpListener::from_std(socket.try_clone()?.into()))).collect()
+}
+
 /// Has each socket given the clients whose packets arrive on one processor, which then stay where their data is. The
 /// workers are not tied to these processors, but woken from there, and so drawn to them.
 fn prefer_processors(sockets: &[Socket]) {
@@ -70,13 +86,19 @@ fn new_socket(address: SocketAddr, options: &ConnectionOptions) -> io::Result<So
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
+    prepare(&socket, options)?;
+    Ok(socket)
+}
+
+/// Sets what the sockets that it accepts are to inherit.
+fn prepare(socket: &Socket, options: &ConnectionOptions) -> io::Result<()> {
     socket.set_tcp_nodelay(options.nodelay)?;
     // Clients that vanish without a word would hold a connection to a destination for ever.
     socket.set_keepalive(true)?;
     if options.defer_accept {
-        sys::set_defer_accept(&socket, DEFER_ACCEPT_SECONDS)?;
+        sys::set_defer_accept(socket, DEFER_ACCEPT_SECONDS)?;
     }
-    Ok(socket)
+    Ok(())
 }
 
 fn lacks_ipv6(error: &io::Error) -> bool {

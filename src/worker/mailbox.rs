@@ -19,8 +19,10 @@ pub(super) enum Message {
     Table(Event),
     /// Begin to accept, if that was put off.
     Accept,
-    /// Stop accepting, and end when the last connection has.
+    /// Take in who waits to be accepted, accept nobody else, and end when the last connection has.
     Drain,
+    /// Accept nobody any more, since another process does, and end when the last connection has.
+    HandOver,
 }
 
 /// The way in; cheap to clone.

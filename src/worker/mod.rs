@@ -28,7 +28,7 @@ use admission::Admission;
 use event_loop::Worker;
 use flow::{Splicing, Tools};
 use kit::Kit;
-pub use listen::listen;
+pub use listen::{adopt, listen};
 use mailbox::{Mailbox, Message};
 use pipe::PipeBudget;
 
@@ -85,6 +85,12 @@ impl Handle {
     pub fn drain(&self) {
         self.0.iter().for_each(|worker| worker.send(Message::Drain));
     }
+
+    /// Has the workers leave their listening sockets, and who waits there, to another process, and end when their last
+    /// connection has.
+    pub fn hand_over(&self) {
+        self.0.iter().for_each(|worker| worker.send(Message::HandOver));
+    }
 }
 
 /// What all workers together may use.
@@ -130,7 +136,7 @@ impl Workers {
             workers.push(Worker::new(poll, letters, mailboxes.clone(), acceptor, Arc::clone(&accepting), kit));
             let mailbox = mailboxes[index].clone();
             table.subscribe(Box::new(move |event| {
-                if matches!(event, Event::Closed(_) | Event::Checked(..)) {
+                if matches!(event, Event::Closed(..) | Event::Checked(..)) {
                     mailbox.send(Message::Table(event));
                 }
             }));

@@ -49,6 +49,14 @@ pub(super) trait Policy: Send {
 
     /// The slot of the one picked. `None`: all that have joined were tried.
     fn pick(&mut self, client: IpAddr, tried: &[usize]) -> Option<usize>;
+
+    /// The serial of the one that it keeps to, where it keeps to one.
+    fn kept(&self) -> Option<u64> {
+        None
+    }
+
+    /// Has it keep to this one from now on, as it has done in another process.
+    fn keep_to(&mut self, _serial: u64) {}
 }
 
 /// The policies there are.

@@ -50,4 +50,11 @@ impl Policy for Single {
         self.current = Some(picked.serial);
         Some(picked.slot)
     }
+    fn kept(&self) -> Option<u64> {
+        self.current
+    }
+
+    fn keep_to(&mut self, serial: u64) {
+        self.current = Some(serial);
+    }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::{Answer, Asking, Probe};
 use crate::table::health::Verdict;
 use script::Script;
-pub use script::{are_any_ending, mark};
+pub use script::{are_any_ending, mark, take_mark};
 
 /// The pause before a script is started again that never answered; it doubles up to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));

@@ -13,8 +13,8 @@ use std::pin::Pin;
 
 use crate::config::{GaleraOptions, ProbeSpec};
 use crate::table::health::Verdict;
-pub use exec::{are_any_ending, mark};
-use option_file::Credentials;
+pub use exec::{are_any_ending, mark, take_mark};
+pub use option_file::Credentials;
 
 /// What a probe found out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,20 +60,30 @@ enum Kind {
 }
 
 impl Prober {
-    /// Prepares for making probes, with the rights that the program was started with: reads the option file.
+    /// Prepares for making probes, with the rights that the program was started with: reads the option file. Where that
+    /// may not be read, what a process knew that had more rights will do.
     ///
     /// # Errors
     /// One line that names the file that cannot be read, and says why.
-    pub fn prepare(spec: &ProbeSpec) -> Result<Prober, String> {
+    pub fn prepare(spec: &ProbeSpec, known: Option<Credentials>) -> Result<Prober, String> {
         Ok(Prober(match spec.clone() {
             ProbeSpec::Exec(command) => Kind::Exec(command),
             ProbeSpec::Tcp => Kind::Tcp,
             ProbeSpec::Http { port, path } => Kind::Http { port, path },
             ProbeSpec::Galera(options) => {
-                let credentials = options.defaults_file.as_deref().map(Credentials::read).transpose()?;
+                let file = options.defaults_file.as_deref();
+                let credentials = file.map(|path| Credentials::read(path, known)).transpose()?;
                 Kind::Galera(options, credentials.unwrap_or_default())
             }
         }))
+    }
+
+    /// Who it logs in as, for a process that may no longer read the option file.
+    pub fn credentials(&self) -> Option<&Credentials> {
+        match &self.0 {
+            Kind::Galera(_, credentials) => Some(credentials),
+            _ => None,
+        }
     }
 
     /// Whether it starts programs, which must not outlive the daemon.

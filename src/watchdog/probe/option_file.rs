@@ -3,18 +3,20 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
+
+use serde::{Deserialize, Serialize};
 
 /// The groups that are read; where both say something, the last one in the file counts.
 const GROUPS: [&str; 2] = ["client", "glbd"];
 const MAX_SIZE: u64 = 64 * 1024;
 
 /// Who to log in as.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct Credentials {
-    pub user: String,
-    pub password: Option<String>,
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credentials {
+    pub(super) user: String,
+    pub(super) password: Option<String>,
 }
 
 impl Default for Credentials {
@@ -31,13 +33,18 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Reads `user` and `password` from an option file.
+    /// Reads `user` and `password` from an option file. What is `known` of them counts when the file may not be read.
     ///
     /// # Errors
     /// One line that names the file and says what is wrong.
-    pub(super) fn read(path: &Path) -> Result<Credentials, String> {
+    pub(super) fn read(path: &Path, known: Option<Credentials>) -> Result<Credentials, String> {
         let mut text = String::new();
         let read = File::open(path).and_then(|file| file.take(MAX_SIZE).read_to_string(&mut text));
+        if let (Err(error), Some(known)) = (&read, known)
+            && error.kind() == ErrorKind::PermissionDenied
+        {
+            return Ok(known);
+        }
         read.map_err(|error| format!("{}: {error}", path.display()))?;
         Credentials::parse(&text).map_err(|(line, reason)| format!("{}, line {line}: {reason}", path.display()))
     }
@@ -139,7 +146,7 @@ mod tests {
         let refused = |text| Credentials::parse(text).expect_err("not an option file");
         assert_eq!(refused("[client]\n!include /etc/x\n"), (2, "other files cannot be included".to_owned()));
         assert_eq!(refused("\n[client\n"), (2, "'[' without ']'".to_owned()));
-        let missing = Credentials::read(Path::new("/no/such/file")).expect_err("there is no such file");
+        let missing = Credentials::read(Path::new("/no/such/file"), None).expect_err("there is no such file");
         assert!(missing.starts_with("/no/such/file: "), "{missing}");
         let credentials = Credentials::parse("[client]\npassword=secret\n").expect("an option file");
         assert!(!format!("{credentials:?}").contains("secret"));

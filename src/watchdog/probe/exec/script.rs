@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::process::Stdio;
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -34,11 +34,17 @@ const LONGEST_COMPLAINT: usize = 200;
 /// Scripts that were told to end and have not yet.
 static ENDING: AtomicUsize = AtomicUsize::new(0);
 
+static MARKED: OnceLock<String> = OnceLock::new();
+
 /// `NAME=VALUE` in the environment of this daemon's scripts, and of no other's.
 pub fn mark() -> &'static str {
-    static MARKED: LazyLock<String> =
-        LazyLock::new(|| format!("{MARK}={}-{:016x}", std::process::id(), fastrand::u64(..)));
-    &MARKED
+    MARKED.get_or_init(|| format!("{MARK}={}-{:016x}", std::process::id(), fastrand::u64(..)))
+}
+
+/// Has this process's scripts bear the mark of another's, which it has taken over from. To be called before there are any.
+pub fn take_mark(mark: &str) {
+    // It is only set before when it is too late.
+    let _ = MARKED.set(mark.to_owned());
 }
 
 /// Whether any script has been told to end and has not yet.

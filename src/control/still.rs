@@ -1,0 +1,101 @@
+//! How the rest of the program has the control thread stand still, so that nothing changes while the table is handed to
+//! another process, and close.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+
+use super::Control;
+use super::fifo::Fifo;
+
+/// How long conversations may go on before all stands still: long enough for a netcat with one command.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+const SERVE: u8 = 0;
+const STAND_STILL: u8 = 1;
+const CLOSE: u8 = 2;
+
+/// What the control thread is to do, and whether it does.
+#[derive(Default)]
+pub(super) struct Wish {
+    wanted: AtomicU8,
+    still: AtomicBool,
+}
+
+impl Wish {
+    pub(super) fn is_still(&self) -> bool {
+        self.still.load(Ordering::SeqCst)
+    }
+}
+
+/// How the rest of the program reaches the control thread.
+pub struct Handle {
+    pub(super) waker: Arc<Waker>,
+    pub(super) wish: Arc<Wish>,
+}
+
+impl Handle {
+    /// Lets conversations end that have begun, but for those that take long, and then obeys nobody: see
+    /// [`is_still`](Handle::is_still). Who comes now waits to be accepted.
+    pub fn stand_still(&self) {
+        self.want(STAND_STILL);
+    }
+
+    /// Whether nothing is obeyed any more.
+    pub fn is_still(&self) -> bool {
+        self.wish.is_still()
+    }
+
+    /// Goes on after having stood still.
+    pub fn go_on(&self) {
+        self.want(SERVE);
+    }
+
+    /// Closes the control socket and the FIFO, so that another daemon can open them; and the conversations that are
+    /// left, if it stands still.
+    pub fn close(&self) {
+        self.want(CLOSE);
+    }
+
+    fn want(&self, wish: u8) {
+        self.wish.wanted.store(wish, Ordering::SeqCst);
+        // Fails only when the counter behind it is full, and then the thread will wake.
+        let _ = self.waker.wake();
+    }
+}
+
+impl Control {
+    /// Whether to go on as usual.
+    pub(super) fn heed_wish(&mut self, now: Instant) -> bool {
+        match self.wish.wanted.load(Ordering::SeqCst) {
+            STAND_STILL => {
+                let patient_until = *self.patient_until.get_or_insert(now + PATIENCE);
+                let talked = self.conversations.is_empty() || now >= patient_until;
+                // Half a command that was read would be missed by the one who reads the other half.
+                let quiet = self.fifo.as_ref().is_none_or(Fifo::is_quiet) && !self.unfinished;
+                self.wish.still.store(talked && quiet, Ordering::SeqCst);
+            }
+            CLOSE => {
+                if let Some(mut listener) = self.listener.take() {
+                    // While another process has the socket, the kernel would go on to tell of its clients.
+                    let _ = self.poll.registry().deregister(&mut listener);
+                }
+                self.fifo.take().into_iter().for_each(|fifo| fifo.close(self.poll.registry()));
+                if self.wish.still.swap(false, Ordering::SeqCst) {
+                    self.conversations.clear();
+                }
+                self.patient_until = None;
+            }
+            _ => {
+                self.patient_until = None;
+                if self.wish.still.swap(false, Ordering::SeqCst) {
+                    // What came in the meantime was not looked at.
+                    self.unfinished = true;
+                }
+            }
+        }
+        !self.wish.is_still()
+    }
+}

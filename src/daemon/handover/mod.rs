@@ -1,0 +1,95 @@
+//! Handing everything over to another process, that of the program that is on disk now: a hot upgrade.
+//!
+//! The old process starts the new one and talks to it through a socket, one [`Message`] at a time:
+//!
+//! 1. The new process says [`Message::Hello`], so that nothing is handed to what is no glbd.
+//! 2. The old one has its control thread stand still, and sends its sockets and its [`State`].
+//! 3. The new one says [`Message::Ready`] when all its threads run, or [`Message::Failed`].
+//! 4. The old one stops accepting and says [`Message::Go`]; only now the new one begins to. Whoever connects in between
+//!    waits in the backlog, which belongs to the sockets and not to a process.
+//!
+//! Until then, whatever happens to the new process, the old one goes on as if nothing had happened. After that, the socket
+//! stays open for as long as the old process has connections: it tells how many there are and what they carry, and hears
+//! which of them are to be closed.
+
+mod channel;
+mod inheritance;
+mod predecessors;
+mod reports;
+mod successor;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::process::Handed;
+use crate::stats::{SavedStats, Totals};
+use crate::table::SavedTable;
+use crate::watchdog::Credentials;
+use channel::Channel;
+pub(super) use inheritance::{Inheritance, Predecessor};
+pub(super) use predecessors::{PredecessorLink, Predecessors};
+pub(super) use reports::Reports;
+pub(super) use successor::{Offer, Successor};
+
+/// Two processes understand each other when they say the same.
+const PROTOCOL: u32 = 1;
+
+/// What the two processes say to each other.
+#[derive(Debug, Serialize, Deserialize)]
+enum Message {
+    /// The new process is a glbd.
+    Hello { protocol: u32, version: String },
+    /// With this message come descriptors, which are these.
+    Descriptors(Vec<Role>),
+    /// The new process could serve now.
+    Ready,
+    /// The new process cannot, for this reason.
+    Failed(String),
+    /// The new process is to serve from now on.
+    Go,
+    /// So many connections the old process has to these destinations, and so much it has counted since the last time.
+    Traffic { connections: Connections, counted: Totals },
+    /// The old process is to close its connections to this destination.
+    Close(SocketAddr),
+    /// The old process is to stop at once.
+    Stop,
+}
+
+/// What a descriptor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Role {
+    /// A file with the [`State`]; it comes last.
+    State,
+    /// A socket that clients connect to.
+    Listener,
+    /// The control socket.
+    Control,
+    /// The control FIFO.
+    Fifo,
+    /// The conversation with the janitor.
+    Janitor,
+    /// The conversation with a process before the old one, which still has connections.
+    Predecessor,
+}
+
+/// How many connections there are to each of these destinations.
+type Connections = Vec<(SocketAddr, usize)>;
+
+/// What the new process is to go on with, beside descriptors.
+#[derive(Serialize, Deserialize)]
+pub(super) struct State {
+    /// The old process.
+    pub pid: u32,
+    /// Where the paths of the command line begin.
+    pub directory: PathBuf,
+    pub table: SavedTable,
+    pub stats: SavedStats,
+    pub leftovers: Handed,
+    pub credentials: Option<Credentials>,
+    /// Connections that the old process has.
+    pub connections: Connections,
+    /// Connections that those before it have, in the order in which their descriptors come.
+    pub predecessors: Vec<Connections>,
+}

@@ -1,0 +1,212 @@
+//! The process that is to take over from this one, as this one sees it.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use super::inheritance::ENVIRONMENT;
+use super::{Channel, Message, PROTOCOL, PredecessorLink, Role, State};
+use crate::sys;
+
+/// How long the new process may take to be ready.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether there is any use in waiting.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long it may take from closing its end to its own end.
+const LAST_BREATH: Duration = Duration::from_secs(1);
+/// How much of what it complains of is repeated.
+const COMPLAINT: usize = 300;
+
+/// The process that is to take over. Until it has, it is killed when this is dropped.
+struct Undecided {
+    /// `None` once it has.
+    child: Option<Child>,
+    /// Whether what it may have started is known by its process group.
+    has_group: bool,
+}
+
+/// The process that is to take over, and the conversation with it.
+pub(in crate::daemon) struct Successor {
+    pid: u32,
+    undecided: Undecided,
+    channel: Channel,
+    deadline: Instant,
+}
+
+/// Everything that is handed over as a descriptor.
+pub(in crate::daemon) struct Offer<'a> {
+    pub listeners: Vec<BorrowedFd<'a>>,
+    pub control: Option<BorrowedFd<'a>>,
+    pub fifo: Option<BorrowedFd<'a>>,
+    pub janitor: Option<BorrowedFd<'a>>,
+    pub predecessors: &'a [PredecessorLink],
+}
+
+impl Successor {
+    /// Starts `program` with this process's arguments. In the background, its complaints are heard here.
+    ///
+    /// # Errors
+    /// Why it cannot be started.
+    pub(in crate::daemon) fn start(program: &Path, in_background: bool) -> Result<Successor, String> {
+        let told = |error: io::Error| format!("cannot start {}: {error}", program.display());
+        let (channel, theirs) = Channel::pair().map_err(told)?;
+        let mut command = Command::new(program);
+        command.args(std::env::args_os().skip(1)).env(ENVIRONMENT, theirs.as_raw_fd().to_string());
+        sys::inherit(&mut command, &theirs);
+        if in_background {
+            command.stderr(Stdio::piped()).process_group(0);
+        }
+        let child = command.spawn().map_err(told)?;
+        let pid = child.id();
+        let undecided = Undecided { child: Some(child), has_group: in_background };
+        Ok(Successor { pid, undecided, channel, deadline: Instant::now() + PATIENCE })
+    }
+
+    /// Its process id.
+    pub(in crate::daemon) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Waits until it has said that it is a glbd. `give_up` may have it wait no longer.
+    ///
+    /// # Errors
+    /// Why that is in vain.
+    pub(in crate::daemon) fn wait_for_hello(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<(), String> {
+        match self.wait(give_up)? {
+            Message::Hello { protocol: PROTOCOL, .. } => Ok(()),
+            Message::Hello { version, .. } => Err(format!("glbd {version} cannot take over from this version")),
+            _ => Err("it does not speak as a glbd does".to_owned()),
+        }
+    }
+
+    /// Waits until it could serve.
+    ///
+    /// # Errors
+    /// Why that is in vain.
+    pub(in crate::daemon) fn wait_until_ready(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<(), String> {
+        match self.wait(give_up)? {
+            Message::Ready => Ok(()),
+            _ => Err("it does not speak as a glbd does".to_owned()),
+        }
+    }
+
+    /// Waits for something else.
+    ///
+    /// # Errors
+    /// When that takes too long, or is given up.
+    pub(in crate::daemon) fn wait_until(
+        &mut self,
+        what: &str,
+        mut condition: impl FnMut() -> bool,
+        give_up: &mut dyn FnMut() -> bool,
+    ) -> Result<(), String> {
+        while !condition() {
+            if give_up() {
+                return Err("it was interrupted by a signal".to_owned());
+            }
+            if Instant::now() > self.deadline {
+                return Err(format!("{what} took more than {} s", PATIENCE.as_secs()));
+            }
+            std::thread::sleep(LOOK / 10);
+        }
+        Ok(())
+    }
+
+    /// Sends it everything.
+    ///
+    /// # Errors
+    /// When that cannot be sent.
+    pub(in crate::daemon) fn hand_over(&self, state: &State, offer: &Offer<'_>) -> io::Result<()> {
+        let file = File::from(memfd_create(c"glbd-state", MFdFlags::MFD_CLOEXEC)?);
+        (&file).write_all(&serde_json::to_vec(state)?)?;
+        let listeners = offer.listeners.iter().map(|descriptor| (Role::Listener, *descriptor));
+        let predecessors = offer.predecessors.iter().map(|link| (Role::Predecessor, link.as_fd()));
+        let control = offer.control.map(|descriptor| (Role::Control, descriptor));
+        let fifo = offer.fifo.map(|descriptor| (Role::Fifo, descriptor));
+        let janitor = offer.janitor.map(|descriptor| (Role::Janitor, descriptor));
+        let last = (Role::State, file.as_fd());
+        let all: Vec<_> =
+            listeners.chain(predecessors).chain(control).chain(fifo).chain(janitor).chain([last]).collect();
+        for part in all.chunks(sys::MAX_DESCRIPTORS) {
+            let (roles, descriptors): (Vec<Role>, Vec<BorrowedFd<'_>>) = part.iter().copied().unzip();
+            self.channel.send(&Message::Descriptors(roles), &descriptors)?;
+        }
+        Ok(())
+    }
+
+    /// Has it serve from now on. There is no way back.
+    pub(super) fn go(mut self) -> (Option<Child>, Channel) {
+        // Should it have ended in this moment, nobody else could serve either.
+        let _ = self.channel.send(&Message::Go, &[]);
+        (self.undecided.child.take(), self.channel)
+    }
+
+    fn wait(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<Message, String> {
+        loop {
+            match self.channel.receive_within(LOOK) {
+                Ok(Some((Message::Failed(reason), _))) => return Err(reason),
+                Ok(Some((message, _))) => return Ok(message),
+                Ok(None) => return Err(self.undecided.how_it_ended()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(format!("it does not speak as a glbd does: {error}")),
+            }
+            if give_up() {
+                return Err("it was interrupted by a signal".to_owned());
+            }
+            if Instant::now() > self.deadline {
+                return Err(format!("it was not ready within {} s", PATIENCE.as_secs()));
+            }
+        }
+    }
+}
+
+impl Undecided {
+    /// It closed its end of the conversation, which it does not do while it lives.
+    fn how_it_ended(&mut self) -> String {
+        let since = Instant::now();
+        let status = loop {
+            match self.child.as_mut().map(Child::try_wait) {
+                Some(Ok(Some(status))) => break status.to_string(),
+                Some(Ok(None)) if since.elapsed() < LAST_BREATH => std::thread::sleep(LOOK),
+                _ => break "no status".to_owned(),
+            }
+        };
+        let complaint = self.complaint();
+        let colon = if complaint.is_empty() { "" } else { ": " };
+        format!("it ended with {status}{colon}{complaint}")
+    }
+
+    /// The first of what it wrote to stderr, if that is heard here.
+    fn complaint(&mut self) -> String {
+        let Some(stderr) = self.child.as_mut().and_then(|child| child.stderr.as_mut()) else { return String::new() };
+        let mut text = [0; COMPLAINT];
+        // Others may hold the other end open for long.
+        let set = fcntl(&*stderr, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+        let length = set.map_or(Ok(0), |_| stderr.read(&mut text)).unwrap_or(0);
+        String::from_utf8_lossy(&text[..length]).trim().replace(char::is_control, " ")
+    }
+}
+
+impl Drop for Undecided {
+    fn drop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        if self.has_group
+            && let Ok(group) = i32::try_from(child.id())
+        {
+            // With all that it has started.
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
+        // It may have ended by itself.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}

@@ -1,0 +1,138 @@
+//! All that can be known before anything is opened.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::handover::State;
+use super::limits::Limits;
+use super::{control_trouble, listen_trouble};
+use crate::config::Config;
+use crate::process::{self, Identity};
+use crate::resolve;
+use crate::state::{Loaded, StateFile};
+use crate::table::{Balancing, Change, Table};
+use crate::watchdog::Prober;
+
+/// Who a daemon started by root runs as unless the command line says otherwise.
+const DEFAULT_USER: &str = "daemon";
+/// A failed destination is avoided for the interval between checks and this.
+const AVOIDED_LONGER: Duration = Duration::from_secs(1);
+
+/// All that can be known before anything is opened.
+pub(super) struct Prepared {
+    pub limits: Limits,
+    pub listening: SocketAddr,
+    pub control: Option<SocketAddr>,
+    pub table: Table,
+    pub prober: Option<Prober>,
+    pub identity: Option<Identity>,
+    /// What the log should tell, once there is one.
+    pub notices: Vec<String>,
+}
+
+impl Prepared {
+    pub(super) fn own_addresses(&self) -> Vec<SocketAddr> {
+        std::iter::once(self.listening).chain(self.control).collect()
+    }
+
+    /// For a start with what the command line says. It listens where it is told to, unless a service manager has seen to
+    /// that.
+    pub(super) fn anew(config: &Config, listening: Option<SocketAddr>) -> Result<Prepared, String> {
+        let prober = config.watchdog.as_ref().map(|options| Prober::prepare(&options.probe, None)).transpose()?;
+        let limits = Limits::for_config(config, config.threads, prober.as_ref().map_or(0, Prober::descriptors))?;
+        let resolve =
+            || resolve::resolve_listen_address(&config.listen).map_err(|error| listen_trouble(config, &error));
+        let listening = listening.map_or_else(resolve, Ok)?;
+        let control =
+            config.control.as_ref().map(|address| resolve::resolve(address).map_err(|error| (address, error)));
+        let control = control.transpose().map_err(|(address, error)| control_trouble(address, &error))?;
+        let notices = limits.notice.iter().cloned().collect();
+        let (table, identity) = (Table::new(balancing(config)), identity(config)?);
+        let mut prepared = Prepared { limits, listening, control, table, prober, identity, notices };
+        prepared.fill_table(config)?;
+        prepared.load_state(config)?;
+        Ok(prepared)
+    }
+
+    /// For going on with another process's table, sockets and rights.
+    pub(super) fn to_take_over(
+        config: &Config,
+        state: &State,
+        threads: usize,
+        listening: SocketAddr,
+        control: Option<SocketAddr>,
+    ) -> Result<Prepared, String> {
+        let prepare = |probe| Prober::prepare(probe, state.credentials.clone());
+        let prober = config.watchdog.as_ref().map(|options| prepare(&options.probe)).transpose()?;
+        let limits = Limits::for_config(config, threads, prober.as_ref().map_or(0, Prober::descriptors))?;
+        let table = Table::new(balancing(config));
+        table.restore(state.table.clone(), Instant::now());
+        Ok(Prepared { limits, listening, control, table, prober, identity: None, notices: Vec::new() })
+    }
+
+    fn fill_table(&mut self, config: &Config) -> Result<(), String> {
+        let own_addresses = self.own_addresses();
+        for spec in &config.destinations {
+            let told = |reason: String| format!("destination {}: {reason}", spec.endpoint);
+            let addresses = resolve::resolve_every(&spec.endpoint).map_err(|error| told(error.to_string()))?;
+            for address in addresses.into_iter().take(if config.resolve_all { usize::MAX } else { 1 }) {
+                if resolve::is_own_address(&own_addresses, address) {
+                    return Err(told("this daemon is to listen there itself".to_owned()));
+                }
+                let change = self.table.set(&spec.endpoint, address, spec.weight);
+                if change.map_err(|error| told(error.to_string()))? != Change::Added {
+                    self.notices.push(told(format!("given more than once; its weight is {}", spec.weight)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the changes that were made the last time.
+    fn load_state(&mut self, config: &Config) -> Result<(), String> {
+        let Some(state) = state_file(config) else { return Ok(()) };
+        let path = state.path().display();
+        match state.load(&self.table, &self.own_addresses()) {
+            Ok(Loaded::Nothing | Loaded::Changes(0, _)) => {}
+            Ok(Loaded::Changes(count, remarks)) => {
+                self.notices.push(format!("{count} changes of the last time were made again, as {path} says"));
+                self.notices.extend(remarks.into_iter().map(|remark| format!("{path}: {remark}")));
+            }
+            Ok(Loaded::Damaged(reason)) => {
+                let what = "nothing of it was used, and it is kept as";
+                self.notices.push(format!("{path} is damaged: {reason}; {what} {path}.damaged"));
+            }
+            Err(error) => return Err(format!("cannot read the state from {path}: {error}")),
+        }
+        Ok(())
+    }
+}
+
+/// Where changes are to be kept, if anywhere.
+pub(super) fn state_file(config: &Config) -> Option<StateFile> {
+    config.state.as_deref().map(|path: &Path| StateFile::new(path.to_owned(), config.destinations.clone()))
+}
+
+fn balancing(config: &Config) -> Balancing {
+    Balancing {
+        policy: config.policy,
+        top: config.top,
+        avoid_failed_for: config.interval + AVOIDED_LONGER,
+        watched: config.watchdog.is_some(),
+        recheck_after: config.recheck_after,
+    }
+}
+
+fn identity(config: &Config) -> Result<Option<Identity>, String> {
+    let default = || (config.daemon && process::is_root()).then_some(DEFAULT_USER);
+    let Some(user) = config.user.as_deref().or_else(default) else { return Ok(None) };
+    let identity = Identity::look_up(user)?;
+    if identity.is_current() {
+        return Ok(None);
+    }
+    if !process::is_root() {
+        return Err(format!("only root can change to user '{user}'"));
+    }
+    Ok(Some(identity))
+}

@@ -1,0 +1,125 @@
+//! The threads, and how to reach them.
+
+use std::io::{self, IsTerminal};
+use std::thread::JoinHandle;
+
+use log::warn;
+
+use super::display;
+use super::handover::{PredecessorLink, Predecessors};
+use super::opened::{Doors, Opened, fifo_path};
+use super::prepared::{Prepared, state_file};
+use super::service_manager;
+use crate::config::Config;
+use crate::control::{self, Control};
+use crate::names;
+use crate::repeat::Repeating;
+use crate::stats::{SavedStats, Stats};
+use crate::table::Table;
+use crate::watchdog::{self, Credentials, Prober};
+use crate::worker::{self, Workers};
+
+/// The threads, how to reach them, and what they share.
+pub(super) struct Running {
+    pub table: Table,
+    pub stats: Stats,
+    pub workers: worker::Handle,
+    /// The workers'. `None` once these are to end by themselves.
+    pub threads: Option<Vec<JoinHandle<()>>>,
+    pub control: control::Handle,
+    pub watchdog: Option<watchdog::Handle>,
+    pub names: Option<Repeating>,
+    /// What is shown on a terminal, or to the service manager.
+    pub shows: Vec<Repeating>,
+    /// `None` once the threads close the sockets in their own time, or another process has them.
+    pub doors: Option<Doors>,
+    pub predecessors: Option<Predecessors>,
+    pub credentials: Option<Credentials>,
+    has_fifo: bool,
+}
+
+/// Starts all threads. Those of a process that takes over from another go on counting where that one is, and serve nobody
+/// before [`Running::begin`].
+pub(super) fn start(
+    config: &Config,
+    prepared: &Prepared,
+    opened: Opened,
+    taken_over: Option<SavedStats>,
+) -> io::Result<Running> {
+    let (table, max_connections) = (&prepared.table, prepared.limits.connections);
+    let waits = taken_over.is_some();
+    let stats = Stats::resume(opened.listeners.len(), taken_over.unwrap_or_default());
+    let limits = worker::Limits { connections: max_connections, pipes: prepared.limits.pipes };
+    let held = config.watchdog.is_some() || waits;
+    let workers = Workers::new(opened.listeners, limits, table, &stats, &config.connections, held)?;
+    let has_fifo = opened.fifo.is_some();
+    let control = Control::new(control::Settings {
+        listener: opened.control,
+        fifo: opened.fifo,
+        max_conversations: prepared.limits.conversations,
+        table: table.clone(),
+        stats: stats.clone(),
+        max_connections,
+        own_addresses: prepared.own_addresses(),
+        all_addresses: config.resolve_all,
+        state: state_file(config),
+    })?;
+    let (workers, threads) = workers.start()?;
+    let watchdog = start_watchdog(config, prepared, (!waits).then_some(&workers))?;
+    let resolve_again = |interval| {
+        let (table, own_addresses) = (table.clone(), prepared.own_addresses());
+        names::start(names::Settings { table, interval, all: config.resolve_all, own_addresses })
+    };
+    Ok(Running {
+        table: table.clone(),
+        stats,
+        workers,
+        threads: Some(threads),
+        control: control.start(waits)?,
+        watchdog,
+        names: config.resolve.map(resolve_again).transpose()?,
+        shows: Vec::new(),
+        doors: Some(opened.doors),
+        predecessors: None,
+        credentials: prepared.prober.as_ref().and_then(Prober::credentials).cloned(),
+        has_fifo,
+    })
+}
+
+/// Watches the destinations, where that is wanted, and has `waiting` workers accept when all have been judged.
+fn start_watchdog(
+    config: &Config,
+    prepared: &Prepared,
+    waiting: Option<&worker::Handle>,
+) -> io::Result<Option<watchdog::Handle>> {
+    let (Some(options), Some(prober)) = (&config.watchdog, &prepared.prober) else { return Ok(None) };
+    let waiting = waiting.cloned();
+    let settings = watchdog::Settings {
+        options: options.clone(),
+        prober: prober.clone(),
+        table: prepared.table.clone(),
+        own_addresses: prepared.own_addresses(),
+        on_first_verdicts: Box::new(move || waiting.iter().for_each(worker::Handle::accept)),
+    };
+    watchdog::start(settings).map(Some)
+}
+
+impl Running {
+    /// Serves from now on, in the place of these processes.
+    pub(super) fn begin(&mut self, predecessors: Vec<PredecessorLink>) {
+        self.workers.accept();
+        let started = Predecessors::start(predecessors, &self.table, &self.stats);
+        let told = |error: &io::Error| warn!("connections of the processes before this one do not count here: {error}");
+        self.predecessors = started.inspect_err(told).ok();
+        self.control.go_on();
+    }
+
+    /// Shows what happens: on a terminal in the foreground, and to the service manager.
+    pub(super) fn show(&mut self, config: &Config, prepared: &Prepared) {
+        if !config.daemon && io::stdout().is_terminal() {
+            let fifo = if self.has_fifo { fifo_path(config).display().to_string() } else { "none".to_owned() };
+            self.shows.extend(display::start(config, &fifo, &self.table, prepared.limits.connections));
+        }
+        self.shows.extend(service_manager::show_status(&config.listen, &self.table));
+    }
+}

@@ -1,0 +1,174 @@
+//! A daemon's life from its start to its end: stopping, draining, and stepping down for another process.
+
+use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use log::{error, info, warn};
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
+
+use super::handover::{Offer, PredecessorLink, Predecessors, Reports, State, Successor};
+use super::opened::Doors;
+use super::running::Running;
+use super::service_manager;
+use super::signals::Signals;
+use super::{STOPPING, watchdog};
+use crate::config::Config;
+use crate::process::{self, Leftovers};
+use crate::table::Table;
+
+/// A daemon that serves.
+pub(super) struct Serving {
+    pub config: Config,
+    /// What a successor is started from.
+    pub program: PathBuf,
+    /// Where the paths of the command line begin.
+    pub directory: PathBuf,
+    pub signals: Signals,
+    pub running: Running,
+    pub leftovers: Leftovers,
+    /// To the process that has taken over.
+    pub reports: Option<Reports>,
+}
+
+impl Serving {
+    /// Returns when the daemon is to end, and all is tidied up: at once on SIGTERM and SIGINT, and after SIGUSR1 or when
+    /// another process has taken over, when the last connection has ended.
+    pub(super) fn until_the_end(mut self) {
+        while let Some(signal) = self.signals.next() {
+            match signal {
+                SIGUSR1 => self.drain(),
+                SIGUSR2 => self.upgrade(),
+                // The terminal that it was started from is gone, which is what being in the background is for.
+                SIGHUP if self.config.daemon => {}
+                _ => {
+                    self.running.predecessors.iter().for_each(Predecessors::stop);
+                    break;
+                }
+            }
+        }
+        self.end();
+    }
+
+    fn end(self) {
+        let Serving { mut leftovers, running, reports, .. } = self;
+        running.doors.into_iter().for_each(Doors::close);
+        process::exit_within(STOPPING);
+        reports.into_iter().for_each(Reports::finish);
+        running.watchdog.into_iter().for_each(watchdog::Handle::stop);
+        leftovers.remove();
+        crate::log::say_last("stopped");
+    }
+
+    /// Lets nobody in any more, and ends with the last connection.
+    fn drain(&mut self) {
+        let Some(threads) = self.running.threads.take() else { return };
+        info!("stopping: no new connections, the open ones go on to their end");
+        self.running.doors = None;
+        self.running.workers.drain();
+        // So that another daemon can take over everything at once.
+        self.running.control.close();
+        self.leftovers.remove();
+        self.end_with(threads);
+    }
+
+    /// Has the program that is on disk now take over.
+    fn upgrade(&mut self) {
+        if self.running.threads.is_none() {
+            info!("not upgraded: this process accepts nobody any more");
+            return;
+        }
+        info!("upgrading: starting {}", self.program.display());
+        service_manager::say_reloading();
+        match self.find_successor() {
+            Ok((successor, state)) => self.step_down(successor, &state),
+            Err(reason) => {
+                self.running.predecessors.iter().for_each(Predecessors::resume);
+                self.running.control.go_on();
+                error!("not upgraded: {reason}; this process goes on as before");
+                service_manager::say_ready();
+            }
+        }
+    }
+
+    /// Starts it, and hands everything to it. What it has got then is in [`State`].
+    fn find_successor(&mut self) -> Result<(Successor, State), String> {
+        let Serving { running, leftovers, signals, .. } = self;
+        let give_up = &mut || signals.is_end_wanted();
+        let mut successor = Successor::start(&self.program, self.config.daemon)?;
+        successor.wait_for_hello(give_up)?;
+        running.control.stand_still();
+        successor.wait_until("ending the control conversations", || running.control.is_still(), give_up)?;
+        let links = running.predecessors.as_ref().map(Predecessors::pause).unwrap_or_default();
+        let (handed, janitor) = leftovers.to_hand_over();
+        let state = State {
+            pid: std::process::id(),
+            directory: self.directory.clone(),
+            table: running.table.save(Instant::now()),
+            stats: running.stats.save(),
+            leftovers: handed,
+            credentials: running.credentials.clone(),
+            connections: running.table.own_connections(),
+            predecessors: links.iter().map(PredecessorLink::connections).collect(),
+        };
+        let doors = running.doors.as_ref();
+        let offer = Offer {
+            listeners: doors.map(Doors::listeners).unwrap_or_default(),
+            control: doors.and_then(Doors::control),
+            fifo: doors.and_then(Doors::fifo),
+            janitor,
+            predecessors: &links,
+        };
+        successor.hand_over(&state, &offer).map_err(|error| format!("cannot hand over: {error}"))?;
+        successor.wait_until_ready(give_up)?;
+        Ok((successor, state))
+    }
+
+    /// Leaves everything but the open connections to the process that is ready for it.
+    fn step_down(&mut self, successor: Successor, state: &State) {
+        let Some(threads) = self.running.threads.take() else { return };
+        let pid = successor.pid();
+        self.running.workers.hand_over();
+        let reports = Reports::start(successor, state, &self.running.table, &self.running.stats, self.signals.ender());
+        let told =
+            |error: &std::io::Error| error!("process {pid} does not count the connections that are left: {error}");
+        self.reports = reports.inspect_err(told).ok();
+        service_manager::say_successor(pid);
+        self.leftovers.abandon();
+        self.running.control.close();
+        (self.running.doors, self.running.names, self.running.predecessors) = (None, None, None);
+        self.running.shows.clear();
+        // From now on, the other process says what is down.
+        self.running.watchdog.take().into_iter().for_each(watchdog::Handle::stop);
+        info!("process {pid} has taken over; the open connections go on to their end");
+        self.end_with(threads);
+    }
+
+    /// Ends the wait for signals when all these threads have ended, and resets what is still connected when that takes too
+    /// long.
+    fn end_with(&self, threads: Vec<JoinHandle<()>>) {
+        let end = self.signals.ender();
+        let join = move || {
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+            end();
+        };
+        if let Err(error) = thread::Builder::new().name("drain".into()).spawn(join) {
+            error!("cannot wait for the connections to end: {error}; SIGTERM stops at once");
+        }
+        if let Some(timeout) = self.config.drain_timeout {
+            let table = self.running.table.clone();
+            let limit = thread::Builder::new().name("drain-timeout".into()).spawn(move || reset_after(timeout, &table));
+            limit.map_or_else(|error| error!("cannot watch the drain timeout: {error}"), drop);
+        }
+    }
+}
+
+/// Has all connections reset that are left then.
+fn reset_after(timeout: Duration, table: &Table) {
+    thread::sleep(timeout);
+    warn!("connections reset after the drain timeout of {} s: {}", timeout.as_secs_f64(), table.connections());
+    for destination in table.snapshot() {
+        // It may have been removed in the meantime.
+        let _ = table.remove(destination.address);
+    }
+}

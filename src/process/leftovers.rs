@@ -1,0 +1,182 @@
+//! The files that must be gone when the daemon is.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, lchown};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Identity;
+use super::janitor::{Janitor, Pidfile};
+
+/// Files that are removed when this is dropped, or [removed](Leftovers::remove) on time.
+#[derive(Default)]
+pub struct Leftovers {
+    files: Vec<PathBuf>,
+    pidfile: Option<(PathBuf, File)>,
+    /// `NAME=VALUE` in the environment of processes that are to end with this one.
+    mark: Option<String>,
+    janitor: Option<Janitor>,
+}
+
+/// What a process that takes over has to know of [`Leftovers`], beside the janitor's descriptor.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Handed {
+    files: Vec<PathBuf>,
+    pidfile: Option<PathBuf>,
+    mark: Option<String>,
+}
+
+impl Handed {
+    /// `NAME=VALUE` in the environment of processes that are to end with the last one that takes over.
+    pub fn mark(&self) -> Option<&str> {
+        self.mark.as_deref()
+    }
+}
+
+impl Leftovers {
+    /// Makes the pid file, and has it removed at the end.
+    ///
+    /// # Errors
+    /// One line that names the file, when it cannot be written, is no ordinary file, or holds the id of a glbd that is
+    /// alive.
+    pub fn write_pidfile(&mut self, path: &Path) -> Result<(), String> {
+        let told = |error: String| format!("pid file {}: {error}", path.display());
+        if fs::metadata(path).is_ok_and(|it| !it.is_file()) {
+            return Err(told("there is something that is no ordinary file".to_owned()));
+        }
+        match noted_process(path) {
+            Err(()) => return Err(told("there is a file that is no pid file".to_owned())),
+            Ok(Some(pid)) if is_glbd(pid) => return Err(told(format!("glbd is running already, as process {pid}"))),
+            Ok(_) => {}
+        }
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o644).open(path);
+        let file = file.map_err(|error| told(error.to_string()))?;
+        self.add(path.to_owned());
+        write_pid(&file, std::process::id()).map_err(|error| told(error.to_string()))?;
+        self.pidfile = Some((path.to_owned(), file));
+        Ok(())
+    }
+
+    /// Has a file removed at the end.
+    pub fn add(&mut self, path: PathBuf) {
+        self.files.push(path);
+    }
+
+    /// Has every process ended at the end that has `mark`, `NAME=VALUE`, in its environment.
+    pub fn add_marked_processes(&mut self, mark: &str) {
+        self.mark = Some(mark.to_owned());
+    }
+
+    /// Prepares for running as `identity`, where that is another user, who may not be able to remove the files. A FIFO
+    /// in a place like /tmp is given to that user, who then can. For all others, which root goes on to own, a process
+    /// stays behind that removes them when this one is gone, however it goes; and ends the marked processes.
+    ///
+    /// # Errors
+    /// When no process can be made.
+    pub fn prepare_for(&mut self, identity: Option<&Identity>) -> io::Result<()> {
+        let out_of_reach = |file: &&PathBuf| identity.is_some_and(|identity| !give_away(file, identity));
+        let for_janitor: Vec<PathBuf> = self.files.iter().filter(out_of_reach).cloned().collect();
+        if !for_janitor.is_empty() || self.mark.is_some() {
+            self.files.retain(|file| !for_janitor.contains(file));
+            let pidfile = self.pidfile.take_if(|(path, _)| for_janitor.contains(path));
+            let pidfile = pidfile.zip(identity).map(|((_, file), identity)| Pidfile { file, user: identity.user.uid });
+            self.janitor = Some(Janitor::start(&for_janitor, pidfile, self.mark.as_deref())?);
+        }
+        Ok(())
+    }
+
+    /// What another process has to know to see to the files in the place of this one, and the janitor's descriptor.
+    pub fn to_hand_over(&self) -> (Handed, Option<BorrowedFd<'_>>) {
+        let pidfile = self.pidfile.as_ref().map(|(path, _)| path.clone());
+        let handed = Handed { files: self.files.clone(), pidfile, mark: self.mark.clone() };
+        (handed, self.janitor.as_ref().map(AsFd::as_fd))
+    }
+
+    /// Takes over from another process.
+    ///
+    /// # Errors
+    /// When the pid file cannot be opened.
+    pub fn inherit(handed: Handed, janitor: Option<OwnedFd>) -> io::Result<Leftovers> {
+        let Handed { files, pidfile, mark } = handed;
+        let open = |path: PathBuf| OpenOptions::new().write(true).open(&path).map(|file| (path, file));
+        let pidfile = pidfile.map(open).transpose()?;
+        Ok(Leftovers { files, pidfile, mark, janitor: janitor.map(Janitor::from) })
+    }
+
+    /// Has the pid file name this process, which has taken over from the one that it names.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn rewrite_pidfile(&mut self) -> io::Result<()> {
+        if let Some((_, file)) = &self.pidfile {
+            write_pid(file, std::process::id())?;
+        }
+        self.janitor.as_mut().map_or(Ok(()), |janitor| janitor.rewrite_pidfile(std::process::id()))
+    }
+
+    /// Removes nothing, since another process sees to the files now.
+    pub fn abandon(&mut self) {
+        self.files.clear();
+        // Whoever has the janitor's other descriptor keeps it from its work.
+        (self.pidfile, self.janitor) = (None, None);
+    }
+
+    /// Removes the files now.
+    pub fn remove(&mut self) {
+        remove_all(&std::mem::take(&mut self.files));
+        if let Some(janitor) = self.janitor.take() {
+            janitor.finish();
+        }
+    }
+}
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// Writes a process id over the one that is there. At no moment is there none.
+pub(super) fn write_pid(file: &File, pid: u32) -> io::Result<()> {
+    let line = format!("{pid}\n");
+    file.write_all_at(line.as_bytes(), 0)?;
+    file.set_len(line.len() as u64)
+}
+
+/// Makes `identity` the owner of a FIFO which only its owner can remove. Not of a pid file: init scripts believe what is
+/// in it, as root.
+fn give_away(file: &Path, identity: &Identity) -> bool {
+    let mode = |path: &Path| fs::symlink_metadata(path).map_or(0, |it| it.mode());
+    let is_fifo = fs::symlink_metadata(file).is_ok_and(|it| it.file_type().is_fifo());
+    let anybody_may_write = file.parent().is_some_and(|directory| mode(directory) & 0o002 != 0);
+    let anybody_may_enter = file.ancestors().skip(1).all(|directory| mode(directory) & 0o001 != 0);
+    is_fifo && anybody_may_write && anybody_may_enter && lchown(file, Some(identity.user.uid.as_raw()), None).is_ok()
+}
+
+/// The process id in a pid file, if there is one; an error when there is something else, which is not ours to overwrite.
+fn noted_process(path: &Path) -> Result<Option<u32>, ()> {
+    let mut text = String::new();
+    // What cannot be read cannot be written either, which then says why.
+    let Ok(file) = File::open(path) else { return Ok(None) };
+    file.take(32).read_to_string(&mut text).map_err(drop)?;
+    let number = text.trim();
+    if number.bytes().all(|byte| byte.is_ascii_digit()) { Ok(number.parse().ok()) } else { Err(()) }
+}
+
+/// Whether this is another glbd that is alive; one that has ended may wait long to be reaped.
+pub(super) fn is_glbd(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let alive = stat.split_once(" (glbd) ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']));
+    alive && pid != std::process::id()
+}
+
+pub(super) fn remove_all(files: &[PathBuf]) {
+    for file in files {
+        // One that is gone already needs nothing more.
+        let _ = fs::remove_file(file);
+    }
+}

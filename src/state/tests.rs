@@ -1,0 +1,112 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::table::{Balancing, PolicyKind};
+
+fn spec(text: &str) -> DestinationSpec {
+    parse_destination(text, None).expect("a destination")
+}
+
+/// A table as the command line makes it.
+fn table(base: &[DestinationSpec]) -> Table {
+    let table = Table::new(Balancing {
+        policy: PolicyKind::LeastConnected,
+        top: false,
+        avoid_failed_for: Duration::from_secs(2),
+        watched: false,
+        recheck_after: None,
+    });
+    base.iter().for_each(|it| obey(&table, it));
+    table
+}
+
+/// Does what the control port does.
+fn obey(table: &Table, change: &DestinationSpec) {
+    let address = address_of(&change.endpoint).expect("an address");
+    // Not everything that is drained or removed is there.
+    let _ = match change.weight {
+        weight if weight < 0.0 => table.remove(address),
+        0.0 => table.drain(address),
+        weight => table.set(&change.endpoint, address, weight),
+    };
+}
+
+fn contents(table: &Table) -> (Vec<(String, f64)>, Vec<SocketAddr>) {
+    let mut rows: Vec<_> = table.snapshot().iter().map(|it| (it.address.to_string(), it.weight)).collect();
+    rows.sort_by(|one, other| one.0.cmp(&other.0));
+    let mut withdrawn = table.withdrawn();
+    withdrawn.sort();
+    (rows, withdrawn)
+}
+
+fn file(directory: &tempfile::TempDir, base: &[DestinationSpec]) -> StateFile {
+    StateFile::new(directory.path().join("state"), base.to_vec())
+}
+
+fn change() -> impl Strategy<Value = DestinationSpec> {
+    let weight = prop_oneof![Just(-1.0), Just(0.0), Just(1.0), 1e-9f64..1e9];
+    (1u16..8, weight).prop_map(|(port, weight)| DestinationSpec { weight, ..spec(&format!("10.0.0.1:{port}")) })
+}
+
+proptest! {
+    #[test]
+    fn whatever_was_changed_is_there_after_a_restart(changes in prop::collection::vec(change(), 0..40)) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let base: Vec<DestinationSpec> = (1..5).map(|port| spec(&format!("10.0.0.1:{port}:{port}"))).collect();
+        let state = file(&directory, &base);
+        let before = table(&base);
+        changes.iter().for_each(|change| obey(&before, change));
+        state.save(&before).expect("a file");
+        let after = table(&base);
+        prop_assert!(matches!(state.load(&after, &[]), Ok(Loaded::Changes(_, remarks)) if remarks.is_empty()));
+        prop_assert_eq!(contents(&before), contents(&after));
+    }
+
+    #[test]
+    fn a_file_that_was_cut_short_or_altered_is_damaged(cut in 0usize..400, flip in 0usize..400) {
+        let base = [spec("10.0.0.1:1"), spec("10.0.0.1:2")];
+        let changed = table(&base);
+        obey(&changed, &spec("10.0.0.1:1:0.3"));
+        obey(&changed, &spec("10.0.0.1:2:-1"));
+        let text = print(&file(&tempfile::tempdir().expect("a directory"), &base).changes(&changed)).into_bytes();
+        prop_assert!(parse(&text).is_ok());
+        // The last byte is a newline, which is not missed.
+        prop_assert!(parse(&text[..cut % (text.len() - 1)]).is_err());
+        let mut altered = text.clone();
+        let place = flip % (text.len() - 1);
+        altered[place] ^= 1;
+        prop_assert!(parse(&altered).is_err());
+    }
+
+    #[test]
+    fn nothing_that_is_in_the_file_makes_it_panic(text in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = parse(&text);
+    }
+}
+
+#[test]
+fn nothing_is_written_of_what_the_command_line_says_anyway() {
+    let base = [spec("10.0.0.1:1:2"), spec("10.0.0.1:2")];
+    let state = file(&tempfile::tempdir().expect("a directory"), &base);
+    let table = table(&base);
+    assert_eq!(state.changes(&table), []);
+    obey(&table, &spec("10.0.0.1:1:0"));
+    assert_eq!(state.changes(&table).len(), 1);
+    obey(&table, &spec("10.0.0.1:1:2"));
+    assert_eq!(state.changes(&table), []);
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_where_it_was() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (state, before) = (file(&directory, &[]), table(&[]));
+    let (named, address) = (spec("nowhere.invalid:3306:2"), SocketAddr::from(([10, 0, 0, 9], 3306)));
+    before.set(&named.endpoint, address, named.weight).expect("there is room");
+    state.save(&before).expect("a file");
+    let after = table(&[]);
+    assert_eq!(state.load(&after, &[]).expect("a file"), Loaded::Changes(1, vec![]));
+    let row = after.snapshot().remove(0);
+    assert_eq!((row.endpoint, row.address, row.weight), (named.endpoint, address, 2.0));
+}

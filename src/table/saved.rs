@@ -1,0 +1,97 @@
+//! The table as plain data, for a process that takes over from this one; and what other processes have to do with it.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::health::{Health, Verdict};
+use super::{Origin, Table};
+use crate::address::Endpoint;
+
+/// Everything in a table that another process is to go on with.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SavedTable {
+    /// In the order in which they were added.
+    destinations: Vec<SavedDestination>,
+    /// Where the one is that the policy keeps to.
+    kept: Option<SocketAddr>,
+    withdrawn: Vec<SocketAddr>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct SavedDestination {
+    endpoint: Endpoint,
+    address: SocketAddr,
+    origin: Origin,
+    weight: f64,
+    obsolete: bool,
+    verdict: Option<Verdict>,
+    reason: String,
+    /// How long ago.
+    checked: Option<Duration>,
+    latency: Duration,
+    scale: f64,
+}
+
+impl Table {
+    /// What another process needs to go on with this table.
+    pub fn save(&self, now: Instant) -> SavedTable {
+        let inner = self.0.lock();
+        let mut slots: Vec<_> = inner.destinations.iter().map(|(_, it)| it).collect();
+        slots.sort_by_key(|it| it.id.serial);
+        let kept = inner.fit.kept().and_then(|serial| slots.iter().find(|it| it.id.serial == serial));
+        let saved = slots.iter().map(|it| SavedDestination {
+            endpoint: it.endpoint.clone(),
+            address: it.address,
+            origin: it.origin,
+            weight: it.weight,
+            obsolete: it.obsolete,
+            verdict: it.health.verdict,
+            reason: it.health.reason.clone(),
+            checked: it.health.checked.map(|checked| now.saturating_duration_since(checked)),
+            latency: it.health.latency,
+            scale: it.health.scale,
+        });
+        let destinations = saved.collect();
+        let withdrawn = inner.withdrawn.iter().copied().collect();
+        SavedTable { destinations, kept: kept.map(|it| it.address), withdrawn }
+    }
+
+    /// Goes on with another process's table; this one is empty.
+    pub fn restore(&self, saved: SavedTable, now: Instant) {
+        let mut inner = self.0.lock();
+        for it in saved.destinations {
+            // Its table held no more than this one may.
+            if inner.add(&it.endpoint, it.address, it.weight, it.origin).is_err() {
+                break;
+            }
+            let Some(slot) = inner.at(it.address) else { continue };
+            let checked = it.checked.and_then(|age| now.checked_sub(age));
+            let health =
+                Health { verdict: it.verdict, reason: it.reason, checked, latency: it.latency, scale: it.scale };
+            let obsolete = it.obsolete;
+            inner.change(slot, |it| (it.health, it.obsolete) = (health, obsolete));
+        }
+        inner.withdrawn.extend(saved.withdrawn);
+        if let Some(slot) = saved.kept.and_then(|address| inner.at(address)) {
+            let serial = inner.destinations[slot].id.serial;
+            inner.fit.keep_to(serial);
+        }
+    }
+
+    /// How many connections of this process count on each destination that has any.
+    pub fn own_connections(&self) -> Vec<(SocketAddr, usize)> {
+        let inner = self.0.lock();
+        let counts = inner.destinations.iter().map(|(_, it)| (it.address, it.connections));
+        counts.filter(|(_, connections)| *connections > 0).collect()
+    }
+
+    /// Says how many connections other processes have on the destination at `address`, where there is one.
+    pub fn set_elsewhere(&self, address: SocketAddr, connections: usize) {
+        let mut inner = self.0.lock();
+        if let Some(slot) = inner.at(address) {
+            inner.count(slot, |it| it.elsewhere = connections);
+        }
+    }
+}
