@@ -16,5 +16,6 @@ mod threads;
 
 mod command_line;
 mod control;
+mod package;
 mod process;
 mod watchdog;

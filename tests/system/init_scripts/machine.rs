@@ -12,6 +12,7 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use tempfile::TempDir;
 
+use super::copy::BOOT_FROM_COPY;
 use crate::harness::glbd::PROGRAM;
 use crate::harness::{Info, PATIENCE, wait_until};
 
@@ -74,6 +75,16 @@ pub struct Outcome {
 impl Machine {
     /// A machine that knows these hosts by name.
     pub fn boot(hosts: &[(&str, &str)]) -> Self {
+        Self::boot_by(BOOT, hosts)
+    }
+
+    /// A machine on which packages can be installed, and which is without glbd until one is. Only its directories /srv,
+    /// /run and /tmp lie on this one as well.
+    pub fn boot_from_copy() -> Self {
+        Self::boot_by(BOOT_FROM_COPY, &[])
+    }
+
+    fn boot_by(script: &str, hosts: &[(&str, &str)]) -> Self {
         assert!(geteuid().is_root(), "only root may make namespaces");
         assert_tools_are_there();
         let files = tempfile::tempdir().expect("a temporary directory");
@@ -89,7 +100,7 @@ impl Machine {
 
         let mut namespaces = Command::new("unshare")
             .args(["--mount", "--pid", "--net", "--fork", "--mount-proc", "--"])
-            .args(["bash", "-c", BOOT, "boot"])
+            .args(["bash", "-c", script, "boot"])
             .args([files.path(), Path::new(PROGRAM)])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -122,7 +133,7 @@ impl Machine {
             .arg(format!("--mount={namespaces}/mnt"))
             .arg(format!("--net={namespaces}/net"))
             .arg(format!("--pid={namespaces}/pid_for_children"))
-            .args(["--wd=/", "--"])
+            .args(["--wdns=/", "--"])
             .args(words)
             .stdin(Stdio::null());
         command
