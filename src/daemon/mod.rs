@@ -78,17 +78,14 @@ fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Resu
     let Ready { config, prepared, signals, mut running, state, janitor, mut predecessors } = ready;
     let (pid, directory) = (state.pid, state.directory.clone());
     predecessors.push(predecessor.into_link(&state));
-    let leftovers = Leftovers::inherit(state.leftovers, janitor).and_then(|mut leftovers| {
-        leftovers.rewrite_pidfile()?;
-        Ok(leftovers)
-    });
+    let mut leftovers = Leftovers::inherit(state.leftovers, janitor);
     running.begin(predecessors);
     info!("taken over from process {pid}");
     say_what_runs(&config, &prepared);
-    let leftovers = leftovers.unwrap_or_else(|error| {
+    // Whoever waits for it to name this process finds that all is done.
+    if let Err(error) = leftovers.rewrite_pidfile() {
         warn!("the pid file does not name this process: {error}");
-        Leftovers::default()
-    });
+    }
     if config.daemon
         && let Err(error) = process::let_go_of_terminal()
     {

@@ -1,6 +1,8 @@
 //! The threads, and how to reach them.
 
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use log::warn;
@@ -35,7 +37,23 @@ pub(super) struct Running {
     pub doors: Option<Doors>,
     pub predecessors: Option<Predecessors>,
     pub credentials: Option<Credentials>,
+    gate: Gate,
     has_fifo: bool,
+}
+
+/// Keeps clients in the backlog until nothing speaks against letting them in any more.
+#[derive(Clone)]
+struct Gate {
+    workers: worker::Handle,
+    obstacles: Arc<AtomicUsize>,
+}
+
+impl Gate {
+    fn remove_obstacle(&self) {
+        if self.obstacles.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.workers.accept();
+        }
+    }
 }
 
 /// Starts all threads. Those of a process that takes over from another go on counting where that one is, and serve nobody
@@ -50,8 +68,9 @@ pub(super) fn start(
     let waits = taken_over.is_some();
     let stats = Stats::resume(opened.listeners.len(), taken_over.unwrap_or_default());
     let limits = worker::Limits { connections: max_connections, pipes: prepared.limits.pipes };
-    let held = config.watchdog.is_some() || waits;
-    let workers = Workers::new(opened.listeners, limits, table, &stats, &config.connections, held)?;
+    // The process before this one, and destinations of which nothing is known.
+    let obstacles = usize::from(waits) + usize::from(config.watchdog.is_some());
+    let workers = Workers::new(opened.listeners, limits, table, &stats, &config.connections, obstacles > 0)?;
     let has_fifo = opened.fifo.is_some();
     let control = Control::new(control::Settings {
         listener: opened.control,
@@ -65,7 +84,8 @@ pub(super) fn start(
         state: state_file(config),
     })?;
     let (workers, threads) = workers.start()?;
-    let watchdog = start_watchdog(config, prepared, (!waits).then_some(&workers))?;
+    let gate = Gate { workers: workers.clone(), obstacles: Arc::new(AtomicUsize::new(obstacles)) };
+    let watchdog = start_watchdog(config, prepared, gate.clone())?;
     let resolve_again = |interval| {
         let (table, own_addresses) = (table.clone(), prepared.own_addresses());
         names::start(names::Settings { table, interval, all: config.resolve_all, own_addresses })
@@ -82,24 +102,20 @@ pub(super) fn start(
         doors: Some(opened.doors),
         predecessors: None,
         credentials: prepared.prober.as_ref().and_then(Prober::credentials).cloned(),
+        gate,
         has_fifo,
     })
 }
 
-/// Watches the destinations, where that is wanted, and has `waiting` workers accept when all have been judged.
-fn start_watchdog(
-    config: &Config,
-    prepared: &Prepared,
-    waiting: Option<&worker::Handle>,
-) -> io::Result<Option<watchdog::Handle>> {
+/// Watches the destinations, where that is wanted, and lets clients in when all have been judged.
+fn start_watchdog(config: &Config, prepared: &Prepared, gate: Gate) -> io::Result<Option<watchdog::Handle>> {
     let (Some(options), Some(prober)) = (&config.watchdog, &prepared.prober) else { return Ok(None) };
-    let waiting = waiting.cloned();
     let settings = watchdog::Settings {
         options: options.clone(),
         prober: prober.clone(),
         table: prepared.table.clone(),
         own_addresses: prepared.own_addresses(),
-        on_first_verdicts: Box::new(move || waiting.iter().for_each(worker::Handle::accept)),
+        on_first_verdicts: Box::new(move || gate.remove_obstacle()),
     };
     watchdog::start(settings).map(Some)
 }
@@ -107,7 +123,7 @@ fn start_watchdog(
 impl Running {
     /// Serves from now on, in the place of these processes.
     pub(super) fn begin(&mut self, predecessors: Vec<PredecessorLink>) {
-        self.workers.accept();
+        self.gate.remove_obstacle();
         let started = Predecessors::start(predecessors, &self.table, &self.stats);
         let told = |error: &io::Error| warn!("connections of the processes before this one do not count here: {error}");
         self.predecessors = started.inspect_err(told).ok();

@@ -139,6 +139,7 @@ impl Serving {
         (self.running.doors, self.running.names, self.running.predecessors) = (None, None, None);
         self.running.shows.clear();
         // From now on, the other process says what is down.
+        self.running.table.ask_nobody();
         self.running.watchdog.take().into_iter().for_each(watchdog::Handle::stop);
         info!("process {pid} has taken over; the open connections go on to their end");
         self.end_with(threads);

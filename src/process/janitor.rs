@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{self, Pid, Uid};
 
-use super::leftovers::{is_glbd, remove_all, write_pid};
+use super::leftovers::{remove_all, write_pid};
 use crate::sys::{self, Fork};
 
 /// How long the janitor may take to answer or to end.
@@ -93,14 +93,14 @@ fn wait_and_tidy_up(daemon: &UnixStream, files: &[PathBuf], pidfile: Option<Pidf
     sys::exit_at_once(0)
 }
 
-/// Writes the process ids into the pid file that the daemon sends, until no process can send one any more. Only of a glbd
-/// of the daemon's user: init scripts believe what is in the file, as root.
+/// Writes the process ids into the pid file that the daemon sends, until no process can send one any more. Only those of
+/// the daemon's user: init scripts believe what is in the file, as root.
 fn serve(user: Option<Uid>) {
     let pidfile = user.and_then(|_| sys::take_inherited(1).ok()).map(File::from);
     let Ok(daemon) = sys::take_inherited(0).map(UnixStream::from) else { return };
     for line in BufReader::new(&daemon).lines().map_while(Result::ok) {
         let written = match (line.parse(), &pidfile) {
-            (Ok(pid), Some(file)) if is_glbd_of(pid, user) => write_pid(file, pid).is_ok(),
+            (Ok(pid), Some(file)) if is_of(pid, user) => write_pid(file, pid).is_ok(),
             (_, pidfile) => pidfile.is_none(),
         };
         let _ = (&daemon).write_all(if written { DONE } else { REFUSED });
@@ -109,9 +109,9 @@ fn serve(user: Option<Uid>) {
     std::mem::forget(daemon);
 }
 
-fn is_glbd_of(pid: u32, user: Option<Uid>) -> bool {
+fn is_of(pid: u32, user: Option<Uid>) -> bool {
     let owner = fs::metadata(format!("/proc/{pid}")).ok().map(|it| Uid::from_raw(it.uid()));
-    is_glbd(pid) && owner == user
+    owner.is_some() && owner == user
 }
 
 /// Lets processes with this mark end by themselves, for a moment, and kills those that do not, and what they may have

@@ -97,14 +97,12 @@ impl Leftovers {
     }
 
     /// Takes over from another process.
-    ///
-    /// # Errors
-    /// When the pid file cannot be opened.
-    pub fn inherit(handed: Handed, janitor: Option<OwnedFd>) -> io::Result<Leftovers> {
+    pub fn inherit(handed: Handed, janitor: Option<OwnedFd>) -> Leftovers {
         let Handed { files, pidfile, mark } = handed;
-        let open = |path: PathBuf| OpenOptions::new().write(true).open(&path).map(|file| (path, file));
-        let pidfile = pidfile.map(open).transpose()?;
-        Ok(Leftovers { files, pidfile, mark, janitor: janitor.map(Janitor::from) })
+        // One that was taken away is not made anew.
+        let open = |path: PathBuf| OpenOptions::new().write(true).open(&path).map(|file| (path, file)).ok();
+        let pidfile = pidfile.and_then(open);
+        Leftovers { files, pidfile, mark, janitor: janitor.map(Janitor::from) }
     }
 
     /// Has the pid file name this process, which has taken over from the one that it names.
@@ -168,7 +166,7 @@ fn noted_process(path: &Path) -> Result<Option<u32>, ()> {
 }
 
 /// Whether this is another glbd that is alive; one that has ended may wait long to be reaped.
-pub(super) fn is_glbd(pid: u32) -> bool {
+fn is_glbd(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let alive = stat.split_once(" (glbd) ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']));
     alive && pid != std::process::id()

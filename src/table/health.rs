@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::destination::Destination;
 use super::{DestinationId, Event, Table};
 
 /// What a destination is good for, from worse to better.
@@ -93,6 +94,18 @@ impl Table {
         if std::mem::take(&mut inner.destinations[slot].awaited) {
             inner.tell(Event::Checked(id, fit));
         }
+    }
+
+    /// From now on, nobody is there to ask: what was found out last counts, for those who wait for an answer as well.
+    pub fn ask_nobody(&self) {
+        let mut inner = self.0.lock();
+        inner.balancing.recheck_after = None;
+        let answer = |(_, it): (usize, &mut Destination)| {
+            let fit = it.health.verdict == Some(Verdict::Ready);
+            std::mem::take(&mut it.awaited).then_some(Event::Checked(it.id, fit))
+        };
+        let answers: Vec<Event> = inner.destinations.iter_mut().filter_map(answer).collect();
+        answers.into_iter().for_each(|answer| inner.tell(answer));
     }
 
     /// Changes what a destination's weight is multiplied by.

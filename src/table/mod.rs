@@ -7,6 +7,7 @@
 mod destination;
 mod found;
 pub mod health;
+mod inner;
 mod lease;
 mod policy;
 mod saved;
@@ -22,11 +23,10 @@ use serde::{Deserialize, Serialize};
 use slab::Slab;
 
 use crate::address::Endpoint;
+use destination::Destination;
 pub use destination::DestinationStatus;
-use destination::{Destination, Standing};
-use health::{Health, Verdict};
+use inner::Inner;
 pub use lease::Lease;
-use policy::Policy;
 pub use policy::PolicyKind;
 pub use saved::SavedTable;
 
@@ -115,23 +115,6 @@ pub enum Origin {
     ByHand,
     /// The daemon found it by itself.
     Discovered,
-}
-
-struct Inner {
-    destinations: Slab<Destination>,
-    next_serial: u64,
-    balancing: Balancing,
-    /// Picks from those that are fit.
-    fit: Box<dyn Policy>,
-    /// Picks from those that are avoided.
-    avoided: Box<dyn Policy>,
-    /// When each of those that are avoided is fit again.
-    readmissions: BTreeSet<(Instant, usize)>,
-    /// The slots that a client has tried; kept for its memory.
-    tried: Vec<usize>,
-    /// What was removed by hand, and is not to be discovered again.
-    withdrawn: HashSet<SocketAddr>,
-    subscribers: Vec<Subscriber>,
 }
 
 /// The table. Cheap to clone: all clones are the same table.
@@ -260,142 +243,6 @@ impl Table {
             }),
         };
         destinations.iter().enumerate().map(status).collect()
-    }
-}
-
-impl Inner {
-    fn at(&self, address: SocketAddr) -> Option<usize> {
-        self.destinations.iter().find(|(_, it)| it.address == address).map(|(slot, _)| slot)
-    }
-
-    fn pick(&mut self, client: IpAddr, tried: &[DestinationId], now: Instant) -> Option<usize> {
-        self.readmit(now);
-        self.tried.clear();
-        for id in tried {
-            self.tried.extend(self.find(*id));
-        }
-        self.fit.pick(client, &self.tried).or_else(|| self.avoided.pick(client, &self.tried))
-    }
-
-    /// Those that have been avoided for long enough are fit again.
-    fn readmit(&mut self, now: Instant) {
-        while let Some((_, slot)) = self.readmissions.first().copied().filter(|(until, _)| *until <= now) {
-            self.change(slot, |it| it.avoided_until = None);
-        }
-    }
-
-    fn reweight(&mut self, slot: usize, weight: f64) -> f64 {
-        if self.destinations[slot].weight == weight {
-            // Its place among the others stays as it is.
-            return weight;
-        }
-        self.change(slot, |it| std::mem::replace(&mut it.weight, weight))
-    }
-
-    /// Changes what decides where a destination stands.
-    fn change<T>(&mut self, slot: usize, change: impl FnOnce(&mut Destination) -> T) -> T {
-        self.leave(slot);
-        let result = change(&mut self.destinations[slot]);
-        self.join(slot);
-        result
-    }
-
-    fn join(&mut self, slot: usize) {
-        let destination = &self.destinations[slot];
-        match destination.standing() {
-            Standing::Out => {}
-            Standing::Fit => self.fit.join(&destination.candidate()),
-            Standing::Avoided(until) => {
-                self.avoided.join(&destination.candidate());
-                self.readmissions.insert((until, slot));
-            }
-        }
-    }
-
-    fn leave(&mut self, slot: usize) {
-        let destination = &self.destinations[slot];
-        match destination.standing() {
-            Standing::Out => {}
-            Standing::Fit => self.fit.leave(&destination.candidate()),
-            Standing::Avoided(until) => {
-                self.avoided.leave(&destination.candidate());
-                self.readmissions.remove(&(until, slot));
-            }
-        }
-    }
-
-    fn count(&mut self, slot: usize, change: impl FnOnce(&mut Destination)) {
-        let destination = &mut self.destinations[slot];
-        change(destination);
-        let candidate = destination.candidate();
-        match destination.standing() {
-            Standing::Out => {}
-            Standing::Fit => self.fit.connections_changed(&candidate),
-            Standing::Avoided(_) => self.avoided.connections_changed(&candidate),
-        }
-    }
-
-    /// Each destination's part of 1.
-    fn weights_in_play(&self, destinations: &[&Destination]) -> Vec<f64> {
-        let fit = |it: &&&Destination| it.health.verdict == Some(Verdict::Ready);
-        let top = destinations.iter().filter(fit).map(|it| it.weight).fold(0.0, f64::max);
-        let in_play = |it: &&Destination| match it {
-            it if !fit(&it) || (self.balancing.top && it.weight < top) => 0.0,
-            it => it.weight_in_force(),
-        };
-        let total: f64 = destinations.iter().map(in_play).sum();
-        destinations.iter().map(|it| if total > 0.0 { in_play(it) / total } else { 0.0 }).collect()
-    }
-
-    fn add(&mut self, endpoint: &Endpoint, address: SocketAddr, weight: f64, origin: Origin) -> Result<(), TableError> {
-        if self.destinations.len() >= MAX_DESTINATIONS {
-            return Err(TableError::Full);
-        }
-        let entry = self.destinations.vacant_entry();
-        let id = DestinationId { slot: entry.key(), serial: self.next_serial };
-        self.next_serial += 1;
-        entry.insert(Destination {
-            id,
-            endpoint: endpoint.clone(),
-            address,
-            origin,
-            weight,
-            health: Health::at_first(self.balancing.watched),
-            obsolete: false,
-            awaited: false,
-            connections: 0,
-            elsewhere: 0,
-            failed: false,
-            avoided_until: None,
-        });
-        self.join(id.slot);
-        self.tell(Event::Added(id));
-        Ok(())
-    }
-
-    /// Returns the number of connections that it had.
-    fn remove(&mut self, slot: usize) -> usize {
-        self.leave(slot);
-        let removed = self.destinations.remove(slot);
-        self.tell(Event::Closed(removed.id, removed.address));
-        self.tell(Event::Removed(removed.id));
-        removed.all_connections()
-    }
-
-    fn withdraw(&mut self, address: SocketAddr) {
-        // There is no end to what a person may remove.
-        if self.withdrawn.len() < MAX_DESTINATIONS {
-            self.withdrawn.insert(address);
-        }
-    }
-
-    fn tell(&self, event: Event) {
-        self.subscribers.iter().for_each(|subscriber| subscriber(event));
-    }
-
-    /// The destination's place, if it is still there.
-    fn find(&self, id: DestinationId) -> Option<usize> {
-        self.destinations.get(id.slot).filter(|it| it.id == id).map(|_| id.slot)
     }
 }
 

@@ -11,6 +11,7 @@ mod names;
 mod options;
 mod policies;
 mod relay;
+mod state;
 mod sticky;
 mod threads;
 
@@ -18,4 +19,5 @@ mod command_line;
 mod control;
 mod package;
 mod process;
+mod upgrade;
 mod watchdog;

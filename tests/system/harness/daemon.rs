@@ -1,10 +1,10 @@
 //! The daemon under test in the background, as `glbd --daemon` leaves it.
 
-use std::cell::RefCell;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::control;
+use super::client::connect_to;
+use super::control::{self, Info, Stats};
 use super::glbd::PROGRAM;
 use super::net::{PATIENCE, free_port, wait_until};
 
@@ -23,7 +24,7 @@ pub struct Daemon {
     address: SocketAddr,
     control: SocketAddr,
     /// What was started and may not have ended.
-    started: RefCell<Vec<Pid>>,
+    started: Mutex<Vec<Pid>>,
 }
 
 /// How the command ended that was to start a daemon.
@@ -39,7 +40,7 @@ impl Daemon {
     pub fn new() -> Self {
         let free_address = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let directory = tempfile::tempdir().expect("a temporary directory");
-        Self { directory, address: free_address(), control: free_address(), started: RefCell::default() }
+        Self { directory, address: free_address(), control: free_address(), started: Mutex::default() }
     }
 
     /// A running daemon with these destinations or further options.
@@ -68,7 +69,7 @@ impl Daemon {
         let status = run_to_its_end(&mut command);
         let launch = Launch { status, stderr: fs::read_to_string(&stderr).expect("text") };
         fs::remove_file(stderr).expect("a file");
-        self.started.borrow_mut().extend(self.processes());
+        self.started_processes().extend(self.processes());
         launch
     }
 
@@ -117,7 +118,31 @@ impl Daemon {
     /// The process id in the pid file.
     pub fn pid(&self) -> Pid {
         let text = fs::read_to_string(self.pidfile()).expect("the pid file");
-        Pid::from_raw(text.trim_end().parse().expect("a process id"))
+        // While it is written anew, something of the one before may stand behind it.
+        Pid::from_raw(text.lines().next().and_then(|line| line.parse().ok()).expect("a process id"))
+    }
+
+    /// Has another process take over, and waits until it has.
+    pub fn upgrade(&self) {
+        let old = self.pid();
+        self.signal(Signal::SIGUSR2);
+        wait_until("another process has taken over", || self.pid() != old);
+        self.started_processes().push(self.pid());
+    }
+
+    /// The table.
+    pub fn info(&self) -> Info {
+        Info::parse(&self.control("getinfo"))
+    }
+
+    /// The counters since the last call.
+    pub fn stats(&self) -> Stats {
+        Stats::parse(&self.control("getstat"))
+    }
+
+    /// A new client.
+    pub fn connect(&self) -> TcpStream {
+        connect_to(self.address).expect("a daemon that accepts")
     }
 
     /// Sends the daemon a signal.
@@ -130,6 +155,10 @@ impl Daemon {
         PathBuf::from(format!("/proc/{}/{file}", self.pid()))
     }
 
+    fn started_processes(&self) -> MutexGuard<'_, Vec<Pid>> {
+        self.started.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     /// All processes that were started here and have not ended.
     pub fn processes(&self) -> Vec<Pid> {
         processes_with(&self.directory().display().to_string())
@@ -137,7 +166,7 @@ impl Daemon {
 
     /// Waits until no process is left, and everything that they had open is closed.
     pub fn wait_until_gone(&self) {
-        let mut started = self.started.borrow_mut();
+        let mut started = self.started_processes();
         wait_until("no process is left", || self.processes().is_empty() && started.iter().all(has_ended));
         started.clear();
     }

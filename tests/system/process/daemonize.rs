@@ -34,12 +34,13 @@ fn every_spelling_goes_to_the_background() {
     }
 }
 
-/// The process that tidies up after the daemon. It takes a moment until it has let go of everything else.
+/// The process that tidies up after the daemon. It takes a moment until it has let go of everything but the pid file, and
+/// what tells it of the daemon's end.
 fn janitor(daemon: &Daemon) -> Proc {
     let pid = daemon.pid();
     let others = || daemon.processes().into_iter().filter(|it| *it != pid).collect::<Vec<Pid>>();
     wait_until("there is a janitor, who only waits for the daemon's end", || {
-        others().len() == 1 && Proc(others()[0]).descriptors().len() == 1
+        others().len() == 1 && Proc(others()[0]).descriptors().len() == 2
     });
     Proc(others()[0])
 }
@@ -129,10 +130,10 @@ fn descriptors_are_not_inherited() {
     let daemon = Daemon::new();
     let inherit = ["sh", "-c", "exec 3</etc/passwd 7</etc/group 9<>/dev/full; exec \"$0\" \"$@\""];
     assert_eq!(daemon.launch_by(&inherit, &[]).status, Some(0));
-    let fifo = daemon.fifo().display().to_string();
+    let files = [daemon.fifo(), daemon.pidfile()].map(|file| file.display().to_string());
     let is_its_own = |target: &str| {
         target == "/dev/null"
-            || target == fifo
+            || files.iter().any(|file| target == file)
             || ["socket:", "pipe:", "anon_inode:"].iter().any(|kind| target.starts_with(kind))
     };
     for process in [Proc(daemon.pid()), janitor(&daemon)] {

@@ -1,6 +1,8 @@
 //! A real Galera cluster, watched from the inside.
 
+use std::fs::{self, Permissions};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -8,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use crate::galera::Sysbench;
 use crate::harness::galera::{Cluster, NODE_NAME, Node, SqlClient, query};
-use crate::harness::{Builder, Glbd, wait_until, wait_until_within};
+use crate::harness::watch::Watch;
+use crate::harness::{Builder, Daemon, Glbd, copy_program, wait_until, wait_until_within};
 
 /// How long state transfers and the cluster's own time-outs may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -154,6 +157,7 @@ fn a_node_says_itself_whether_it_is_fit() {
     the_writer_stays_with_a_node_that_works(&cluster);
     the_script_says_the_same(&cluster);
     the_watchdog_logs_in_as_its_option_file_says_and_does_not_get_the_host_blocked(&cluster);
+    what_only_root_may_read_is_known_after_an_upgrade(&cluster);
 }
 
 fn the_watchdog_logs_in_as_its_option_file_says_and_does_not_get_the_host_blocked(cluster: &Cluster) {
@@ -162,7 +166,7 @@ fn the_watchdog_logs_in_as_its_option_file_says_and_does_not_get_the_host_blocke
     let directory = tempfile::tempdir().expect("a directory");
     let watched_as = |password: &str| {
         let file = directory.path().join(password);
-        std::fs::write(&file, format!("[client]\nuser = glbd\npassword = \"{password}\"\n")).expect("a file");
+        fs::write(&file, format!("[client]\nuser = glbd\npassword = \"{password}\"\n")).expect("a file");
         let watchdog = format!("galera:defaults-file={}", file.display());
         Glbd::builder().args(["-w", &watchdog, "-i", "0.1"]).destinations([node]).start()
     };
@@ -186,6 +190,30 @@ fn the_watchdog_logs_in_as_its_option_file_says_and_does_not_get_the_host_blocke
     wait_until_judged(&refused, node, "AVOID");
     assert!(judged(&refused, node).1.starts_with("Access denied for user 'glbd'"), "{:?}", judged(&refused, node));
     query(node.address(), NODE_NAME).expect("the host is not blocked");
+}
+
+/// The user and the password are those of the test before.
+fn what_only_root_may_read_is_known_after_an_upgrade(cluster: &Cluster) {
+    let (node, daemon) = (&cluster.nodes[1], Daemon::new());
+    fs::set_permissions(daemon.directory(), Permissions::from_mode(0o755)).expect("our own directory");
+    let [program, file] = ["program", "probe.cnf"].map(|name| daemon.directory().join(name));
+    copy_program(&program);
+    fs::write(&file, "[client]\nuser = glbd\npassword = 'sec ret'\n").expect("a file");
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("our own file");
+    let exec = format!("exec '{}' \"$@\"", program.display());
+    let watchdog = format!("galera:defaults-file={}", file.display());
+    let launch = daemon.launch_by(&["sh", "-c", &exec], &["-w", &watchdog, "-i", "0.1", &node.address().to_string()]);
+    assert_eq!(launch.status, Some(0), "{}", launch.stderr);
+    let state = || Watch::parse(&daemon.control("getwatch")).row(node.address()).state.clone();
+    wait_until("it is judged", || state() == "READY");
+    let probe = "SELECT id FROM information_schema.processlist WHERE user = 'glbd'";
+    let before = node.query(probe);
+    daemon.upgrade();
+    wait_until("the successor has logged in", || {
+        let now = node.query(probe);
+        !now.is_empty() && now != before
+    });
+    assert_eq!(state(), "READY");
 }
 
 fn the_script_says_the_same(cluster: &Cluster) {

@@ -1,0 +1,264 @@
+//! `--state`: what was changed at run time is there after a restart, and after a crash.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::harness::glbd::run;
+use crate::harness::{Builder, Glbd, Info, Server, control, names_of, wait_until};
+
+/// Weights by address.
+type Table = BTreeMap<String, f64>;
+
+/// A place for the state of several glbds, one after the other.
+struct Kept {
+    directory: TempDir,
+}
+
+impl Kept {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().expect("a directory") }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    fn glbd(&self) -> Builder {
+        Glbd::builder().args(["--state", &self.path().display().to_string()])
+    }
+
+    fn start(&self, destinations: &[&str]) -> Glbd {
+        self.glbd().destinations(destinations).start()
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.path()).expect("the state")
+    }
+}
+
+fn weights(info: &Info) -> Table {
+    info.rows.iter().map(|row| (row.address.clone(), row.weight)).collect()
+}
+
+fn table(rows: &[(&str, f64)]) -> Table {
+    rows.iter().map(|(address, weight)| ((*address).to_owned(), *weight)).collect()
+}
+
+#[test]
+fn changes_are_there_after_a_restart() {
+    let kept = Kept::new();
+    let base = ["127.0.0.1:1", "127.0.0.1:2:2", "127.0.0.1:3"];
+    let mut glbd = kept.start(&base);
+    for change in ["127.0.0.1:1:0", "127.0.0.1:2:-1", "127.0.0.1:4:0.75", "127.0.0.1:5:1", "127.0.0.1:5:-1"] {
+        assert_eq!(glbd.control(change).matches("Ok").count(), 1, "{change}");
+    }
+    let after = table(&[("127.0.0.1:1", 0.0), ("127.0.0.1:3", 1.0), ("127.0.0.1:4", 0.75)]);
+    for signal in [Signal::SIGTERM, Signal::SIGKILL, Signal::SIGUSR1] {
+        assert_eq!(weights(&glbd.info()), after);
+        glbd.signal(signal);
+        glbd.wait_exit();
+        glbd = kept.start(&base);
+    }
+    assert_eq!(weights(&glbd.info()), after);
+    glbd.wait_for_log("changes of the last time were made again");
+}
+
+#[test]
+fn the_command_line_is_the_base() {
+    let kept = Kept::new();
+    let glbd = kept.start(&["127.0.0.1:1", "127.0.0.1:2"]);
+    glbd.change("127.0.0.1:2:0.5");
+    drop(glbd);
+    // Others than before, one of them with another weight.
+    let glbd = kept.start(&["127.0.0.1:1:3", "127.0.0.1:2", "127.0.0.1:7"]);
+    let expected = table(&[("127.0.0.1:1", 3.0), ("127.0.0.1:2", 0.5), ("127.0.0.1:7", 1.0)]);
+    assert_eq!(weights(&glbd.info()), expected);
+}
+
+#[test]
+fn clients_go_where_the_state_says() {
+    let kept = Kept::new();
+    let servers = ["a", "b"].map(Server::named);
+    let base = servers[0].to_string();
+    let glbd = kept.start(&[&base]);
+    glbd.change(&servers[1]);
+    glbd.change(format!("{base}:0"));
+    drop(glbd);
+    let glbd = kept.start(&[&base]);
+    assert_eq!(names_of(&[(); 4].map(|()| glbd.connect())), ["b"; 4]);
+}
+
+#[test]
+fn what_is_changed_through_the_fifo_is_kept_too() {
+    let kept = Kept::new();
+    let glbd = kept.start(&[]);
+    fs::write(glbd.fifo(), "127.0.0.1:1:0.5\n").expect("a FIFO");
+    wait_until("it is kept", || kept.text().contains("127.0.0.1:1:0.5"));
+}
+
+#[test]
+fn nothing_but_changes_is_written_and_a_refused_one_is_none() {
+    let kept = Kept::new();
+    let glbd = kept.start(&["127.0.0.1:1"]);
+    let empty = kept.text();
+    assert!(glbd.control("127.0.0.1:9:0").starts_with("Error"));
+    glbd.change("127.0.0.1:1:1");
+    assert_eq!(kept.text(), empty);
+    glbd.change("127.0.0.1:1:2");
+    assert_ne!(kept.text(), empty);
+}
+
+#[test]
+fn a_damaged_file_is_told_kept_aside_and_not_used() {
+    let kept = Kept::new();
+    let glbd = kept.start(&["127.0.0.1:1"]);
+    glbd.change("127.0.0.1:2:0.5");
+    glbd.change("127.0.0.1:3:0.5");
+    drop(glbd);
+    let whole = kept.text();
+    let half = whole[..whole.len() / 2].to_owned();
+    for damaged in [half, whole.replace("127.0.0.1:2:0.5", "127.0.0.1:2:0.9"), "what?".to_owned(), String::new()] {
+        fs::write(kept.path(), &damaged).expect("a file");
+        let glbd = kept.start(&["127.0.0.1:1"]);
+        assert_eq!(weights(&glbd.info()), table(&[("127.0.0.1:1", 1.0)]));
+        glbd.wait_for_log("is damaged: ");
+        let aside = kept.directory.path().join("state.damaged");
+        assert_eq!(fs::read_to_string(&aside).expect("the damaged file"), damaged);
+        // The next start has nothing to complain of.
+        drop(glbd);
+        assert!(!kept.start(&["127.0.0.1:1"]).log().contains("damaged"));
+    }
+}
+
+#[test]
+fn a_state_that_cannot_be_written_keeps_it_from_starting() {
+    let output = run(&["--state", "/no/such/directory/state", "--fifo", "/no/such/fifo", "127.0.0.1:1"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("glbd: ") && said.lines().count() == 1, "{said}");
+
+    let kept = Kept::new();
+    fs::create_dir(kept.path()).expect("a directory");
+    let fifo = kept.directory.path().join("fifo").display().to_string();
+    let address = format!("127.0.0.1:{}", crate::harness::free_port());
+    let output = run(&["--state", &kept.path().display().to_string(), "--fifo", &fifo, &address]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("state") && said.contains(&kept.path().display().to_string()), "{said}");
+    assert!(!Path::new(&fifo).exists());
+}
+
+#[test]
+fn a_change_that_cannot_be_kept_is_in_force_and_told_not_to_last() {
+    let kept = Kept::new();
+    let glbd = kept.start(&["127.0.0.1:1"]);
+    fs::remove_file(kept.path()).expect("the state");
+    // Nothing can be renamed to it now.
+    fs::create_dir(kept.path()).expect("a directory");
+    for weight in ["0", "2"] {
+        let answer = glbd.control(&format!("127.0.0.1:1:{weight}"));
+        assert!(answer.starts_with("Error: 127.0.0.1:1: done, but a restart will undo it: "), "{answer}");
+    }
+    assert_eq!(weights(&glbd.info()), table(&[("127.0.0.1:1", 2.0)]));
+    assert_eq!(glbd.log().matches("a restart will undo").count(), 1, "once, not a thousand times");
+    fs::remove_dir(kept.path()).expect("the directory");
+    glbd.change("127.0.0.1:1:3");
+}
+
+#[test]
+fn a_name_is_kept_as_a_name() {
+    let kept = Kept::new();
+    let glbd = kept.start(&[]);
+    glbd.change("localhost:3306:0.5");
+    assert!(kept.text().contains("localhost:3306:0.5 127.0.0.1:3306\n"), "{}", kept.text());
+    drop(glbd);
+    let glbd = kept.start(&[]);
+    assert_eq!(weights(&glbd.info()), table(&[("127.0.0.1:3306", 0.5)]));
+    glbd.change("localhost:3306:-1");
+}
+
+#[test]
+fn killed_in_the_midst_of_changes_it_comes_back_with_the_last_that_was_answered_or_the_one_in_flight() {
+    const ROUNDS: usize = 50;
+    const CHANGES: usize = 1000;
+    let kept = Kept::new();
+    let mut expected = Table::new();
+    let mut glbd = kept.start(&[]);
+    for round in 0..ROUNDS {
+        let (state, answered) = (Mutex::new((expected.clone(), None)), AtomicUsize::new(0));
+        let kill_after = (round * 7919) % CHANGES;
+        let (address, pid, over) = (glbd.control_address(), glbd.pid(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                change_in_one_conversation(address, round, CHANGES, &state, &answered);
+                over.store(true, Ordering::SeqCst);
+            });
+            while answered.load(Ordering::SeqCst) < kill_after && !over.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
+            kill(Pid::from_raw(pid.as_raw()), Signal::SIGKILL).expect("it runs");
+        });
+        assert!(answered.load(Ordering::SeqCst) >= kill_after.min(CHANGES));
+        glbd.wait_exit();
+        drop(glbd);
+        glbd = kept.start(&[]);
+        assert!(!glbd.log().contains("damaged"), "{}", glbd.log());
+        let found = weights(&glbd.info());
+        let (last, in_flight) = state.into_inner().expect("no panic");
+        assert!(found == last || Some(&found) == in_flight.as_ref(), "round {round}: {found:?}\nlast: {last:?}");
+        expected = found;
+    }
+}
+
+/// Adds, changes, drains and removes, one at a time, and notes what the table is after each answer, and may be before.
+fn change_in_one_conversation(
+    address: SocketAddr,
+    round: usize,
+    changes: usize,
+    state: &Mutex<(Table, Option<Table>)>,
+    answered: &AtomicUsize,
+) {
+    use std::io::{BufRead, BufReader, Write};
+    let Ok(stream) = std::net::TcpStream::connect(address) else { return };
+    let mut answers = BufReader::new(&stream);
+    for number in 0..changes {
+        let (table, _) = state.lock().expect("no panic").clone();
+        let destination = SocketAddr::from((Ipv4Addr::LOCALHOST, (1 + (number * 31 + round) % 40) as u16)).to_string();
+        let weight =
+            if number % 3 == 2 && table.contains_key(&destination) { -1.0 } else { 0.125 * (number % 50 + 1) as f64 };
+        let mut next = table.clone();
+        match weight {
+            weight if weight < 0.0 => drop(next.remove(&destination)),
+            weight => drop(next.insert(destination.clone(), weight)),
+        }
+        state.lock().expect("no panic").1 = Some(next.clone());
+        let mut answer = String::new();
+        let asked = (&stream).write_all(format!("{destination}:{weight}\n").as_bytes());
+        if asked.is_err() || answers.read_line(&mut answer).is_err() || answer.is_empty() {
+            return;
+        }
+        assert_eq!(answer, "Ok\n", "{destination}:{weight}");
+        *state.lock().expect("no panic") = (next, None);
+        answered.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn answers_come_only_when_the_change_is_kept() {
+    let kept = Kept::new();
+    let glbd = kept.start(&[]);
+    for number in 1..=50 {
+        let destination = format!("127.0.0.1:{number}:0.5");
+        assert_eq!(control::ask(glbd.control_address(), &destination).expect("an answer"), "Ok\n");
+        assert!(kept.text().contains(&destination));
+    }
+}
