@@ -57,7 +57,7 @@ fn an_upgrade_loses_no_connection_and_keeps_the_table() {
 }
 
 #[test]
-fn a_new_version_that_does_not_start_leaves_the_old_one_serving() {
+fn a_new_version_that_does_not_start_leaves_the_old_one_serving_until_one_does() {
     let host = Host::serving();
     next_version(&host.next(), "printf '#!/bin/sh\\nexit 1\\n' >usr/sbin/glbd");
     let mut long_lived = host.machine.client().expect("a server");
@@ -67,6 +67,10 @@ fn a_new_version_that_does_not_start_leaves_the_old_one_serving() {
     assert_eq!(host.pid(), old);
     assert!(long_lived.is_served());
     assert!(host.machine.client().as_mut().is_some_and(Client::is_served));
+
+    let said = host.install();
+    assert_ne!(host.pid(), old, "{said}");
+    assert!(long_lived.is_served());
 }
 
 #[test]
@@ -74,7 +78,9 @@ fn a_removed_package_ends_the_old_version_that_still_serves_a_connection_too() {
     let host = Host::serving();
     next_version(&host.next(), "");
     let mut long_lived = host.machine.client().expect("a server");
-    host.install_next();
+    let old = host.pid();
+    let said = host.install_next();
+    assert_ne!(host.pid(), old, "{said}");
     assert!(long_lived.is_served());
     host.machine.expect(&["dpkg", "--purge", "glbd"]);
     long_lived.wait_until_closed();
