@@ -4,7 +4,12 @@ CARGO ?= cargo
 CARGO_TARGET_DIR ?= target
 BINARY := $(CARGO_TARGET_DIR)/release/glbd
 UNITS := init/glbd.service init/glbd.socket init/glbd-control.socket
-SHELL_SCRIPTS := init/glbd scripts/demo scripts/install-test-tools scripts/watch-http scripts/watch-mysql .ci/run
+# The manual page and the shells' completions, which are made from the program's own definition of its options.
+MANUAL = $(dir $(BINARY))manual
+DEB_DIR ?= $(CARGO_TARGET_DIR)/debian
+CARGO_DEB_FLAGS ?=
+SHELL_SCRIPTS := init/glbd $(addprefix init/debian/,postinst postrm prerm) scripts/demo scripts/install-test-tools \
+	scripts/watch-http scripts/watch-mysql .ci/run
 
 # The tests make namespaces and change users, which only root may. Building them needs no root.
 ifneq ($(shell id -u),0)
@@ -12,27 +17,34 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
 export CARGO_TARGET_$(HOST)_RUNNER := sudo --preserve-env
 endif
 
-.PHONY: build run test bench check install uninstall clean help
+.PHONY: build run test bench check install uninstall deb deb-tools clean help
 
-build: $(BINARY)
+build: $(BINARY) $(MANUAL)/glbd.8
 
-$(BINARY): Cargo.toml $(wildcard Cargo.lock) $(shell find src -type f)
+SOURCES := Cargo.toml $(wildcard Cargo.lock) $(shell find src -type f)
+
+$(BINARY): $(SOURCES)
 	$(CARGO) build --release
 	@touch $@
 
+$(MANUAL)/glbd.8: $(SOURCES) $(wildcard scripts/manual/*)
+	$(CARGO) build --example manual
+	$(CARGO_TARGET_DIR)/debug/examples/manual $(MANUAL)
+
 help:
-	@echo 'make            build $(BINARY)'
+	@echo 'make            build $(BINARY) and its manual page'
 	@echo 'make run        three small web servers with glbd in front of them, until Ctrl-C'
 	@echo 'make test       install what the tests need, and run all of them (as root, or with sudo)'
 	@echo 'make check      format, clippy and shellcheck'
 	@echo 'make bench      compare with HAProxy, nginx and Pen: writes docs/benchmarks.md'
 	@echo 'make install    to PREFIX ($(PREFIX)) below DESTDIR, with init script, settings and systemd unit'
 	@echo 'make uninstall  take it away again, but for the settings'
+	@echo 'make deb        build a Debian package in $(DEB_DIR)'
 	@echo 'make clean      remove what was built'
 
 run:
 	scripts/install-test-tools demo
-	$(MAKE) build
+	$(MAKE) $(BINARY)
 	@scripts/demo $(BINARY)
 
 test:
@@ -41,7 +53,7 @@ test:
 
 bench:
 	scripts/install-test-tools bench
-	$(MAKE) build
+	$(MAKE) $(BINARY)
 	$(CARGO) bench --bench pick -- --quiet
 	python3 -B scripts/benchmark $(BINARY) --output docs --picks $(CARGO_TARGET_DIR)/criterion
 
@@ -50,8 +62,13 @@ check:
 	$(CARGO) clippy --all-targets -- -D warnings
 	shellcheck --external-sources $(SHELL_SCRIPTS)
 
-install: $(BINARY)
+install: $(BINARY) $(MANUAL)/glbd.8
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/glbd
+	install -D -m 644 $(MANUAL)/glbd.8 $(DESTDIR)$(PREFIX)/share/man/man8/glbd.8
+	install -D -m 644 $(MANUAL)/glbd.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/glbd
+	install -D -m 644 $(MANUAL)/_glbd $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_glbd
+	install -D -m 644 $(MANUAL)/glbd.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/glbd.fish
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/share/glbd scripts/watch-http scripts/watch-mysql
 	install -D -m 755 init/glbd $(DESTDIR)/etc/init.d/glbd
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system $(UNITS)
 	sed -i 's,/usr/sbin/glbd,$(PREFIX)/sbin/glbd,' $(DESTDIR)$(PREFIX)/lib/systemd/system/glbd.service
@@ -63,6 +80,17 @@ install: $(BINARY)
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/sbin/glbd $(DESTDIR)/etc/init.d/glbd $(DESTDIR)$(PREFIX)/lib/sysusers.d/glbd.conf
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,$(notdir $(UNITS)))
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man8/glbd.8 $(DESTDIR)$(PREFIX)/share/bash-completion/completions/glbd
+	rm -f $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_glbd
+	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/glbd.fish
+	rm -rf $(DESTDIR)$(PREFIX)/share/glbd
+
+deb: deb-tools $(BINARY) $(MANUAL)/glbd.8
+	gzip --best --no-name --force --keep $(MANUAL)/glbd.8
+	$(CARGO) deb --quiet --no-build --output $(DEB_DIR)/ $(CARGO_DEB_FLAGS)
+
+deb-tools:
+	scripts/install-test-tools deb
 
 clean:
 	$(CARGO) clean

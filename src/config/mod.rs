@@ -7,8 +7,8 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{Command, CommandFactory, Parser};
 
 use crate::address::{DestinationSpec, Endpoint, Host, ListenAddress};
 use crate::table::PolicyKind;
@@ -177,6 +177,11 @@ impl Config {
             },
         }
     }
+}
+
+/// The definition of the command line, from which its manual page and the shells' completions are made.
+pub fn command() -> Command {
+    Options::command()
 }
 
 /// clap's message without its advice, which takes several lines.

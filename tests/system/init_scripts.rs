@@ -1,8 +1,9 @@
 //! The scripts around the program: each test has a machine of its own where glbd is installed.
 
+pub mod copy;
 mod demo;
 mod exit_codes;
-mod machine;
+pub mod machine;
 mod packaging;
 mod seed;
 mod service;

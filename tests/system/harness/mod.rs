@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod galera;
 pub mod glbd;
 pub mod log;
+pub mod manual;
 pub mod mounts;
 pub mod net;
 pub mod payload;

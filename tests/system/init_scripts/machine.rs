@@ -15,6 +15,7 @@ pub use client::Client;
 use nix::unistd::geteuid;
 use tempfile::TempDir;
 
+use super::copy::BOOT_FROM_COPY;
 use crate::harness::glbd::PROGRAM;
 use crate::harness::{Info, wait_until};
 
@@ -79,6 +80,16 @@ pub struct Outcome {
 impl Machine {
     /// A machine that knows these hosts by name.
     pub fn boot(hosts: &[(&str, &str)]) -> Self {
+        Self::boot_by(BOOT, hosts)
+    }
+
+    /// A machine on which packages can be installed, and which is without glbd until one is. Only its directories /srv,
+    /// /run and /tmp lie on this one as well.
+    pub fn boot_from_copy() -> Self {
+        Self::boot_by(BOOT_FROM_COPY, &[])
+    }
+
+    fn boot_by(script: &str, hosts: &[(&str, &str)]) -> Self {
         let files = files_of_machine(&TOOLS);
         let lines: String = [("127.0.0.1", "localhost")]
             .iter()
@@ -88,7 +99,7 @@ impl Machine {
         fs::write(files.path().join("hosts"), lines).expect("the hosts");
 
         let options = ["--mount", "--pid", "--net", "--fork", "--mount-proc"];
-        let (lifeline, mut said) = start(&options, BOOT, files.path());
+        let (lifeline, mut said) = start(&options, script, files.path());
         let booted = said.next().expect("a line").expect("text");
         assert_eq!(booted, "booted", "the machine's first process");
         Self { namespaces: lifeline.id(), lifeline, files }

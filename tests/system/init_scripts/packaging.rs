@@ -3,21 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
-use crate::harness::glbd::PROGRAM;
+use crate::harness::manual::make;
 
 fn make_install(destination: &Path, prefix: &str) -> Output {
-    // As if the program had just been built by make.
-    Command::new("make")
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["--silent", "--assume-old", PROGRAM, "install"])
-        .arg(format!("BINARY={PROGRAM}"))
-        .arg(format!("DESTDIR={}", destination.display()))
-        .arg(format!("PREFIX={prefix}"))
-        .stdin(Stdio::null())
-        .output()
-        .expect("make, from Debian's package make")
+    make(&[&format!("DESTDIR={}", destination.display()), &format!("PREFIX={prefix}"), "install"])
 }
 
 fn mode(file: &Path) -> u32 {
@@ -34,6 +25,15 @@ fn make_install_puts_everything_below_destdir() {
 
         let below = |path: &str| root.path().join(path.trim_start_matches('/'));
         assert_eq!(mode(&below(&format!("{prefix}/sbin/glbd"))), 0o755);
+        for file in [
+            "man/man8/glbd.8",
+            "bash-completion/completions/glbd",
+            "zsh/site-functions/_glbd",
+            "fish/vendor_completions.d/glbd.fish",
+        ] {
+            assert_eq!(mode(&below(&format!("{prefix}/share/{file}"))), 0o644);
+        }
+        assert_eq!(mode(&below(&format!("{prefix}/share/glbd/watch-mysql"))), 0o755);
         assert_eq!(mode(&below("/etc/init.d/glbd")), 0o755);
         assert_eq!(mode(&below("/etc/default/glbd")), 0o644);
         for file in ["system/glbd.service", "system/glbd.socket", "system/glbd-control.socket"] {
@@ -44,6 +44,16 @@ fn make_install_puts_everything_below_destdir() {
         let unit = fs::read_to_string(unit).expect("the unit");
         assert!(unit.contains(&format!("exec {prefix}/sbin/glbd ")), "{unit}");
     }
+}
+
+#[test]
+fn make_uninstall_leaves_nothing_but_the_settings() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    assert!(make_install(root.path(), "/usr").status.success());
+    let made = make(&[&format!("DESTDIR={}", root.path().display()), "PREFIX=/usr", "uninstall"]);
+    assert!(made.status.success(), "{made:?}");
+    let found = Command::new("find").arg(root.path()).args(["-type", "f", "-printf", "%P\n"]).output().expect("find");
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "etc/default/glbd\n");
 }
 
 #[test]
