@@ -144,9 +144,10 @@ fn the_scripts_upgrade_works_under_systemd_and_tells_of_changed_settings() {
     let service = Service::started();
     let old = service.main_pid();
     let said = service.script(&["upgrade"]);
-    let new = service.main_pid();
+    let new = service.pid_file();
     assert_ne!(new, old);
     assert_eq!(said, format!("glbd: upgraded, pid {new}; process {old} serves its open connections to their end\n"));
+    wait_until("systemd follows", || service.main_pid() == new);
     service.configure(&format!("{SETTINGS}THREADS=2\n"));
     let said = service.script(&["reload"]);
     assert!(said.ends_with("changes wait for a restart\n"), "{said}");
