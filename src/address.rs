@@ -93,6 +93,12 @@ pub struct ListenAddress {
     pub port: u16,
 }
 
+impl From<SocketAddr> for ListenAddress {
+    fn from(address: SocketAddr) -> ListenAddress {
+        ListenAddress { host: Some(Host::Address(address.ip())), port: address.port() }
+    }
+}
+
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {

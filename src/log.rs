@@ -3,13 +3,16 @@
 //! A thread of its own writes them, so that a syslogd that hangs, or a terminal that was stopped, cannot hold up the
 //! data path. When more lines wait than fit, the newest are dropped and their number is told.
 
-use std::io::Write;
+use std::fs::{File, Metadata};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Record};
 
 use crate::sys;
 
@@ -21,6 +24,8 @@ const MAX_WAITING: usize = 1024;
 pub enum Destination {
     /// Standard error, with a time stamp.
     Stderr,
+    /// Standard error as systemd reads it: see sd-daemon(3).
+    Journal,
     /// syslog(3), facility `daemon`.
     Syslog,
 }
@@ -75,7 +80,7 @@ pub fn say_last(line: &str) {
 }
 
 impl Log for Logger {
-    fn enabled(&self, metadata: &Metadata) -> bool {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
         // The libraries' own remarks are not for operators.
         metadata.target().starts_with("glbd")
     }
@@ -115,13 +120,24 @@ fn write_lines(destination: Destination, messages: &Receiver<Message>) {
     }
 }
 
+impl Destination {
+    /// Standard error, as whoever reads it wants it.
+    pub fn stderr() -> Destination {
+        let stream = io::stderr().as_fd().try_clone_to_owned().map(File::from).and_then(|file| file.metadata());
+        let is_journal = |it: Metadata| std::env::var("JOURNAL_STREAM") == Ok(format!("{}:{}", it.dev(), it.ino()));
+        if stream.is_ok_and(is_journal) { Destination::Journal } else { Destination::Stderr }
+    }
+}
+
 fn write(destination: Destination, level: Level, line: &str) {
     match destination {
+        // Nobody is left to tell when stderr is gone.
+        Destination::Journal => drop(writeln!(io::stderr(), "<{}>{line}", priority(level))),
         Destination::Syslog => sys::syslog(priority(level), line),
         Destination::Stderr => {
             let time = humantime::format_rfc3339_millis(SystemTime::now());
             // Nobody is left to tell when stderr is gone.
-            let _ = writeln!(std::io::stderr(), "{time} {level} {line}");
+            let _ = writeln!(io::stderr(), "{time} {level} {line}");
         }
     }
 }

@@ -77,6 +77,37 @@ pub fn inherit(command: &mut std::process::Command, descriptor: &impl AsFd) {
     }
 }
 
+/// Puts a process between this one and the program that `command` starts, which does nothing but wait for it and end as
+/// it ends. When it is killed, the program goes on, and is nobody's child any more but the system's, or the service
+/// manager's, who will see how it ends.
+pub fn put_in_between(command: &mut std::process::Command) {
+    let split = || {
+        // SAFETY: the process has just been forked and has one thread; all that is called here may be called there, and
+        // touches no memory but this frame's.
+        unsafe {
+            match libc::fork() {
+                -1 => return Err(io::Error::last_os_error()),
+                0 => return Ok(()),
+                _ => {}
+            }
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            // Whoever called waits for the last of them to be closed.
+            libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
+            let mut status = 0;
+            while libc::wait(&raw mut status) == -1 && *libc::__errno_location() == libc::EINTR {}
+            if libc::WIFSIGNALED(status) {
+                libc::signal(libc::WTERMSIG(status), libc::SIG_DFL);
+                libc::raise(libc::WTERMSIG(status));
+            }
+            libc::_exit(libc::WEXITSTATUS(status))
+        }
+    };
+    // SAFETY: the closure allocates nothing; see there.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(command, split);
+    }
+}
+
 /// Takes possession of a descriptor that the process was started with, which its own children do not inherit.
 ///
 /// # Errors

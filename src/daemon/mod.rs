@@ -47,15 +47,18 @@ pub fn run(config: Config) -> Result<(), String> {
 
 fn start_anew(config: Config, program: PathBuf) -> Result<(), String> {
     let directory = std::env::current_dir().map_err(|error| format!("the working directory: {error}"))?;
-    let config = config.with_paths_in(&directory);
+    let mut config = config.with_paths_in(&directory);
     let sockets = Sockets::take().map_err(|error| format!("the service manager's sockets: {error}"))?;
     if config.daemon && sockets.are_any() {
         return Err("with sockets from a service manager, it runs in the foreground: leave out --daemon".to_owned());
     }
+    if let Some(address) = sockets.listening() {
+        config.listen = address.into();
+    }
     let background = config.daemon.then(process::daemonize).transpose();
     let background = background.map_err(|error| format!("cannot go to the background: {error}"))?;
     // Names may take long to resolve; until something is opened, signals end the program as they end any other.
-    let mut prepared = Prepared::anew(&config, sockets.listening())?;
+    let mut prepared = Prepared::anew(&config)?;
     let signals = Signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
     let mut leftovers = Leftovers::default();
     let opened = opened::open(&config, sockets, &mut prepared, &mut leftovers)?;
@@ -112,14 +115,17 @@ impl Ready {
     fn from(config: Config, predecessor: &Predecessor) -> Result<Ready, String> {
         let inheritance = predecessor.inherit().map_err(|error| format!("nothing is handed over: {error}"))?;
         let Inheritance { mut state, listeners, control, fifo, janitor, predecessors } = inheritance;
-        let config = config.with_paths_in(&state.directory);
+        let mut config = config.with_paths_in(&state.directory);
         let listening = listeners.first().and_then(service_manager::address);
         let listening = listening.ok_or("no listening socket is handed over")?;
+        if state.borrowed {
+            config.listen = listening.into();
+        }
         let control_address = control.as_ref().and_then(service_manager::address);
         let prepared = Prepared::to_take_over(&config, &state, listeners.len(), listening, control_address)?;
         state.leftovers.mark().into_iter().for_each(watchdog::take_mark);
         let signals = Signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
-        let opened = Opened::inherited(&listeners, control, fifo, &config);
+        let opened = Opened::inherited(&listeners, control, fifo, state.borrowed, &config);
         let opened = opened.map_err(|error| format!("the sockets that are handed over: {error}"))?;
         start_log(&config).map_err(|error| format!("cannot start the log: {error}"))?;
         let stats = Some(std::mem::take(&mut state.stats));
@@ -141,7 +147,8 @@ fn control_trouble(address: &Endpoint, error: &io::Error) -> String {
 }
 
 fn start_log(config: &Config) -> io::Result<()> {
-    let destination = if config.daemon { crate::log::Destination::Syslog } else { crate::log::Destination::Stderr };
+    use crate::log::Destination;
+    let destination = if config.daemon { Destination::Syslog } else { Destination::stderr() };
     crate::log::start(destination, config.verbose)?;
     std::panic::set_hook(Box::new(|panic| {
         error!("glbd has a defect and stops: {panic}");

@@ -30,6 +30,8 @@ pub(super) struct Opened {
 
 /// All ways in once more: to close them for good without waiting for the threads that use them, and to hand them over.
 pub(super) struct Doors {
+    /// They are a service manager's, who goes on listening.
+    borrowed: bool,
     listeners: Vec<Socket>,
     control: Option<Socket>,
     fifo: Option<File>,
@@ -40,8 +42,10 @@ impl Doors {
         listeners: &[mio::net::TcpListener],
         control: Option<&TcpListener>,
         fifo: Option<&File>,
+        borrowed: bool,
     ) -> io::Result<Doors> {
         Ok(Doors {
+            borrowed,
             listeners: listeners.iter().map(|it| SockRef::from(it).try_clone()).collect::<io::Result<_>>()?,
             control: control.map(|it| SockRef::from(it).try_clone()).transpose()?,
             fifo: fifo.map(File::try_clone).transpose()?,
@@ -50,10 +54,17 @@ impl Doors {
 
     /// Nobody listens any more, so that the next daemon can at once.
     pub(super) fn close(self) {
+        if self.borrowed {
+            return;
+        }
         for socket in self.listeners.into_iter().chain(self.control) {
             // It fails on one that does not listen.
             let _ = socket.shutdown(Shutdown::Both);
         }
+    }
+
+    pub(super) fn are_borrowed(&self) -> bool {
+        self.borrowed
     }
 
     pub(super) fn listeners(&self) -> Vec<BorrowedFd<'_>> {
@@ -75,11 +86,12 @@ impl Opened {
         listeners: &[Socket],
         control: Option<Socket>,
         fifo: Option<File>,
+        borrowed: bool,
         config: &Config,
     ) -> io::Result<Opened> {
         let listeners = worker::adopt(listeners, listeners.len(), &config.connections)?;
         let control = control.map(TcpListener::from);
-        let doors = Doors::of(&listeners, control.as_ref(), fifo.as_ref())?;
+        let doors = Doors::of(&listeners, control.as_ref(), fifo.as_ref(), borrowed)?;
         Ok(Opened { listeners, control, fifo, doors })
     }
 }
@@ -91,6 +103,7 @@ pub(super) fn open(
     prepared: &mut Prepared,
     leftovers: &mut Leftovers,
 ) -> Result<Opened, String> {
+    let borrowed = sockets.are_any();
     let listeners = match &sockets.listeners[..] {
         [] => worker::listen(prepared.listening, config.threads, &config.connections),
         sockets => worker::adopt(sockets, config.threads, &config.connections),
@@ -104,7 +117,7 @@ pub(super) fn open(
         _ => None,
     };
     let fifo = open_fifo(config, leftovers, &mut prepared.notices)?;
-    let doors = Doors::of(&listeners, control.as_ref(), fifo.as_ref());
+    let doors = Doors::of(&listeners, control.as_ref(), fifo.as_ref(), borrowed);
     let doors = doors.map_err(|error| format!("cannot listen: {error}"))?;
     if let Some(path) = &config.pidfile {
         leftovers.write_pidfile(path)?;

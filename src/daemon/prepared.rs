@@ -36,14 +36,12 @@ impl Prepared {
         std::iter::once(self.listening).chain(self.control).collect()
     }
 
-    /// For a start with what the command line says. It listens where it is told to, unless a service manager has seen to
-    /// that.
-    pub(super) fn anew(config: &Config, listening: Option<SocketAddr>) -> Result<Prepared, String> {
+    /// For a start with what the command line says.
+    pub(super) fn anew(config: &Config) -> Result<Prepared, String> {
         let prober = config.watchdog.as_ref().map(|options| Prober::prepare(&options.probe, None)).transpose()?;
         let limits = Limits::for_config(config, config.threads, prober.as_ref().map_or(0, Prober::descriptors))?;
-        let resolve =
-            || resolve::resolve_listen_address(&config.listen).map_err(|error| listen_trouble(config, &error));
-        let listening = listening.map_or_else(resolve, Ok)?;
+        let listening = resolve::resolve_listen_address(&config.listen);
+        let listening = listening.map_err(|error| listen_trouble(config, &error))?;
         let control =
             config.control.as_ref().map(|address| resolve::resolve(address).map_err(|error| (address, error)));
         let control = control.transpose().map_err(|(address, error)| control_trouble(address, &error))?;

@@ -89,6 +89,11 @@ pub(super) fn say_successor(pid: u32) {
     }
 }
 
+/// What the service does, for people.
+pub(super) fn say_status(status: &str) {
+    say(&[NotifyState::Status(status)]);
+}
+
 fn say(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         warn!("cannot tell the service manager how far the daemon is: {error}");
@@ -104,7 +109,7 @@ pub(super) fn show_status(listen: &ListenAddress, table: &Table) -> Option<Repea
         let is_fit = |verdict| verdict == Some(Verdict::Ready);
         let fit = destinations.iter().filter(|it| it.weight > 0.0 && is_fit(it.health.verdict)).count();
         let (count, connections) = (destinations.len(), table.connections());
-        let status = format!("Serving on {place}: {fit} of {count} destinations are fit, {connections} connections");
+        let status = format!("Serving on {place}: {fit} of {count} destinations fit, connections: {connections}");
         if status != before {
             // Whether it is heard was seen at the start.
             let _ = sd_notify::notify(&[NotifyState::Status(&status)]);

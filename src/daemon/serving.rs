@@ -64,6 +64,8 @@ impl Serving {
     fn drain(&mut self) {
         let Some(threads) = self.running.threads.take() else { return };
         info!("stopping: no new connections, the open ones go on to their end");
+        self.running.shows.clear();
+        service_manager::say_status("No new connections, the open ones go on to their end");
         self.running.doors = None;
         self.running.workers.drain();
         // So that another daemon can take over everything at once.
@@ -104,6 +106,7 @@ impl Serving {
         let state = State {
             pid: std::process::id(),
             directory: self.directory.clone(),
+            borrowed: running.doors.as_ref().is_some_and(Doors::are_borrowed),
             table: running.table.save(Instant::now()),
             stats: running.stats.save(),
             leftovers: handed,
@@ -128,16 +131,17 @@ impl Serving {
     fn step_down(&mut self, successor: Successor, state: &State) {
         let Some(threads) = self.running.threads.take() else { return };
         let pid = successor.pid();
+        // Before the other process says anything: it is not listened to until then.
+        service_manager::say_successor(pid);
+        self.running.shows.clear();
         self.running.workers.hand_over();
         let reports = Reports::start(successor, state, &self.running.table, &self.running.stats, self.signals.ender());
         let told =
             |error: &std::io::Error| error!("process {pid} does not count the connections that are left: {error}");
         self.reports = reports.inspect_err(told).ok();
-        service_manager::say_successor(pid);
         self.leftovers.abandon();
         self.running.control.close();
         (self.running.doors, self.running.names, self.running.predecessors) = (None, None, None);
-        self.running.shows.clear();
         // From now on, the other process says what is down.
         self.running.table.ask_nobody();
         self.running.watchdog.take().into_iter().for_each(watchdog::Handle::stop);

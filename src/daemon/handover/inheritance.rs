@@ -41,7 +41,8 @@ impl Predecessor {
         let told = |reason: String| format!("nobody to take over from, as {ENVIRONMENT} says: {reason}");
         let number = number.to_string_lossy().parse().map_err(|_| told("it is not a number".to_owned()))?;
         let channel = sys::take_inherited(number).map(Channel::from).map_err(|error| told(error.to_string()))?;
-        let hello = Message::Hello { protocol: PROTOCOL, version: env!("CARGO_PKG_VERSION").to_owned() };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let hello = Message::Hello { protocol: PROTOCOL, version, pid: std::process::id() };
         channel.send(&hello, &[]).map_err(|error| told(error.to_string()))?;
         Ok(Some(Predecessor(channel)))
     }

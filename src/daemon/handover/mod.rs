@@ -40,7 +40,7 @@ const PROTOCOL: u32 = 1;
 #[derive(Debug, Serialize, Deserialize)]
 enum Message {
     /// The new process is a glbd.
-    Hello { protocol: u32, version: String },
+    Hello { protocol: u32, version: String, pid: u32 },
     /// With this message come descriptors, which are these.
     Descriptors(Vec<Role>),
     /// The new process could serve now.
@@ -84,6 +84,8 @@ pub(super) struct State {
     pub pid: u32,
     /// Where the paths of the command line begin.
     pub directory: PathBuf,
+    /// Whether the sockets are a service manager's.
+    pub borrowed: bool,
     pub table: SavedTable,
     pub stats: SavedStats,
     pub leftovers: Handed,

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
-use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -28,7 +27,6 @@ pub(in crate::daemon) struct Reports {
 
 struct Reporter {
     channel: Channel,
-    child: Option<Child>,
     table: Table,
     stats: Stats,
     ending: Arc<AtomicBool>,
@@ -50,11 +48,10 @@ impl Reports {
         stats: &Stats,
         stop: impl FnOnce() + Send + 'static,
     ) -> io::Result<Reports> {
-        let (child, channel) = successor.go();
+        let channel = successor.go();
         let ending = Arc::new(AtomicBool::new(false));
         let reporter = Reporter {
             channel,
-            child,
             table: table.clone(),
             stats: stats.clone(),
             ending: Arc::clone(&ending),
@@ -88,17 +85,11 @@ impl Reporter {
                 Ok(Some(_)) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // Whoever took over is gone, and this process not told to stop: the connections go on.
-                Ok(None) | Err(_) => return self.reap_child(),
+                Ok(None) | Err(_) => return,
             }
             self.report();
-            // It may have handed the conversation on, and ended.
-            self.child.take_if(|child| !matches!(child.try_wait(), Ok(None)));
         }
         self.report();
-    }
-
-    fn reap_child(&mut self) {
-        self.child.take().into_iter().for_each(|mut child| drop(child.wait()));
     }
 
     /// Tells what has changed. What cannot be said now, since the other process does not listen, is said the next time.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use super::inheritance::ENVIRONMENT;
@@ -26,21 +27,17 @@ const LAST_BREATH: Duration = Duration::from_secs(1);
 /// How much of what it complains of is repeated.
 const COMPLAINT: usize = 300;
 
-/// The process that is to take over. Until it has, it is killed when this is dropped.
-struct Undecided {
-    /// `None` once it has.
-    child: Option<Child>,
-    /// Whether what it may have started is known by its process group.
-    has_group: bool,
-}
-
 /// The process that is to take over, and the conversation with it.
 pub(in crate::daemon) struct Successor {
+    /// As it says itself.
     pid: u32,
     undecided: Undecided,
     channel: Channel,
     deadline: Instant,
 }
+
+/// The process that waits for its end, in a process group with all that it starts. They are killed when this is dropped.
+struct Undecided(Child);
 
 /// Everything that is handed over as a descriptor.
 pub(in crate::daemon) struct Offer<'a> {
@@ -60,15 +57,14 @@ impl Successor {
         let told = |error: io::Error| format!("cannot start {}: {error}", program.display());
         let (channel, theirs) = Channel::pair().map_err(told)?;
         let mut command = Command::new(program);
-        command.args(std::env::args_os().skip(1)).env(ENVIRONMENT, theirs.as_raw_fd().to_string());
+        command.args(std::env::args_os().skip(1)).env(ENVIRONMENT, theirs.as_raw_fd().to_string()).process_group(0);
         sys::inherit(&mut command, &theirs);
+        sys::put_in_between(&mut command);
         if in_background {
-            command.stderr(Stdio::piped()).process_group(0);
+            command.stderr(Stdio::piped());
         }
-        let child = command.spawn().map_err(told)?;
-        let pid = child.id();
-        let undecided = Undecided { child: Some(child), has_group: in_background };
-        Ok(Successor { pid, undecided, channel, deadline: Instant::now() + PATIENCE })
+        let undecided = command.spawn().map(Undecided).map_err(told)?;
+        Ok(Successor { pid: 0, undecided, channel, deadline: Instant::now() + PATIENCE })
     }
 
     /// Its process id.
@@ -82,7 +78,10 @@ impl Successor {
     /// Why that is in vain.
     pub(in crate::daemon) fn wait_for_hello(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<(), String> {
         match self.wait(give_up)? {
-            Message::Hello { protocol: PROTOCOL, .. } => Ok(()),
+            Message::Hello { protocol: PROTOCOL, pid, .. } => {
+                self.pid = pid;
+                Ok(())
+            }
             Message::Hello { version, .. } => Err(format!("glbd {version} cannot take over from this version")),
             _ => Err("it does not speak as a glbd does".to_owned()),
         }
@@ -143,11 +142,14 @@ impl Successor {
         Ok(())
     }
 
-    /// Has it serve from now on. There is no way back.
-    pub(super) fn go(mut self) -> (Option<Child>, Channel) {
+    /// Has it serve from now on, as nobody's child. There is no way back.
+    pub(super) fn go(self) -> Channel {
+        let Undecided(child) = &*ManuallyDrop::new(self.undecided);
+        // It is only the one that waits.
+        let _ = i32::try_from(child.id()).map(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL));
         // Should it have ended in this moment, nobody else could serve either.
         let _ = self.channel.send(&Message::Go, &[]);
-        (self.undecided.child.take(), self.channel)
+        self.channel
     }
 
     fn wait(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<Message, String> {
@@ -174,9 +176,9 @@ impl Undecided {
     fn how_it_ended(&mut self) -> String {
         let since = Instant::now();
         let status = loop {
-            match self.child.as_mut().map(Child::try_wait) {
-                Some(Ok(Some(status))) => break status.to_string(),
-                Some(Ok(None)) if since.elapsed() < LAST_BREATH => std::thread::sleep(LOOK),
+            match self.0.try_wait() {
+                Ok(Some(status)) => break status.to_string(),
+                Ok(None) if since.elapsed() < LAST_BREATH => std::thread::sleep(LOOK),
                 _ => break "no status".to_owned(),
             }
         };
@@ -187,7 +189,7 @@ impl Undecided {
 
     /// The first of what it wrote to stderr, if that is heard here.
     fn complaint(&mut self) -> String {
-        let Some(stderr) = self.child.as_mut().and_then(|child| child.stderr.as_mut()) else { return String::new() };
+        let Some(stderr) = &mut self.0.stderr else { return String::new() };
         let mut text = [0; COMPLAINT];
         // Others may hold the other end open for long.
         let set = fcntl(&*stderr, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
@@ -198,15 +200,10 @@ impl Undecided {
 
 impl Drop for Undecided {
     fn drop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        if self.has_group
-            && let Ok(group) = i32::try_from(child.id())
-        {
-            // With all that it has started.
+        if let Ok(group) = i32::try_from(self.0.id()) {
+            // They may have ended by themselves.
             let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         }
-        // It may have ended by itself.
-        let _ = child.kill();
-        let _ = child.wait();
+        let _ = self.0.wait();
     }
 }

@@ -87,7 +87,7 @@ fn the_service_is_ready_when_systemctl_returns() {
     let owner = service.machine.expect(&["ps", "-o", "user=,comm=", "-p", &service.main_pid()]);
     assert_eq!(owner.split_whitespace().collect::<Vec<_>>(), ["glbd", "glbd"]);
     let status = || service.property("StatusText");
-    wait_until("the status text tells of the client", || status().contains("1 connection"));
+    wait_until("the status text tells of the client", || status().contains("connections: 1"));
 }
 
 #[test]
