@@ -3,7 +3,7 @@ DESTDIR ?=
 CARGO ?= cargo
 CARGO_TARGET_DIR ?= target
 BINARY := $(CARGO_TARGET_DIR)/release/glbd
-SHELL_SCRIPTS := init/glbd scripts/demo scripts/install-test-tools scripts/watch-http scripts/watch-mysql .ci/run
+SHELL_SCRIPTS := init/glbd init/keepalived/check-glbd scripts/demo scripts/install-test-tools scripts/watch-http scripts/watch-mysql .ci/run
 
 # The tests make namespaces and change users, which only root may. Building them needs no root.
 ifneq ($(shell id -u),0)

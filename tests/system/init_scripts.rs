@@ -2,7 +2,7 @@
 
 mod demo;
 mod exit_codes;
-mod machine;
+pub mod machine;
 mod packaging;
 mod seed;
 mod service;

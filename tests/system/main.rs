@@ -16,5 +16,6 @@ mod threads;
 
 mod command_line;
 mod control;
+mod high_availability;
 mod process;
 mod watchdog;
