@@ -8,8 +8,8 @@ UNITS := init/glbd.service init/glbd.socket init/glbd-control.socket
 MANUAL = $(dir $(BINARY))manual
 DEB_DIR ?= $(CARGO_TARGET_DIR)/debian
 CARGO_DEB_FLAGS ?=
-SHELL_SCRIPTS := init/glbd $(addprefix init/debian/,postinst postrm prerm) scripts/demo scripts/install-test-tools \
-	scripts/watch-http scripts/watch-mysql .ci/run
+SHELL_SCRIPTS := init/glbd $(addprefix init/debian/,postinst postrm prerm) init/keepalived/check-glbd scripts/demo \
+	scripts/install-test-tools scripts/watch-http scripts/watch-mysql .ci/run
 
 # The tests make namespaces and change users, which only root may. Building them needs no root.
 ifneq ($(shell id -u),0)

@@ -17,6 +17,7 @@ mod threads;
 
 mod command_line;
 mod control;
+mod high_availability;
 mod package;
 mod process;
 mod upgrade;

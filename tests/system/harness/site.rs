@@ -27,13 +27,14 @@ struct Page {
 /// So many sites, named 2, 3 and so on after their addresses, and the port of all their pages.
 pub fn sites<const N: usize>() -> (u16, [Site; N]) {
     let port = free_port();
-    (port, std::array::from_fn(|index| Site::start(2 + index as u8, port)))
+    (port, std::array::from_fn(|index| Site::at([127, 0, 0, 2 + index as u8].into(), free_port(), port)))
 }
 
 impl Site {
-    fn start(number: u8, port: u16) -> Self {
-        let ip = Ipv4Addr::new(127, 0, 0, number);
-        let server = Server::named_at(&number.to_string(), SocketAddr::from((ip, free_port())));
+    /// A site that is named after the last number of its address.
+    pub fn at(ip: Ipv4Addr, port: u16, page_port: u16) -> Self {
+        let [.., number] = ip.octets();
+        let server = Server::named_at(&number.to_string(), SocketAddr::from((ip, port)));
         let page = Arc::new(Page {
             status: AtomicUsize::new(200),
             hangs: AtomicBool::new(false),
@@ -41,7 +42,7 @@ impl Site {
             asked: Mutex::default(),
         });
         let shared = Arc::clone(&page);
-        let page_server = Server::at(SocketAddr::from((ip, port)), move |stream| shared.serve(stream));
+        let page_server = Server::at(SocketAddr::from((ip, page_port)), move |stream| shared.serve(stream));
         Self { server, page, _page_server: page_server }
     }
 

@@ -105,6 +105,11 @@ impl Machine {
         Self { namespaces: lifeline.id(), lifeline, files }
     }
 
+    /// A process that lives in the machine's network.
+    pub fn network(&self) -> u32 {
+        self.namespaces
+    }
+
     /// Where the machine's directory /etc/default, /etc/init.d, /srv, /run or /tmp lies on this one.
     pub fn directory(&self, path: &str) -> PathBuf {
         let name = Path::new(path).file_name().expect("a name");
