@@ -1,6 +1,7 @@
 //! What a user of glbd sees: every test here runs the built binary between real sockets.
 
 mod changes;
+mod documentation;
 mod endings;
 mod failover;
 mod galera;
