@@ -186,7 +186,7 @@ fn parse_host(text: &str) -> Result<Host, AddressError> {
     }
     // The resolver takes 127.1 and 0x7f000001 for addresses; people who write them mostly mistyped one.
     let last_label = text.rsplit('.').next().unwrap_or(text);
-    if last_label.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !last_label.is_empty() && last_label.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(error(format!("'{text}' is not an IP address")));
     }
     let possible = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
@@ -239,6 +239,7 @@ mod tests {
             ("[::1]:3306:2", "[::1]:3306 2"),
             ("[::ffff:10.0.0.1]:3306", "10.0.0.1:3306 1"),
             ("Db-1.example.com:3306:1e1", "db-1.example.com:3306 10"),
+            ("db-1.example.com.:3306", "db-1.example.com.:3306 1"),
         ] {
             assert_eq!(destination(text), Ok(meaning.to_owned()), "{text}");
         }

@@ -162,5 +162,5 @@ fn say_what_runs(config: &Config, prepared: &Prepared) {
     let (count, threads) = (prepared.table.snapshot().len(), config.threads);
     let version = env!("CARGO_PKG_VERSION");
     info!("glbd {version} serving on {}, {count} destinations, {threads} threads", config.listen);
-    prepared.notices.iter().for_each(|notice| warn!("{notice}"));
+    prepared.notices.iter().for_each(|(level, notice)| log::log!(*level, "{notice}"));
 }

@@ -6,9 +6,10 @@ use std::net::{Shutdown, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+use log::Level;
 use socket2::{SockRef, Socket};
 
-use super::prepared::{Prepared, state_file};
+use super::prepared::{Notice, Prepared, state_file};
 use super::service_manager::Sockets;
 use super::{control_trouble, listen_trouble};
 use crate::config::Config;
@@ -141,7 +142,7 @@ pub(super) fn fifo_path(config: &Config) -> &Path {
     config.fifo.as_deref().unwrap_or(Path::new(DEFAULT_FIFO))
 }
 
-fn open_fifo(config: &Config, leftovers: &mut Leftovers, notices: &mut Vec<String>) -> Result<Option<File>, String> {
+fn open_fifo(config: &Config, leftovers: &mut Leftovers, notices: &mut Vec<Notice>) -> Result<Option<File>, String> {
     let path = fifo_path(config);
     if config.fifo.is_none() {
         control::remove_stale_fifo(path);
@@ -153,7 +154,7 @@ fn open_fifo(config: &Config, leftovers: &mut Leftovers, notices: &mut Vec<Strin
         }
         // Nobody asked for it: another daemon that has it is no reason not to start.
         Err(error) if config.fifo.is_none() => {
-            notices.push(format!("there is no control FIFO {}: {error}", path.display()));
+            notices.push((Level::Warn, format!("there is no control FIFO {}: {error}", path.display())));
             Ok(None)
         }
         Err(error) => Err(format!("cannot make the FIFO {}: {error}", path.display())),

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use log::Level;
+
 use super::handover::State;
 use super::limits::Limits;
 use super::{control_trouble, listen_trouble};
@@ -19,6 +21,9 @@ const DEFAULT_USER: &str = "daemon";
 /// A failed destination is avoided for the interval between checks and this.
 const AVOIDED_LONGER: Duration = Duration::from_secs(1);
 
+/// How much it matters, and what it is.
+pub(super) type Notice = (Level, String);
+
 /// All that can be known before anything is opened.
 pub(super) struct Prepared {
     pub limits: Limits,
@@ -28,7 +33,7 @@ pub(super) struct Prepared {
     pub prober: Option<Prober>,
     pub identity: Option<Identity>,
     /// What the log should tell, once there is one.
-    pub notices: Vec<String>,
+    pub notices: Vec<Notice>,
 }
 
 impl Prepared {
@@ -45,7 +50,7 @@ impl Prepared {
         let control =
             config.control.as_ref().map(|address| resolve::resolve(address).map_err(|error| (address, error)));
         let control = control.transpose().map_err(|(address, error)| control_trouble(address, &error))?;
-        let notices = limits.notice.iter().cloned().collect();
+        let notices = limits.notice.iter().map(|notice| (Level::Warn, notice.clone())).collect();
         let (table, identity) = (Table::new(balancing(config)), identity(config)?);
         let mut prepared = Prepared { limits, listening, control, table, prober, identity, notices };
         prepared.fill_table(config)?;
@@ -80,7 +85,8 @@ impl Prepared {
                 }
                 let change = self.table.set(&spec.endpoint, address, spec.weight);
                 if change.map_err(|error| told(error.to_string()))? != Change::Added {
-                    self.notices.push(told(format!("given more than once; its weight is {}", spec.weight)));
+                    let notice = told(format!("given more than once; its weight is {}", spec.weight));
+                    self.notices.push((Level::Warn, notice));
                 }
             }
         }
@@ -94,12 +100,13 @@ impl Prepared {
         match state.load(&self.table, &self.own_addresses()) {
             Ok(Loaded::Nothing | Loaded::Changes(0, _)) => {}
             Ok(Loaded::Changes(count, remarks)) => {
-                self.notices.push(format!("{count} changes of the last time were made again, as {path} says"));
-                self.notices.extend(remarks.into_iter().map(|remark| format!("{path}: {remark}")));
+                let made = format!("{count} changes of the last time were made again, as {path} says");
+                self.notices.push((Level::Info, made));
+                self.notices.extend(remarks.into_iter().map(|remark| (Level::Warn, format!("{path}: {remark}"))));
             }
             Ok(Loaded::Damaged(reason)) => {
                 let what = "nothing of it was used, and it is kept as";
-                self.notices.push(format!("{path} is damaged: {reason}; {what} {path}.damaged"));
+                self.notices.push((Level::Warn, format!("{path} is damaged: {reason}; {what} {path}.damaged")));
             }
             Err(error) => return Err(format!("cannot read the state from {path}: {error}")),
         }
