@@ -4,7 +4,7 @@
 //! line's, and a line with their checksum. Behind a host name's command stands the address that it had, for a start at
 //! which it does not resolve. The file is only ever replaced as a whole, by one that has reached the disk.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -23,11 +23,20 @@ const MAX_SIZE: u64 = 2 * MAX_DESTINATIONS as u64 * 400;
 /// Takes out what it names.
 const REMOVED: f64 = -1.0;
 
+/// What the file's changes are made to.
+pub struct Base {
+    /// The destinations of the command line.
+    pub destinations: Vec<DestinationSpec>,
+    /// Whether all addresses of a name are destinations, not only one.
+    pub all_addresses: bool,
+    /// Whether the daemon finds destinations by itself, but for those that were removed by hand.
+    pub finds_more: bool,
+}
+
 /// The file, and what its changes are made to.
 pub struct StateFile {
     path: PathBuf,
-    /// The destinations of the command line.
-    base: Vec<DestinationSpec>,
+    base: Base,
 }
 
 /// One change, as it stands in the file.
@@ -50,26 +59,30 @@ pub enum Loaded {
 }
 
 impl StateFile {
-    /// The state that is kept at `path`, of a table that began with `base`.
-    pub fn new(path: PathBuf, base: Vec<DestinationSpec>) -> StateFile {
-        StateFile { path, base }
+    /// The state that is kept at `path`, or where a link there leads to, of a table that began with `base`.
+    pub fn new(path: &Path, base: Base) -> StateFile {
+        StateFile { path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()), base }
     }
 
     /// Makes the file's changes to a table that holds what the command line says. A damaged file is moved out of the
     /// way, to the same name with `.damaged` behind it.
     ///
     /// # Errors
-    /// When there is a file that cannot be read, or not be moved.
+    /// When what is there is no ordinary file, cannot be read, or cannot be moved.
     pub fn load(&self, table: &Table, own_addresses: &[SocketAddr]) -> io::Result<Loaded> {
-        let mut text = Vec::new();
-        match File::open(&self.path) {
+        match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::Nothing),
-            file => file?.take(MAX_SIZE).read_to_end(&mut text)?,
-        };
+            Ok(found) if !found.is_file() => return Err(io::Error::other("it is no ordinary file")),
+            // Where that cannot be found out, opening it says why.
+            _ => {}
+        }
+        let mut text = Vec::new();
+        File::open(&self.path)?.take(MAX_SIZE).read_to_end(&mut text)?;
         match parse(&text) {
             Ok(entries) => {
-                let remarks = entries.iter().filter_map(|entry| apply(entry, table, own_addresses).err()).collect();
-                Ok(Loaded::Changes(entries.len(), remarks))
+                let saved = saved_addresses(&entries);
+                let apply = |entry: &Entry| self.apply(&entry.spec, &saved, table, own_addresses).err();
+                Ok(Loaded::Changes(entries.len(), entries.iter().filter_map(apply).collect()))
             }
             Err(reason) => {
                 fs::rename(&self.path, self.beside("damaged"))?;
@@ -103,39 +116,106 @@ impl StateFile {
         name.into()
     }
 
-    /// From the command line's destinations to those in the table.
+    /// From the command line's destinations to those in the table, and to their order.
     fn changes(&self, table: &Table) -> Vec<Entry> {
         let rows = table.snapshot();
-        let by_hand = rows.iter().filter(|row| row.origin == Origin::ByHand && !self.is_base(row));
-        let changed = by_hand.map(|row| self.changed(row, &rows));
-        let names: HashSet<&Endpoint> = rows.iter().map(|row| &row.endpoint).collect();
-        let addresses: HashSet<SocketAddr> = rows.iter().map(|row| row.address).collect();
-        let is_gone = |endpoint: &Endpoint| {
-            !names.contains(endpoint) && address_of(endpoint).is_none_or(|address| !addresses.contains(&address))
-        };
-        let gone = self.base.iter().map(|spec| &spec.endpoint).filter(|endpoint| is_gone(endpoint));
-        let withdrawn = table.withdrawn().into_iter().map(Endpoint::from);
-        let mut seen = HashSet::new();
-        let removed = gone.cloned().chain(withdrawn).filter(|endpoint| seen.insert(endpoint.clone()));
-        let removed = removed.map(|endpoint| entry(endpoint, REMOVED, None));
-        // What is removed makes room for what is added.
-        let removed: Vec<Entry> = removed.collect();
-        removed.into_iter().chain(changed).collect()
-    }
-
-    fn is_base(&self, row: &DestinationStatus) -> bool {
-        // Of one that is given more than once, the last weight counts.
-        let given = self.base.iter().rev().find(|spec| spec.endpoint == row.endpoint);
-        given.is_some_and(|spec| spec.weight == row.weight)
-    }
-
-    /// A name whose addresses differ in weight is changed address by address.
-    fn changed(&self, row: &DestinationStatus, rows: &[DestinationStatus]) -> Entry {
-        let mut same_name = rows.iter().filter(|other| other.endpoint == row.endpoint);
-        match same_name.all(|other| other.weight == row.weight) {
-            true => entry(row.endpoint.clone(), row.weight, Some(row.address)),
-            false => entry(row.address.into(), row.weight, None),
+        let (mut removed, mut set) = (Removals::default(), Vec::new());
+        // Where among the base the last one stands that is still in its place; `None` once others are before it.
+        let mut last = Some(0);
+        for row in rows.iter().filter(|row| row.origin == Origin::ByHand) {
+            let place = self.place(&row.endpoint);
+            let stays = place.zip(last).is_some_and(|(place, last)| place >= last);
+            last = place.filter(|_| stays);
+            if place.is_some() && !stays {
+                removed.add(row.endpoint.clone());
+            }
+            if !stays || self.weight(&row.endpoint) != Some(row.weight) {
+                set.push(changed(row, &rows));
+            }
         }
+        let is_there = |endpoint: &Endpoint| {
+            rows.iter().any(|row| row.endpoint == *endpoint || address_of(endpoint) == Some(row.address))
+        };
+        let base = self.base.destinations.iter().map(|spec| &spec.endpoint);
+        base.filter(|endpoint| !is_there(endpoint)).for_each(|endpoint| removed.add(endpoint.clone()));
+        if self.base.finds_more {
+            table.withdrawn().into_iter().for_each(|address| removed.add(address.into()));
+        }
+        // What is removed makes room for what is added.
+        removed.entries.into_iter().chain(set).collect()
+    }
+
+    fn place(&self, endpoint: &Endpoint) -> Option<usize> {
+        self.base.destinations.iter().position(|spec| spec.endpoint == *endpoint)
+    }
+
+    fn weight(&self, endpoint: &Endpoint) -> Option<f64> {
+        // Of one that is given more than once, the last weight counts.
+        self.base.destinations.iter().rev().find(|spec| spec.endpoint == *endpoint).map(|spec| spec.weight)
+    }
+
+    /// Makes one change. An error is what an operator should hear of it.
+    fn apply(
+        &self,
+        DestinationSpec { endpoint, weight }: &DestinationSpec,
+        saved: &HashMap<Endpoint, Vec<SocketAddr>>,
+        table: &Table,
+        own_addresses: &[SocketAddr],
+    ) -> Result<(), String> {
+        let known = match address_of(endpoint) {
+            Some(address) => vec![address],
+            None => table.addresses_of(endpoint),
+        };
+        if *weight < 0.0 {
+            known.into_iter().for_each(|address| table.withdraw(address));
+            return Ok(());
+        }
+        let told = |reason: String| format!("destination {endpoint}: {reason}");
+        let addresses = match (known.is_empty(), saved.get(endpoint)) {
+            (true, saved) => self.locate(endpoint, saved).map_err(told)?,
+            (false, _) => known,
+        };
+        for address in addresses {
+            if *weight > 0.0 && resolve::is_own_address(own_addresses, address) {
+                return Err(told("this daemon listens there itself".to_owned()));
+            }
+            table.set(endpoint, address, *weight).map_err(|error| told(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Where a name is that the command line does not have: where it was, when it does not resolve.
+    fn locate(&self, endpoint: &Endpoint, saved: Option<&Vec<SocketAddr>>) -> Result<Vec<SocketAddr>, String> {
+        match (resolve::resolve_every(endpoint), saved) {
+            (Ok(all), _) if self.base.all_addresses => Ok(all),
+            (Ok(all), _) => Ok(all.into_iter().take(1).collect()),
+            (Err(_), Some(saved)) => Ok(saved.clone()),
+            (Err(error), None) => Err(resolve::in_one_line(&error)),
+        }
+    }
+}
+
+/// What is to be taken out, each once.
+#[derive(Default)]
+struct Removals {
+    entries: Vec<Entry>,
+    seen: HashSet<Endpoint>,
+}
+
+impl Removals {
+    fn add(&mut self, endpoint: Endpoint) {
+        if self.seen.insert(endpoint.clone()) {
+            self.entries.push(entry(endpoint, REMOVED, None));
+        }
+    }
+}
+
+/// A name whose addresses differ in weight is changed address by address.
+fn changed(row: &DestinationStatus, rows: &[DestinationStatus]) -> Entry {
+    let mut same_name = rows.iter().filter(|other| other.endpoint == row.endpoint);
+    match same_name.all(|other| other.weight == row.weight) {
+        true => entry(row.endpoint.clone(), row.weight, Some(row.address)),
+        false => entry(row.address.into(), row.weight, None),
     }
 }
 
@@ -151,34 +231,14 @@ fn address_of(endpoint: &Endpoint) -> Option<SocketAddr> {
     }
 }
 
-/// Makes one change. An error is what an operator should hear of it.
-fn apply(entry: &Entry, table: &Table, own_addresses: &[SocketAddr]) -> Result<(), String> {
-    let Entry { spec: DestinationSpec { endpoint, weight }, .. } = entry;
-    let known = match address_of(endpoint) {
-        Some(address) => vec![address],
-        None => table.addresses_of(endpoint),
-    };
-    if *weight < 0.0 {
-        known.into_iter().for_each(|address| table.withdraw(address));
-        return Ok(());
+/// Where the names were.
+fn saved_addresses(entries: &[Entry]) -> HashMap<Endpoint, Vec<SocketAddr>> {
+    let mut saved: HashMap<Endpoint, Vec<SocketAddr>> = HashMap::new();
+    for Entry { spec, address } in entries {
+        saved.entry(spec.endpoint.clone()).or_default().extend(address);
     }
-    let told = |reason: String| format!("destination {endpoint}: {reason}");
-    let addresses = if known.is_empty() { locate(entry).map_err(told)? } else { known };
-    for address in addresses {
-        if *weight > 0.0 && resolve::is_own_address(own_addresses, address) {
-            return Err(told("this daemon listens there itself".to_owned()));
-        }
-        table.set(endpoint, address, *weight).map_err(|error| told(error.to_string()))?;
-    }
-    Ok(())
-}
-
-/// Where a name is that the command line does not have.
-fn locate(entry: &Entry) -> Result<Vec<SocketAddr>, String> {
-    match (resolve::resolve(&entry.spec.endpoint), entry.address) {
-        (Ok(address), _) | (Err(_), Some(address)) => Ok(vec![address]),
-        (Err(error), None) => Err(resolve::in_one_line(&error)),
-    }
+    saved.retain(|_, addresses| !addresses.is_empty());
+    saved
 }
 
 fn print(entries: &[Entry]) -> String {

@@ -25,8 +25,7 @@ pub enum Fork {
 /// `EAGAIN` or `ENOMEM` when no process can be made, and `EBUSY` when the process already has several threads: the
 /// child would hold locks that nobody can release.
 pub fn fork() -> io::Result<Fork> {
-    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
-    if threads > 1 {
+    if threads() > 1 {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
     // SAFETY: with one thread, the child may go on to use everything that the parent could.
@@ -35,6 +34,10 @@ pub fn fork() -> io::Result<Fork> {
         0 => Ok(Fork::Child),
         pid => Ok(Fork::Parent(pid)),
     }
+}
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
 }
 
 /// Whether it is this machine that lacks something, which says nothing about the one that it was needed to talk to.
@@ -105,6 +108,14 @@ pub fn put_in_between(command: &mut std::process::Command) {
     // SAFETY: the closure allocates nothing; see there.
     unsafe {
         std::os::unix::process::CommandExt::pre_exec(command, split);
+    }
+}
+
+/// Takes a variable out of the environment. To be called while the process has one thread; with more, nothing is done.
+pub fn forget_variable(name: &str) {
+    if threads() == 1 {
+        // SAFETY: nobody else reads the environment at the same time.
+        unsafe { std::env::remove_var(name) }
     }
 }
 

@@ -111,16 +111,23 @@ impl Config {
 
     /// Makes its paths absolute, as they were meant in `directory`: in the background the working directory is another.
     pub fn with_paths_in(mut self, directory: &Path) -> Config {
-        let probe = self.watchdog.as_mut().map(|it| &mut it.probe);
-        let defaults_file = match probe {
-            Some(ProbeSpec::Galera(options)) => options.defaults_file.as_mut(),
-            _ => None,
-        };
-        let paths = [self.fifo.as_mut(), self.pidfile.as_mut(), self.state.as_mut(), defaults_file];
-        for path in paths.into_iter().flatten() {
+        for path in self.paths() {
             *path = directory.join(&*path);
         }
         self
+    }
+
+    /// Whether some path is meant in the working directory.
+    pub fn has_relative_paths(&mut self) -> bool {
+        self.paths().any(|path| path.is_relative())
+    }
+
+    fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let defaults_file = match self.watchdog.as_mut().map(|options| &mut options.probe) {
+            Some(ProbeSpec::Galera(options)) => options.defaults_file.as_mut(),
+            _ => None,
+        };
+        [self.fifo.as_mut(), self.pidfile.as_mut(), self.state.as_mut(), defaults_file].into_iter().flatten()
     }
 
     fn from_options(options: Options, destinations: Vec<DestinationSpec>) -> Config {

@@ -44,6 +44,8 @@ pub(super) struct Executor {
     pub state: Option<StateFile>,
     /// Resolves names of new destinations.
     pub resolver: Resolver,
+    /// Another daemon has the table now, or will have one of its own: nothing is changed any more.
+    pub is_retired: bool,
     /// Of changes that could not be kept.
     pub trouble: RefCell<Seldom>,
 }
@@ -128,6 +130,9 @@ impl Executor {
     }
 
     fn change_all(&self, spec: &DestinationSpec, addresses: &[SocketAddr]) -> Result<(), String> {
+        if self.is_retired {
+            return Err("this glbd takes no changes any more: ask the one that has its place".to_owned());
+        }
         let is_own = |address: &SocketAddr| resolve::is_own_address(&self.own_addresses, *address);
         if spec.weight > 0.0 && addresses.iter().any(is_own) {
             return Err("this daemon listens there itself".to_owned());

@@ -61,6 +61,8 @@ pub(super) struct Fifo {
     file: File,
     lines: Lines,
     readable: bool,
+    /// Only the line that was begun is read to its end.
+    finishing: bool,
     /// A command's name is being resolved; the next one waits for it.
     resolving: bool,
     last_active: Instant,
@@ -75,6 +77,7 @@ impl Fifo {
             file,
             lines,
             readable: false,
+            finishing: false,
             resolving: false,
             last_active: Instant::now(),
             trouble: Seldom::after(MAX_COMPLAINTS),
@@ -93,6 +96,11 @@ impl Fifo {
     /// Whether nothing of what came is waiting to be obeyed.
     pub(super) fn is_quiet(&self) -> bool {
         self.lines.is_empty() && !self.resolving
+    }
+
+    /// Whether to leave what comes to others, but for the rest of a line that was begun.
+    pub(super) fn only_finish(&mut self, finish: bool) {
+        self.finishing = finish;
     }
 
     /// Closes it. What comes is kept by the kernel for other processes that have it, whom this one is not to hear of.
@@ -149,7 +157,13 @@ impl Fifo {
     fn read(&mut self, now: Instant) {
         let mut buffer = [0; MAX_LINE];
         while self.readable && !self.lines.is_full() {
-            match self.file.read(&mut buffer) {
+            let most = match self.finishing {
+                // A line's end is found by looking for it byte by byte, since what is behind it belongs to others.
+                true if self.lines.is_empty() || self.lines.has_line() => break,
+                true => 1,
+                false => MAX_LINE,
+            };
+            match self.file.read(&mut buffer[..most]) {
                 Ok(count) if count > 0 => {
                     self.lines.feed(&buffer[..count]);
                     self.last_active = now;

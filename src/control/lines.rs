@@ -64,6 +64,11 @@ impl Lines {
         self.bytes.len() > MAX_LINE
     }
 
+    /// Whether a line is there to its end.
+    pub(super) fn has_line(&self) -> bool {
+        self.bytes.contains(&b'\n')
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }

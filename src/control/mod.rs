@@ -121,6 +121,7 @@ impl Control {
             all_addresses: settings.all_addresses,
             state: settings.state,
             resolver: Resolver::default(),
+            is_retired: false,
             trouble: RefCell::default(),
         };
         Ok(Control {

@@ -74,6 +74,7 @@ impl Control {
                 let patient_until = *self.patient_until.get_or_insert(now + PATIENCE);
                 let talked = self.conversations.is_empty() || now >= patient_until;
                 // Half a command that was read would be missed by the one who reads the other half.
+                self.fifo.iter_mut().for_each(|fifo| fifo.only_finish(true));
                 let quiet = self.fifo.as_ref().is_none_or(Fifo::is_quiet) && !self.unfinished;
                 self.wish.still.store(talked && quiet, Ordering::SeqCst);
             }
@@ -83,6 +84,8 @@ impl Control {
                     let _ = self.poll.registry().deregister(&mut listener);
                 }
                 self.fifo.take().into_iter().for_each(|fifo| fifo.close(self.poll.registry()));
+                // Whoever comes next has the table, and the file that it is kept in.
+                self.executor.is_retired = true;
                 if self.wish.still.swap(false, Ordering::SeqCst) {
                     self.conversations.clear();
                 }
@@ -90,6 +93,7 @@ impl Control {
             }
             _ => {
                 self.patient_until = None;
+                self.fifo.iter_mut().for_each(|fifo| fifo.only_finish(false));
                 if self.wish.still.swap(false, Ordering::SeqCst) {
                     // What came in the meantime was not looked at.
                     self.unfinished = true;

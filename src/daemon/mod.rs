@@ -45,8 +45,13 @@ pub fn run(config: Config) -> Result<(), String> {
     }
 }
 
-fn start_anew(config: Config, program: PathBuf) -> Result<(), String> {
-    let directory = std::env::current_dir().map_err(|error| format!("the working directory: {error}"))?;
+fn start_anew(mut config: Config, program: PathBuf) -> Result<(), String> {
+    let directory = match std::env::current_dir() {
+        Ok(directory) => directory,
+        // It may have been removed, which matters to relative paths only.
+        Err(error) if config.has_relative_paths() => return Err(format!("the working directory: {error}")),
+        Err(_) => PathBuf::from("/"),
+    };
     let mut config = config.with_paths_in(&directory);
     let sockets = Sockets::take().map_err(|error| format!("the service manager's sockets: {error}"))?;
     if config.daemon && sockets.are_any() {
@@ -58,7 +63,7 @@ fn start_anew(config: Config, program: PathBuf) -> Result<(), String> {
     let background = config.daemon.then(process::daemonize).transpose();
     let background = background.map_err(|error| format!("cannot go to the background: {error}"))?;
     // Names may take long to resolve; until something is opened, signals end the program as they end any other.
-    let mut prepared = Prepared::anew(&config)?;
+    let mut prepared = Prepared::anew(&config, sockets.control_address())?;
     let signals = Signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
     let mut leftovers = Leftovers::default();
     let opened = opened::open(&config, sockets, &mut prepared, &mut leftovers)?;
@@ -71,7 +76,7 @@ fn start_anew(config: Config, program: PathBuf) -> Result<(), String> {
     }
     service_manager::say_ready();
     running.show(&config, &prepared);
-    Serving { config, program, directory, signals, running, leftovers, reports: None }.until_the_end();
+    Serving { config, program, directory, signals, running, leftovers, reports: None, successor: None }.until_the_end();
     Ok(())
 }
 
@@ -80,9 +85,10 @@ fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Resu
     let ready = Ready::from(config, &predecessor).inspect_err(|reason| predecessor.refuse(reason))?;
     let Ready { config, prepared, signals, mut running, state, janitor, mut predecessors } = ready;
     let (pid, directory) = (state.pid, state.directory.clone());
-    predecessors.push(predecessor.into_link(&state));
+    running.begin();
+    predecessors.push(predecessor.step_down(&state));
+    running.heed(predecessors, &config);
     let mut leftovers = Leftovers::inherit(state.leftovers, janitor);
-    running.begin(predecessors);
     info!("taken over from process {pid}");
     say_what_runs(&config, &prepared);
     // Whoever waits for it to name this process finds that all is done.
@@ -95,7 +101,7 @@ fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Resu
         warn!("cannot let go of the standard descriptors: {error}");
     }
     running.show(&config, &prepared);
-    Serving { config, program, directory, signals, running, leftovers, reports: None }.until_the_end();
+    Serving { config, program, directory, signals, running, leftovers, reports: None, successor: None }.until_the_end();
     Ok(())
 }
 

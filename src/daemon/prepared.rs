@@ -12,7 +12,7 @@ use super::{control_trouble, listen_trouble};
 use crate::config::Config;
 use crate::process::{self, Identity};
 use crate::resolve;
-use crate::state::{Loaded, StateFile};
+use crate::state::{Base, Loaded, StateFile};
 use crate::table::{Balancing, Change, Table};
 use crate::watchdog::Prober;
 
@@ -41,8 +41,8 @@ impl Prepared {
         std::iter::once(self.listening).chain(self.control).collect()
     }
 
-    /// For a start with what the command line says.
-    pub(super) fn anew(config: &Config) -> Result<Prepared, String> {
+    /// For a start with what the command line says. The control socket may be open already.
+    pub(super) fn anew(config: &Config, open_control: Option<SocketAddr>) -> Result<Prepared, String> {
         let prober = config.watchdog.as_ref().map(|options| Prober::prepare(&options.probe, None)).transpose()?;
         let limits = Limits::for_config(config, config.threads, prober.as_ref().map_or(0, Prober::descriptors))?;
         let listening = resolve::resolve_listen_address(&config.listen);
@@ -50,6 +50,7 @@ impl Prepared {
         let control =
             config.control.as_ref().map(|address| resolve::resolve(address).map_err(|error| (address, error)));
         let control = control.transpose().map_err(|(address, error)| control_trouble(address, &error))?;
+        let control = open_control.or(control);
         let notices = limits.notice.iter().map(|notice| (Level::Warn, notice.clone())).collect();
         let (table, identity) = (Table::new(balancing(config)), identity(config)?);
         let mut prepared = Prepared { limits, listening, control, table, prober, identity, notices };
@@ -100,7 +101,8 @@ impl Prepared {
         match state.load(&self.table, &self.own_addresses()) {
             Ok(Loaded::Nothing | Loaded::Changes(0, _)) => {}
             Ok(Loaded::Changes(count, remarks)) => {
-                let made = format!("{count} changes of the last time were made again, as {path} says");
+                let made =
+                    format!("{} changes of the last time were made again, as {path} says", count - remarks.len());
                 self.notices.push((Level::Info, made));
                 self.notices.extend(remarks.into_iter().map(|remark| (Level::Warn, format!("{path}: {remark}"))));
             }
@@ -116,7 +118,12 @@ impl Prepared {
 
 /// Where changes are to be kept, if anywhere.
 pub(super) fn state_file(config: &Config) -> Option<StateFile> {
-    config.state.as_deref().map(|path: &Path| StateFile::new(path.to_owned(), config.destinations.clone()))
+    let base = Base {
+        destinations: config.destinations.clone(),
+        all_addresses: config.resolve_all,
+        finds_more: config.resolve_all || config.watchdog.as_ref().is_some_and(|options| options.discover),
+    };
+    config.state.as_deref().map(|path: &Path| StateFile::new(path, base))
 }
 
 fn balancing(config: &Config) -> Balancing {

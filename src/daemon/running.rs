@@ -18,6 +18,7 @@ use crate::names;
 use crate::repeat::Repeating;
 use crate::stats::{SavedStats, Stats};
 use crate::table::Table;
+use crate::table::health::Verdict;
 use crate::watchdog::{self, Credentials, Prober};
 use crate::worker::{self, Workers};
 
@@ -57,7 +58,7 @@ impl Gate {
 }
 
 /// Starts all threads. Those of a process that takes over from another go on counting where that one is, and serve nobody
-/// before [`Running::begin`].
+/// before [`Running::begin`] and [`Running::heed`].
 pub(super) fn start(
     config: &Config,
     prepared: &Prepared,
@@ -121,12 +122,22 @@ fn start_watchdog(config: &Config, prepared: &Prepared, gate: Gate) -> io::Resul
 }
 
 impl Running {
-    /// Serves from now on, in the place of these processes.
-    pub(super) fn begin(&mut self, predecessors: Vec<PredecessorLink>) {
+    /// Serves from now on.
+    pub(super) fn begin(&self) {
         self.gate.remove_obstacle();
-        let started = Predecessors::start(predecessors, &self.table, &self.stats);
+    }
+
+    /// Takes the connections of these processes into account, and obeys the control port.
+    pub(super) fn heed(&mut self, predecessors: Vec<PredecessorLink>, config: &Config) {
+        let started = Predecessors::start(predecessors, &self.table, &self.stats, &self.workers);
         let told = |error: &io::Error| warn!("connections of the processes before this one do not count here: {error}");
         self.predecessors = started.inspect_err(told).ok();
+        // What has fallen since this process began to watch was not heard by the others.
+        let closes = config.watchdog.as_ref().is_some_and(|options| !options.keep_sessions);
+        if let (true, Some(predecessors)) = (closes, &self.predecessors) {
+            let fallen = self.table.snapshot().into_iter().filter(|it| it.health.verdict == Some(Verdict::Down));
+            fallen.for_each(|it| predecessors.close(it.address));
+        }
         self.control.go_on();
     }
 

@@ -3,10 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::thread;
 use std::time::Duration;
 
+use crossbeam_channel::bounded;
 use log::warn;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sd_notify::NotifyState;
 use socket2::Socket;
 
@@ -18,10 +19,13 @@ use crate::table::health::Verdict;
 
 /// The name by which the control socket is told from those for clients: `FileDescriptorName=` in its unit.
 const CONTROL: &str = "control";
-/// How long the service manager may take to hear what it is told, in milliseconds.
-const BARRIER: u16 = 1000;
-/// How often it is seen whether the status text is still right.
+/// Says where it listens.
+const SOCKET: &str = "NOTIFY_SOCKET";
+/// How long it may take to hear what it is told.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is told the status text, and how long after the start for the first time.
 const STATUS: Duration = Duration::from_secs(5);
+const FIRST_STATUS: Duration = Duration::from_millis(300);
 
 /// The sockets that it has opened.
 #[derive(Default)]
@@ -55,6 +59,11 @@ impl Sockets {
     pub(super) fn listening(&self) -> Option<SocketAddr> {
         self.listeners.first().and_then(address)
     }
+
+    /// Where the control socket is, if that is decided by it.
+    pub(super) fn control_address(&self) -> Option<SocketAddr> {
+        self.control.as_ref().and_then(address)
+    }
 }
 
 /// A socket's own address.
@@ -64,60 +73,83 @@ pub(super) fn address(socket: &Socket) -> Option<SocketAddr> {
 
 /// This process serves.
 pub(super) fn say_ready() {
-    say(&[NotifyState::Ready]);
+    say(Message::from([NotifyState::Ready]));
 }
 
 /// Another process is about to take over.
 pub(super) fn say_reloading() {
     let now = NotifyState::monotonic_usec_now().ok();
-    let states: Vec<NotifyState<'_>> = std::iter::once(NotifyState::Reloading).chain(now).collect();
-    say(&states);
+    say(std::iter::once(NotifyState::Reloading).chain(now).collect());
+}
+
+/// What the service does, for people.
+pub(super) fn say_status(status: &str) {
+    say(Message::from([NotifyState::Status(status)]));
 }
 
 /// From now on, that other process is the daemon. Returns when this was heard: the service manager does not listen to a
 /// process that has ended.
 pub(super) fn say_successor(pid: u32) {
-    say(&[NotifyState::MainPid(pid), NotifyState::Ready]);
-    let heard = io::pipe().and_then(|(heard, unheard)| {
+    say(Message::from([NotifyState::MainPid(pid), NotifyState::Ready]));
+    within_reason(|| {
+        let (heard, unheard) = io::pipe()?;
         sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[unheard.as_fd()])?;
-        Ok(heard)
+        drop(unheard);
+        // Closed by the service manager, or by the kernel where there is none.
+        io::copy(&mut &heard, &mut io::sink()).map(drop)
     });
-    if let Ok(heard) = heard {
-        let mut closed = [PollFd::new(heard.as_fd(), PollFlags::empty())];
-        // After that, it goes on without a word.
-        let _ = poll(&mut closed, PollTimeout::from(BARRIER));
+}
+
+/// Lines of a message, which can be sent by another thread.
+struct Message(String);
+
+impl<'a> FromIterator<NotifyState<'a>> for Message {
+    fn from_iter<T: IntoIterator<Item = NotifyState<'a>>>(states: T) -> Message {
+        Message(states.into_iter().map(|state| format!("{state}\n")).collect())
     }
 }
 
-/// What the service does, for people.
-pub(super) fn say_status(status: &str) {
-    say(&[NotifyState::Status(status)]);
+impl<'a, const N: usize> From<[NotifyState<'a>; N]> for Message {
+    fn from(states: [NotifyState<'a>; N]) -> Message {
+        states.into_iter().collect()
+    }
 }
 
-fn say(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+fn say(Message(text): Message) {
+    within_reason(move || sd_notify::notify(&[NotifyState::Custom(text.trim_end())]));
+}
+
+/// Does something in a thread of its own, and waits for it for a moment only: a service manager that hangs must not hold up
+/// the daemon.
+fn within_reason(talk: impl FnOnce() -> io::Result<()> + Send + 'static) {
+    if std::env::var_os(SOCKET).is_none() {
+        return;
+    }
+    let (said, heard) = bounded(1);
+    let talking = thread::Builder::new().name("notify".into()).spawn(move || said.send(talk()));
+    let late = || io::Error::from(io::ErrorKind::TimedOut);
+    let told = talking.and_then(|_| heard.recv_timeout(PATIENCE).map_err(|_| late())?);
+    if let Err(error) = told {
         warn!("cannot tell the service manager how far the daemon is: {error}");
     }
 }
 
-/// Keeps the status text up to date for as long as what this returns is not dropped. `None` where nobody reads it.
+/// Tells the status text again and again for as long as what this returns is not dropped. `None` where nobody reads it.
 pub(super) fn show_status(listen: &ListenAddress, table: &Table) -> Option<Repeating> {
-    std::env::var_os("NOTIFY_SOCKET")?;
-    let (place, table, mut before) = (listen.to_string(), table.clone(), String::new());
+    std::env::var_os(SOCKET)?;
+    let (place, table) = (listen.to_string(), table.clone());
     let show = move || {
         let destinations = table.snapshot();
         let is_fit = |verdict| verdict == Some(Verdict::Ready);
         let fit = destinations.iter().filter(|it| it.weight > 0.0 && is_fit(it.health.verdict)).count();
         let (count, connections) = (destinations.len(), table.connections());
         let status = format!("Serving on {place}: {fit} of {count} destinations fit, connections: {connections}");
-        if status != before {
-            // Whether it is heard was seen at the start.
-            let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
-            before = status;
-        }
+        // Also when nothing has changed: a process that has just taken over is not listened to at once. And whether it
+        // is heard was seen at the start.
+        let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
         true
     };
-    repeat::start("status", Duration::ZERO, STATUS, show)
+    repeat::start("status", FIRST_STATUS, STATUS, show)
         .inspect_err(|error| warn!("cannot show the status: {error}"))
         .ok()
 }

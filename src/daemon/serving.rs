@@ -4,10 +4,13 @@ use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Receiver;
 use log::{error, info, warn};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 
-use super::handover::{Offer, PredecessorLink, Predecessors, Reports, State, Successor};
+use super::handover::{Offer, Predecessors, Reports, State, Successor};
 use super::opened::Doors;
 use super::running::Running;
 use super::service_manager;
@@ -16,6 +19,9 @@ use super::{STOPPING, watchdog};
 use crate::config::Config;
 use crate::process::{self, Leftovers};
 use crate::table::Table;
+
+/// How long after an upgrade signals still come here that are meant for the one who has taken over.
+const MEANT_FOR_SUCCESSOR: Duration = Duration::from_secs(1);
 
 /// A daemon that serves.
 pub(super) struct Serving {
@@ -29,6 +35,8 @@ pub(super) struct Serving {
     pub leftovers: Leftovers,
     /// To the process that has taken over.
     pub reports: Option<Reports>,
+    /// That process, and since when.
+    pub successor: Option<(Pid, Instant)>,
 }
 
 impl Serving {
@@ -37,6 +45,7 @@ impl Serving {
     pub(super) fn until_the_end(mut self) {
         while let Some(signal) = self.signals.next() {
             match signal {
+                _ if self.pass_on(signal) => {}
                 SIGUSR1 => self.drain(),
                 SIGUSR2 => self.upgrade(),
                 // The terminal that it was started from is gone, which is what being in the background is for.
@@ -50,13 +59,25 @@ impl Serving {
         self.end();
     }
 
-    fn end(self) {
-        let Serving { mut leftovers, running, reports, .. } = self;
-        running.doors.into_iter().for_each(Doors::close);
+    /// Whoever sends a signal right after an upgrade meant the daemon, and found the old process in the pid file.
+    fn pass_on(&self, signal: i32) -> bool {
+        match self.successor {
+            Some((successor, since)) if since.elapsed() < MEANT_FOR_SUCCESSOR => {
+                Signal::try_from(signal).and_then(|signal| kill(successor, signal)).is_ok()
+            }
+            _ => false,
+        }
+    }
+
+    fn end(mut self) {
+        self.running.doors.take().into_iter().for_each(Doors::close);
         process::exit_within(STOPPING);
-        reports.into_iter().for_each(Reports::finish);
-        running.watchdog.into_iter().for_each(watchdog::Handle::stop);
-        leftovers.remove();
+        self.reports.take().into_iter().for_each(Reports::finish);
+        self.running.watchdog.take().into_iter().for_each(watchdog::Handle::stop);
+        self.leftovers.remove();
+        for signal in self.signals.rest() {
+            self.pass_on(signal);
+        }
         crate::log::say_last("stopped");
     }
 
@@ -71,7 +92,9 @@ impl Serving {
         // So that another daemon can take over everything at once.
         self.running.control.close();
         self.leftovers.remove();
-        self.end_with(threads);
+        // Those that this one has taken over from have clients of the same daemon.
+        let others = self.running.predecessors.as_ref().map(Predecessors::ended);
+        self.end_with(threads, others);
     }
 
     /// Has the program that is on disk now take over.
@@ -87,7 +110,10 @@ impl Serving {
             Err(reason) => {
                 self.running.predecessors.iter().for_each(Predecessors::resume);
                 self.running.control.go_on();
-                error!("not upgraded: {reason}; this process goes on as before");
+                match self.signals.is_end_wanted() {
+                    true => info!("not upgraded: {reason}"),
+                    false => error!("not upgraded: {reason}; this process goes on as before"),
+                }
                 service_manager::say_ready();
             }
         }
@@ -100,7 +126,7 @@ impl Serving {
         let mut successor = Successor::start(&self.program, self.config.daemon)?;
         successor.wait_for_hello(give_up)?;
         running.control.stand_still();
-        successor.wait_until("ending the control conversations", || running.control.is_still(), give_up)?;
+        successor.wait_until("obeying the last control commands", || running.control.is_still(), give_up)?;
         let links = running.predecessors.as_ref().map(Predecessors::pause).unwrap_or_default();
         let (handed, janitor) = leftovers.to_hand_over();
         let state = State {
@@ -112,7 +138,7 @@ impl Serving {
             leftovers: handed,
             credentials: running.credentials.clone(),
             connections: running.table.own_connections(),
-            predecessors: links.iter().map(PredecessorLink::connections).collect(),
+            predecessors: links.iter().map(|link| (link.connections(), link.orders())).collect(),
         };
         let doors = running.doors.as_ref();
         let offer = Offer {
@@ -124,6 +150,7 @@ impl Serving {
         };
         successor.hand_over(&state, &offer).map_err(|error| format!("cannot hand over: {error}"))?;
         successor.wait_until_ready(give_up)?;
+        successor.let_serve(give_up)?;
         Ok((successor, state))
     }
 
@@ -131,10 +158,9 @@ impl Serving {
     fn step_down(&mut self, successor: Successor, state: &State) {
         let Some(threads) = self.running.threads.take() else { return };
         let pid = successor.pid();
-        // Before the other process says anything: it is not listened to until then.
-        service_manager::say_successor(pid);
-        self.running.shows.clear();
         self.running.workers.hand_over();
+        self.running.shows.clear();
+        service_manager::say_successor(pid);
         let reports = Reports::start(successor, state, &self.running.table, &self.running.stats, self.signals.ender());
         let told =
             |error: &std::io::Error| error!("process {pid} does not count the connections that are left: {error}");
@@ -146,15 +172,20 @@ impl Serving {
         self.running.table.ask_nobody();
         self.running.watchdog.take().into_iter().for_each(watchdog::Handle::stop);
         info!("process {pid} has taken over; the open connections go on to their end");
-        self.end_with(threads);
+        self.successor = i32::try_from(pid).ok().map(|pid| (Pid::from_raw(pid), Instant::now()));
+        self.end_with(threads, None);
     }
 
-    /// Ends the wait for signals when all these threads have ended, and resets what is still connected when that takes too
-    /// long.
-    fn end_with(&self, threads: Vec<JoinHandle<()>>) {
+    /// Ends the wait for signals when all these threads, and the `others`, have ended, and resets what is still connected
+    /// when that takes too long.
+    fn end_with(&self, threads: Vec<JoinHandle<()>>, others: Option<Receiver<()>>) {
         let end = self.signals.ender();
         let join = move || {
             threads.into_iter().for_each(|thread| drop(thread.join()));
+            // Closed without a word.
+            if let Some(ended) = others {
+                let _ = ended.recv();
+            }
             end();
         };
         if let Err(error) = thread::Builder::new().name("drain".into()).spawn(join) {
@@ -171,7 +202,8 @@ impl Serving {
 /// Has all connections reset that are left then.
 fn reset_after(timeout: Duration, table: &Table) {
     thread::sleep(timeout);
-    warn!("connections reset after the drain timeout of {} s: {}", timeout.as_secs_f64(), table.connections());
+    let count: usize = table.own_connections().into_iter().map(|(_, count)| count).sum();
+    warn!("connections reset after the drain timeout of {} s: {count}", timeout.as_secs_f64());
     for destination in table.snapshot() {
         // It may have been removed in the meantime.
         let _ = table.remove(destination.address);

@@ -42,6 +42,12 @@ impl Signals {
         self.queue.iter().any(|signal| [SIGTERM, SIGINT].contains(signal))
     }
 
+    /// Those that have come, without waiting.
+    pub(super) fn rest(&mut self) -> Vec<i32> {
+        self.queue.extend(self.signals.pending());
+        self.queue.drain(..).collect()
+    }
+
     /// Ends the wait, from another thread.
     pub(super) fn ender(&self) -> impl Fn() + Send + Clone + 'static {
         let handle = self.signals.handle();

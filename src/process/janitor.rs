@@ -1,7 +1,7 @@
 //! A process that stays behind with the rights of the one who started the daemon, to tidy up after it.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -98,9 +98,12 @@ fn wait_and_tidy_up(daemon: &UnixStream, files: &[PathBuf], pidfile: Option<Pidf
 fn serve(user: Option<Uid>) {
     let pidfile = user.and_then(|_| sys::take_inherited(1).ok()).map(File::from);
     let Ok(daemon) = sys::take_inherited(0).map(UnixStream::from) else { return };
-    for line in BufReader::new(&daemon).lines().map_while(Result::ok) {
-        let written = match (line.parse(), &pidfile) {
-            (Ok(pid), Some(file)) if is_of(pid, user) => write_pid(file, pid).is_ok(),
+    // Each comes at once, and the next one only when it is answered.
+    let mut line = [0; 32];
+    while let Ok(length @ 1..) = (&daemon).read(&mut line) {
+        let pid = str::from_utf8(&line[..length]).ok().and_then(|text| text.trim_end().parse().ok());
+        let written = match (pid, &pidfile) {
+            (Some(pid), Some(file)) if is_of(pid, user) => write_pid(file, pid).is_ok(),
             (_, pidfile) => pidfile.is_none(),
         };
         let _ = (&daemon).write_all(if written { DONE } else { REFUSED });

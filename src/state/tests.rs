@@ -33,16 +33,17 @@ fn obey(table: &Table, change: &DestinationSpec) {
     };
 }
 
+/// The destinations, in their order, and those that were removed.
 fn contents(table: &Table) -> (Vec<(String, f64)>, Vec<SocketAddr>) {
-    let mut rows: Vec<_> = table.snapshot().iter().map(|it| (it.address.to_string(), it.weight)).collect();
-    rows.sort_by(|one, other| one.0.cmp(&other.0));
+    let rows: Vec<_> = table.snapshot().iter().map(|it| (it.address.to_string(), it.weight)).collect();
     let mut withdrawn = table.withdrawn();
     withdrawn.sort();
     (rows, withdrawn)
 }
 
 fn file(directory: &tempfile::TempDir, base: &[DestinationSpec]) -> StateFile {
-    StateFile::new(directory.path().join("state"), base.to_vec())
+    let base = Base { destinations: base.to_vec(), all_addresses: false, finds_more: true };
+    StateFile::new(&directory.path().join("state"), base)
 }
 
 fn change() -> impl Strategy<Value = DestinationSpec> {
@@ -96,6 +97,33 @@ fn nothing_is_written_of_what_the_command_line_says_anyway() {
     assert_eq!(state.changes(&table).len(), 1);
     obey(&table, &spec("10.0.0.1:1:2"));
     assert_eq!(state.changes(&table), []);
+}
+
+#[test]
+fn what_was_added_and_removed_leaves_nothing_where_nothing_is_found_by_itself() {
+    let base = Base { destinations: vec![spec("10.0.0.1:1")], all_addresses: false, finds_more: false };
+    let state = StateFile::new(Path::new("/no/such/file"), base);
+    let table = table(&[spec("10.0.0.1:1")]);
+    obey(&table, &spec("10.0.0.1:2"));
+    obey(&table, &spec("10.0.0.1:2:-1"));
+    assert_eq!(state.changes(&table), []);
+    obey(&table, &spec("10.0.0.1:1:-1"));
+    assert_eq!(state.changes(&table).len(), 1);
+}
+
+#[test]
+fn each_address_of_a_name_is_kept() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (state, before) = (file(&directory, &[]), table(&[]));
+    let named = spec("nowhere.invalid:3306:2");
+    let addresses = [1, 2].map(|last| SocketAddr::from(([10, 0, 0, last], 3306)));
+    for address in addresses {
+        before.set(&named.endpoint, address, named.weight).expect("there is room");
+    }
+    state.save(&before).expect("a file");
+    let after = table(&[]);
+    state.load(&after, &[]).expect("a file");
+    assert_eq!(contents(&after), contents(&before));
 }
 
 #[test]

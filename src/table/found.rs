@@ -32,12 +32,13 @@ impl Table {
         let mut inner = self.0.lock();
         let Some(slot) = inner.find(id).filter(|_| inner.at(address).is_none()) else { return false };
         let watched = inner.balancing.watched;
-        inner.change(slot, |it| {
-            it.address = address;
+        let before = inner.change(slot, |it| {
+            let before = std::mem::replace(&mut it.address, address);
             it.health = Health::at_first(watched);
             (it.failed, it.avoided_until) = (false, None);
+            before
         });
-        inner.tell(Event::Moved(id));
+        inner.tell(Event::Moved(id, before, address));
         true
     }
 

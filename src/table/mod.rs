@@ -49,8 +49,8 @@ pub enum Event {
     Added(DestinationId),
     /// It is gone.
     Removed(DestinationId),
-    /// It has another address, of which nothing is known.
-    Moved(DestinationId),
+    /// It has another address than before, of which nothing is known.
+    Moved(DestinationId, SocketAddr, SocketAddr),
     /// A client could not connect to it.
     Doubted(DestinationId),
     /// A client waits to hear how it is.

@@ -87,6 +87,14 @@ impl Table {
         counts.filter(|(_, connections)| *connections > 0).collect()
     }
 
+    /// Knows a destination by another address, as another process does; nobody is told.
+    pub fn rename(&self, from: SocketAddr, to: SocketAddr) {
+        let mut inner = self.0.lock();
+        if let Some(slot) = inner.at(from) {
+            inner.change(slot, |it| it.address = to);
+        }
+    }
+
     /// Says how many connections other processes have on the destination at `address`, where there is one.
     pub fn set_elsewhere(&self, address: SocketAddr, connections: usize) {
         let mut inner = self.0.lock();

@@ -138,7 +138,7 @@ impl Watchdog {
     fn on(&mut self, event: Event) {
         match event {
             Event::Added(id) if self.tasks.contains_key(&id) => {}
-            Event::Added(id) | Event::Moved(id) => self.watch(id),
+            Event::Added(id) | Event::Moved(id, ..) => self.watch(id),
             Event::Removed(id) => {
                 self.tasks.remove(&id);
                 let mut fleet = self.common.fleet.borrow_mut();

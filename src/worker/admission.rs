@@ -14,6 +14,8 @@ struct Load(AtomicUsize);
 pub struct Admission {
     limit: usize,
     admitted: AtomicUsize,
+    /// Clients that other processes still have, which this one has taken over from.
+    elsewhere: AtomicUsize,
     /// Some worker has stopped accepting for want of room, and wants to be told of it.
     awaited: AtomicBool,
     loads: Box<[Load]>,
@@ -23,8 +25,8 @@ pub struct Admission {
 impl Admission {
     pub(super) fn new(limit: usize, workers: Box<[Mailbox]>) -> Arc<Admission> {
         let loads = workers.iter().map(|_| Load::default()).collect();
-        let (admitted, awaited) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Arc::new(Admission { limit, admitted, awaited, loads, workers })
+        let (admitted, elsewhere, awaited) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Admission { limit, admitted, elsewhere, awaited, loads, workers })
     }
 
     /// Most clients at a time.
@@ -45,12 +47,23 @@ impl Admission {
     }
 
     fn take_room(&self) -> bool {
-        let room = |admitted| (admitted < self.limit).then_some(admitted + 1);
+        let limit = self.limit.saturating_sub(self.elsewhere.load(Ordering::SeqCst));
+        let room = |admitted| (admitted < limit).then_some(admitted + 1);
         self.admitted.fetch_update(Ordering::SeqCst, Ordering::SeqCst, room).is_ok()
+    }
+
+    /// Says how many clients other processes have, which count as well.
+    pub(super) fn set_elsewhere(&self, clients: usize) {
+        self.elsewhere.store(clients, Ordering::SeqCst);
+        self.tell_of_room();
     }
 
     fn give_room(&self) {
         self.admitted.fetch_sub(1, Ordering::SeqCst);
+        self.tell_of_room();
+    }
+
+    fn tell_of_room(&self) {
         if self.awaited.load(Ordering::SeqCst) && self.awaited.swap(false, Ordering::SeqCst) {
             self.workers.iter().for_each(Mailbox::ring);
         }

@@ -68,28 +68,36 @@ impl Key {
 /// Workers that have been made but not started.
 pub struct Workers {
     workers: Vec<Worker>,
-    mailboxes: Box<[Mailbox]>,
+    handle: Handle,
 }
 
 /// How the rest of the program reaches the workers.
 #[derive(Clone)]
-pub struct Handle(Box<[Mailbox]>);
+pub struct Handle {
+    mailboxes: Box<[Mailbox]>,
+    admission: Arc<Admission>,
+}
 
 impl Handle {
     /// Has the workers begin to accept, where that was put off.
     pub fn accept(&self) {
-        self.0.iter().for_each(|worker| worker.send(Message::Accept));
+        self.mailboxes.iter().for_each(|worker| worker.send(Message::Accept));
     }
 
     /// Has the workers stop accepting, and end when their last connection has.
     pub fn drain(&self) {
-        self.0.iter().for_each(|worker| worker.send(Message::Drain));
+        self.mailboxes.iter().for_each(|worker| worker.send(Message::Drain));
+    }
+
+    /// Says how many clients other processes have, which count for the limit as well.
+    pub fn set_elsewhere(&self, clients: usize) {
+        self.admission.set_elsewhere(clients);
     }
 
     /// Has the workers leave their listening sockets, and who waits there, to another process, and end when their last
     /// connection has.
     pub fn hand_over(&self) {
-        self.0.iter().for_each(|worker| worker.send(Message::HandOver));
+        self.mailboxes.iter().for_each(|worker| worker.send(Message::HandOver));
     }
 }
 
@@ -141,7 +149,7 @@ impl Workers {
                 }
             }));
         }
-        Ok(Workers { workers, mailboxes })
+        Ok(Workers { workers, handle: Handle { mailboxes, admission } })
     }
 
     /// Starts a thread for each.
@@ -154,6 +162,6 @@ impl Workers {
             std::thread::Builder::new().name(name).spawn(move || worker.run())
         };
         let threads = self.workers.into_iter().map(start).collect::<io::Result<_>>()?;
-        Ok((Handle(self.mailboxes), threads))
+        Ok((self.handle, threads))
     }
 }

@@ -158,6 +158,52 @@ fn a_state_that_cannot_be_written_keeps_it_from_starting() {
 }
 
 #[test]
+fn what_is_no_ordinary_file_is_left_alone() {
+    let kept = Kept::new();
+    nix::unistd::mkfifo(&kept.path(), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    let fifo = kept.directory.path().join("fifo").display().to_string();
+    for path in ["/dev/null".to_owned(), kept.path().display().to_string()] {
+        let address = format!("127.0.0.1:{}", crate::harness::free_port());
+        let output = run(&["--state", &path, "--fifo", &fifo, &address]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said, format!("glbd: cannot read the state from {path}: it is no ordinary file\n"));
+    }
+}
+
+#[test]
+fn a_link_goes_on_leading_to_the_state() {
+    let kept = Kept::new();
+    let real = kept.directory.path().join("real");
+    kept.start(&[]).change("127.0.0.1:1:0.5");
+    fs::rename(kept.path(), &real).and_then(|()| std::os::unix::fs::symlink(&real, kept.path())).expect("a link");
+    kept.start(&[]).change("127.0.0.1:2:0.5");
+    assert!(fs::symlink_metadata(kept.path()).expect("a link").is_symlink());
+    assert!(fs::read_to_string(&real).expect("the state").contains("127.0.0.1:2:0.5"));
+}
+
+#[test]
+fn who_drains_changes_nothing_any_more() {
+    use std::io::{Read, Write};
+    let kept = Kept::new();
+    let server = Server::named("a");
+    let old = kept.start(&[&server.to_string()]);
+    let client = old.connect();
+    assert_eq!(names_of(&[client.try_clone().expect("a client")]), ["a"]);
+    let mut person = std::net::TcpStream::connect(old.control_address()).expect("a control port");
+    person.write_all(b"prompt\n").expect("an open conversation");
+    assert_eq!(person.read(&mut [0; 100]).expect("a prompt"), 2);
+    old.signal(Signal::SIGUSR1);
+    old.wait_for_log("no new connections");
+    let before = kept.text();
+    person.write_all(b"127.0.0.1:1:0.5\nquit\n").expect("an open conversation");
+    let mut answer = String::new();
+    person.read_to_string(&mut answer).expect("text");
+    assert!(answer.starts_with("Error: 127.0.0.1:1: this glbd takes no changes any more"), "{answer}");
+    assert_eq!(kept.text(), before);
+}
+
+#[test]
 fn a_change_that_cannot_be_kept_is_in_force_and_told_not_to_last() {
     let kept = Kept::new();
     let glbd = kept.start(&["127.0.0.1:1"]);

@@ -82,7 +82,8 @@ impl Channel {
         let (length, descriptors) = loop {
             match sys::receive(&self.0, &mut buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                // Told once, before what the other end has sent, when it has left something unread.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
                 received => break received?,
             }
         };

@@ -41,6 +41,8 @@ impl Predecessor {
         let told = |reason: String| format!("nobody to take over from, as {ENVIRONMENT} says: {reason}");
         let number = number.to_string_lossy().parse().map_err(|_| told("it is not a number".to_owned()))?;
         let channel = sys::take_inherited(number).map(Channel::from).map_err(|error| told(error.to_string()))?;
+        // What this process starts is not meant.
+        sys::forget_variable(ENVIRONMENT);
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let hello = Message::Hello { protocol: PROTOCOL, version, pid: std::process::id() };
         channel.send(&hello, &[]).map_err(|error| told(error.to_string()))?;
@@ -54,7 +56,10 @@ impl Predecessor {
     pub(in crate::daemon) fn inherit(&self) -> io::Result<Inheritance> {
         let (mut listeners, mut predecessors) = (Vec::new(), Vec::new());
         let (mut control, mut fifo, mut janitor, mut state) = (None, None, None, None);
-        while state.is_none() {
+        let state: State = loop {
+            if let Some(state) = state {
+                break state;
+            }
             let (message, descriptors) = self.0.receive_within(PATIENCE)?.ok_or(io::ErrorKind::UnexpectedEof)?;
             let Message::Descriptors(roles) = message else { return Err(io::ErrorKind::InvalidData.into()) };
             for (role, descriptor) in roles.into_iter().zip(descriptors) {
@@ -67,10 +72,11 @@ impl Predecessor {
                     Role::State => state = Some(read_state(File::from(descriptor))?),
                 }
             }
-        }
-        let state = state.ok_or(io::ErrorKind::InvalidData)?;
+        };
         let links = predecessors.into_iter().zip(&state.predecessors);
-        let predecessors = links.map(|(channel, connections)| PredecessorLink::new(channel, connections)).collect();
+        let link =
+            |(channel, (connections, orders)): (_, &(_, Vec<_>))| PredecessorLink::new(channel, connections, orders);
+        let predecessors = links.map(link).collect();
         Ok(Inheritance { state, listeners, control, fifo, janitor, predecessors })
     }
 
@@ -86,16 +92,19 @@ impl Predecessor {
     /// # Errors
     /// When it does not come.
     pub(in crate::daemon) fn wait_for_go(&self) -> io::Result<()> {
-        self.0.send(&Message::Ready, &[])?;
+        // That it cannot be said is the old one's end, too.
+        let _ = self.0.send(&Message::Ready, &[]);
         match self.0.receive_within(PATIENCE)? {
             Some((Message::Go, _)) | None => Ok(()),
             Some(_) => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 
-    /// What it becomes once its turn is over.
-    pub(in crate::daemon) fn into_link(self, state: &State) -> PredecessorLink {
-        PredecessorLink::new(self.0, &state.connections)
+    /// Says that this process serves, and returns what becomes of the old one.
+    pub(in crate::daemon) fn step_down(self, state: &State) -> PredecessorLink {
+        // Should it be gone, it has stepped down already.
+        let _ = self.0.send(&Message::Serving, &[]);
+        PredecessorLink::new(self.0, &state.connections, &[])
     }
 }
 

@@ -5,12 +5,13 @@
 //! 1. The new process says [`Message::Hello`], so that nothing is handed to what is no glbd.
 //! 2. The old one has its control thread stand still, and sends its sockets and its [`State`].
 //! 3. The new one says [`Message::Ready`] when all its threads run, or [`Message::Failed`].
-//! 4. The old one stops accepting and says [`Message::Go`]; only now the new one begins to. Whoever connects in between
-//!    waits in the backlog, which belongs to the sockets and not to a process.
+//! 4. The old one says [`Message::Go`], and the new one [`Message::Serving`] when it accepts. For a moment both do, from
+//!    the same sockets.
+//! 5. The old one steps down.
 //!
 //! Until then, whatever happens to the new process, the old one goes on as if nothing had happened. After that, the socket
 //! stays open for as long as the old process has connections: it tells how many there are and what they carry, and hears
-//! which of them are to be closed.
+//! what becomes of their destinations.
 
 mod channel;
 mod inheritance;
@@ -49,11 +50,22 @@ enum Message {
     Failed(String),
     /// The new process is to serve from now on.
     Go,
+    /// It does.
+    Serving,
     /// So many connections the old process has to these destinations, and so much it has counted since the last time.
     Traffic { connections: Connections, counted: Totals },
-    /// The old process is to close its connections to this destination.
+    /// What the old process is to do.
+    Orders(Vec<Order>),
+}
+
+/// What an old process is to do.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) enum Order {
+    /// Close its connections to this destination.
     Close(SocketAddr),
-    /// The old process is to stop at once.
+    /// Know the destination by another address, where it is now.
+    Move(SocketAddr, SocketAddr),
+    /// Stop at once.
     Stop,
 }
 
@@ -74,6 +86,9 @@ enum Role {
     Predecessor,
 }
 
+/// Most destinations that one message tells something of.
+const PORTION: usize = 500;
+
 /// How many connections there are to each of these destinations.
 type Connections = Vec<(SocketAddr, usize)>;
 
@@ -92,6 +107,6 @@ pub(super) struct State {
     pub credentials: Option<Credentials>,
     /// Connections that the old process has.
     pub connections: Connections,
-    /// Connections that those before it have, in the order in which their descriptors come.
-    pub predecessors: Vec<Connections>,
+    /// Connections that those before it have, and what they have not been told, in the order of their descriptors.
+    pub predecessors: Vec<(Connections, Vec<Order>)>,
 }

@@ -1,38 +1,77 @@
-//! The processes that this one has taken over from and that still have connections: they count here, and are closed when
-//! their destination is removed or down.
+//! The processes that this one has taken over from and that still have connections: they count here, follow their
+//! destinations, and are closed when these are removed or down.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use log::warn;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::{Channel, Connections, Message};
+use super::{Channel, Connections, Message, Order, PORTION};
 use crate::stats::Stats;
 use crate::table::{Event, Table};
+use crate::worker;
 
 const WAKER: Token = Token(0);
 const LINK: Token = Token(1);
+/// Most orders that wait for a process that does not listen.
+const MAX_ORDERS: usize = 65_536;
+/// How long the end may wait for all to have heard of it.
+const STOPPING: Duration = Duration::from_millis(300);
 
 /// One of them.
 pub(in crate::daemon) struct PredecessorLink {
     channel: Channel,
     connections: HashMap<SocketAddr, usize>,
+    /// Those that it has not been told yet.
+    orders: VecDeque<Order>,
 }
 
 impl PredecessorLink {
-    pub(super) fn new(channel: Channel, connections: &Connections) -> PredecessorLink {
-        PredecessorLink { channel, connections: connections.iter().copied().collect() }
+    pub(super) fn new(channel: Channel, connections: &Connections, orders: &[Order]) -> PredecessorLink {
+        let (connections, orders) = (connections.iter().copied().collect(), orders.iter().copied().collect());
+        PredecessorLink { channel, connections, orders }
     }
 
     /// What it has, for the next one that hears of it.
     pub(in crate::daemon) fn connections(&self) -> Connections {
         self.connections.iter().map(|(address, count)| (*address, *count)).collect()
+    }
+
+    /// What it has not been told yet.
+    pub(in crate::daemon) fn orders(&self) -> Vec<Order> {
+        self.orders.iter().copied().collect()
+    }
+
+    fn order(&mut self, order: Order) {
+        if let Order::Move(from, to) = order
+            && let Some(count) = self.connections.remove(&from)
+        {
+            self.connections.insert(to, count);
+        }
+        self.orders.push_back(order);
+    }
+
+    /// Tells it what it has to do, as far as it listens. False when there is no use in that any more.
+    fn tell(&mut self) -> bool {
+        while !self.orders.is_empty() {
+            let portion: Vec<Order> = self.orders.iter().take(PORTION).copied().collect();
+            let count = portion.len();
+            match self.channel.send(&Message::Orders(portion), &[]) {
+                Ok(()) => drop(self.orders.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // It is gone, which is noticed when it is listened to.
+                Err(_) => self.orders.clear(),
+            }
+        }
+        self.orders.len() <= MAX_ORDERS
     }
 }
 
@@ -44,9 +83,8 @@ impl AsFd for PredecessorLink {
 
 /// What the thread is told that talks to them.
 enum Word {
-    /// Their connections to this destination are to be closed.
-    Close(SocketAddr),
-    /// They are to stop at once.
+    Order(Order),
+    /// They are to stop at once. Dropped when all have heard it.
     Stop(Sender<()>),
     /// Nobody is to be listened to, so that another process can; this is how far each is.
     Pause(Sender<Vec<PredecessorLink>>),
@@ -60,35 +98,53 @@ enum Word {
 pub(in crate::daemon) struct Predecessors {
     words: Sender<Word>,
     waker: Arc<Waker>,
+    ended: Receiver<()>,
 }
 
 impl Predecessors {
-    /// Starts to listen to them, and to count their connections in `table` and what these carry in `stats`.
+    /// Starts to listen to them, and to count their connections in `table` and for the limit of `workers`, and what they
+    /// carry in `stats`.
     ///
     /// # Errors
     /// When there is no descriptor or no thread left.
-    pub(in crate::daemon) fn start(links: Vec<PredecessorLink>, table: &Table, stats: &Stats) -> io::Result<Self> {
+    pub(in crate::daemon) fn start(
+        links: Vec<PredecessorLink>,
+        table: &Table,
+        stats: &Stats,
+        workers: &worker::Handle,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         for link in &links {
             link.channel.never_wait()?;
-            poll.registry().register(&mut SourceFd(&link.channel.as_raw_fd()), LINK, Interest::READABLE)?;
+            let interests = Interest::READABLE.add(Interest::WRITABLE);
+            poll.registry().register(&mut SourceFd(&link.channel.as_raw_fd()), LINK, interests)?;
         }
         let (words, heard) = unbounded();
-        let (closes, bell) = (words.clone(), Arc::clone(&waker));
+        let (orders, bell) = (words.clone(), Arc::clone(&waker));
         table.subscribe(Box::new(move |event| {
-            if let Event::Closed(_, address) = event
-                && closes.send(Word::Close(address)).is_ok()
-            {
+            let order = match event {
+                Event::Closed(_, address) => Order::Close(address),
+                Event::Moved(_, from, to) => Order::Move(from, to),
+                _ => return,
+            };
+            if orders.send(Word::Order(order)).is_ok() {
                 // Fails only when the counter behind it is full, and then the thread will wake.
                 let _ = bell.wake();
             }
         }));
-        let (table, stats) = (table.clone(), stats.clone());
-        let listener = Listener { poll, heard, links, table, stats, paused: false };
+        let (table, stats, workers) = (table.clone(), stats.clone(), workers.clone());
+        let (alive, ended) = bounded(0);
+        let listener =
+            Listener { poll, heard, links, table, stats, workers, paused: false, stopping: None, _alive: alive };
         listener.count_all();
         thread::Builder::new().name("predecessors".into()).spawn(move || listener.run())?;
-        Ok(Predecessors { words, waker })
+        Ok(Predecessors { words, waker, ended })
+    }
+
+    /// Has them close their connections to this destination.
+    pub(in crate::daemon) fn close(&self, address: SocketAddr) {
+        self.say(Word::Order(Order::Close(address)));
     }
 
     /// Has them stop at once.
@@ -96,7 +152,12 @@ impl Predecessors {
         let (done, stopped) = bounded(0);
         self.say(Word::Stop(done));
         // Closed without a word when it is done, or the thread is not there any more.
-        let _ = stopped.recv();
+        let _ = stopped.recv_timeout(STOPPING);
+    }
+
+    /// Something that is closed without a word when the last of them has ended.
+    pub(in crate::daemon) fn ended(&self) -> Receiver<()> {
+        self.ended.clone()
     }
 
     /// Listens to nobody from now on, and returns the conversations as they are.
@@ -131,7 +192,11 @@ struct Listener {
     links: Vec<PredecessorLink>,
     table: Table,
     stats: Stats,
+    workers: worker::Handle,
     paused: bool,
+    /// Whoever waits for all to have heard that they are to stop.
+    stopping: Option<Sender<()>>,
+    _alive: Sender<()>,
 }
 
 impl Listener {
@@ -149,24 +214,23 @@ impl Listener {
             }
             if !self.paused {
                 self.listen();
+                self.tell();
             }
         }
     }
 
     fn obey(&mut self, word: Word) {
         match word {
-            Word::Close(address) => self.tell(&Message::Close(address)),
+            Word::Order(order) => self.order(order),
             Word::Stop(done) => {
-                self.tell(&Message::Stop);
-                drop(done);
+                self.order(Order::Stop);
+                self.stopping = Some(done);
             }
             Word::Pause(reply) => {
                 self.paused = true;
                 let copy = |link: &PredecessorLink| {
-                    Some(PredecessorLink {
-                        channel: link.channel.try_clone().ok()?,
-                        connections: link.connections.clone(),
-                    })
+                    let (channel, connections) = (link.channel.try_clone().ok()?, link.connections.clone());
+                    Some(PredecessorLink { channel, connections, orders: link.orders.clone() })
                 };
                 // Whoever asked waits for it.
                 let _ = reply.send(self.links.iter().filter_map(copy).collect());
@@ -176,10 +240,20 @@ impl Listener {
         }
     }
 
-    fn tell(&self, message: &Message) {
-        for link in &self.links {
-            // One that is gone has nothing to close any more.
-            let _ = link.channel.send(message, &[]);
+    fn order(&mut self, order: Order) {
+        self.links.iter_mut().for_each(|link| link.order(order));
+    }
+
+    fn tell(&mut self) {
+        self.links.retain_mut(|link| {
+            let listens = link.tell();
+            if !listens {
+                warn!("a process before this one does not listen: what is left of its connections does not count here");
+            }
+            listens
+        });
+        if self.links.iter().all(|link| link.orders.is_empty()) {
+            self.stopping = None;
         }
     }
 
@@ -206,17 +280,18 @@ impl Listener {
                 }
             }
         });
-        changed.into_iter().for_each(|address| self.count(address));
+        self.count(changed);
     }
 
     fn count_all(&self) {
-        let addresses: BTreeSet<SocketAddr> =
-            self.links.iter().flat_map(|link| link.connections.keys().copied()).collect();
-        addresses.into_iter().for_each(|address| self.count(address));
+        self.count(self.links.iter().flat_map(|link| link.connections.keys().copied()).collect());
     }
 
-    fn count(&self, address: SocketAddr) {
-        let connections = self.links.iter().filter_map(|link| link.connections.get(&address)).sum();
-        self.table.set_elsewhere(address, connections);
+    fn count(&self, addresses: BTreeSet<SocketAddr>) {
+        for address in addresses {
+            let connections = self.links.iter().filter_map(|link| link.connections.get(&address)).sum();
+            self.table.set_elsewhere(address, connections);
+        }
+        self.workers.set_elsewhere(self.links.iter().flat_map(|link| link.connections.values()).sum());
     }
 }

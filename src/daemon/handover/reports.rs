@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::{Channel, Message, State, Successor};
+use super::{Channel, Message, Order, PORTION, State, Successor};
 use crate::stats::{Stats, Totals};
 use crate::table::Table;
 
@@ -16,9 +16,6 @@ use crate::table::Table;
 const INTERVAL: Duration = Duration::from_millis(200);
 /// How long the end may wait for the last report.
 const LAST_REPORT: Duration = Duration::from_millis(300);
-/// Destinations in one message.
-const PORTION: usize = 500;
-
 /// The thread that reports.
 pub(in crate::daemon) struct Reports {
     ending: Arc<AtomicBool>,
@@ -36,8 +33,8 @@ struct Reporter {
 }
 
 impl Reports {
-    /// Has the successor serve, and begins to report to it what has changed since `state`. `stop` is called when it says
-    /// that this process is to stop.
+    /// Lets go of the successor, which serves, and begins to report to it what has changed since `state`. `stop` is called
+    /// when it says that this process is to stop.
     ///
     /// # Errors
     /// When there is no thread for it.
@@ -46,9 +43,9 @@ impl Reports {
         state: &State,
         table: &Table,
         stats: &Stats,
-        stop: impl FnOnce() + Send + 'static,
+        stop: impl Fn() + Send + 'static,
     ) -> io::Result<Reports> {
-        let channel = successor.go();
+        let channel = successor.let_go();
         let ending = Arc::new(AtomicBool::new(false));
         let reporter = Reporter {
             channel,
@@ -73,15 +70,10 @@ impl Reports {
 }
 
 impl Reporter {
-    fn run(mut self, stop: impl FnOnce()) {
-        let mut stop = Some(stop);
+    fn run(mut self, stop: impl Fn()) {
         while !self.ending.load(Ordering::SeqCst) {
             match self.channel.receive_within(INTERVAL) {
-                Ok(Some((Message::Close(address), _))) => {
-                    // It may be gone already.
-                    let _ = self.table.remove(address);
-                }
-                Ok(Some((Message::Stop, _))) => stop.take().into_iter().for_each(|stop| stop()),
+                Ok(Some((Message::Orders(orders), _))) => orders.into_iter().for_each(|it| self.obey(it, &stop)),
                 Ok(Some(_)) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // Whoever took over is gone, and this process not told to stop: the connections go on.
@@ -90,6 +82,21 @@ impl Reporter {
             self.report();
         }
         self.report();
+    }
+
+    fn obey(&mut self, order: Order, stop: &impl Fn()) {
+        match order {
+            // It may be gone already.
+            Order::Close(address) => drop(self.table.remove(address)),
+            Order::Move(from, to) => {
+                self.table.rename(from, to);
+                // The other process has done the same.
+                if let Some(count) = self.connections.remove(&from) {
+                    self.connections.insert(to, count);
+                }
+            }
+            Order::Stop => stop(),
+        }
     }
 
     /// Tells what has changed. What cannot be said now, since the other process does not listen, is said the next time.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::inheritance::ENVIRONMENT;
@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
 /// How long it may take from closing its end to its own end.
 const LAST_BREATH: Duration = Duration::from_secs(1);
+const INTERRUPTED: &str = "a signal came that ends this process";
 /// How much of what it complains of is repeated.
 const COMPLAINT: usize = 300;
 
@@ -110,7 +111,7 @@ impl Successor {
     ) -> Result<(), String> {
         while !condition() {
             if give_up() {
-                return Err("it was interrupted by a signal".to_owned());
+                return Err(INTERRUPTED.to_owned());
             }
             if Instant::now() > self.deadline {
                 return Err(format!("{what} took more than {} s", PATIENCE.as_secs()));
@@ -142,27 +143,40 @@ impl Successor {
         Ok(())
     }
 
-    /// Has it serve from now on, as nobody's child. There is no way back.
-    pub(super) fn go(self) -> Channel {
-        let Undecided(child) = &*ManuallyDrop::new(self.undecided);
-        // It is only the one that waits.
-        let _ = i32::try_from(child.id()).map(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL));
-        // Should it have ended in this moment, nobody else could serve either.
-        let _ = self.channel.send(&Message::Go, &[]);
+    /// Has it serve from now on, and waits until it does.
+    ///
+    /// # Errors
+    /// Why that is in vain.
+    pub(in crate::daemon) fn let_serve(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<(), String> {
+        if self.channel.send(&Message::Go, &[]).is_err() {
+            return Err(self.undecided.how_it_ended());
+        }
+        match self.wait(give_up)? {
+            Message::Serving => Ok(()),
+            _ => Err("it does not speak as a glbd does".to_owned()),
+        }
+    }
+
+    /// Lets go of it: from now on it is nobody's child. There is no way back.
+    pub(super) fn let_go(self) -> Channel {
+        let Undecided(child) = &mut *ManuallyDrop::new(self.undecided);
+        // That is only the one that waits for its end.
+        let _ = child.kill();
+        let _ = child.wait();
         self.channel
     }
 
     fn wait(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<Message, String> {
         loop {
+            if give_up() {
+                return Err(INTERRUPTED.to_owned());
+            }
             match self.channel.receive_within(LOOK) {
                 Ok(Some((Message::Failed(reason), _))) => return Err(reason),
                 Ok(Some((message, _))) => return Ok(message),
                 Ok(None) => return Err(self.undecided.how_it_ended()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(format!("it does not speak as a glbd does: {error}")),
-            }
-            if give_up() {
-                return Err("it was interrupted by a signal".to_owned());
             }
             if Instant::now() > self.deadline {
                 return Err(format!("it was not ready within {} s", PATIENCE.as_secs()));

@@ -111,6 +111,29 @@ fn one_that_is_no_glbd_gets_nothing() {
 }
 
 #[test]
+fn one_that_dies_when_it_is_to_serve_leaves_the_old_one_serving() {
+    let mut copied = Copied::start();
+    let hello = r#"{"Hello":{"protocol":1,"version":"9.9.9","pid":1}}"#;
+    let takes = "read -r -t 2 <&$GLBD_TAKE_OVER";
+    for after_ready in ["", takes] {
+        // It reads nothing, so that it says Ready before everything is handed over.
+        let say = |message: &str| format!("echo '{message}' >&$GLBD_TAKE_OVER\n");
+        let script = format!("#!/bin/bash\n{}{}sleep 0.2\n{after_ready}\nexit 7\n", say(hello), say("\"Ready\""));
+        copied.replace(&script, 0o755);
+        copied.fails_saying("it ended with exit status: 7");
+    }
+    assert_eq!(copied.others(), 0);
+}
+
+#[test]
+fn a_glbd_of_another_kind_is_told() {
+    let mut copied = Copied::start();
+    let hello = r#"{"Hello":{"protocol":99,"version":"9.9.9","pid":1}}"#;
+    copied.replace(&format!("#!/bin/bash\necho '{hello}' >&$GLBD_TAKE_OVER\nsleep 1000\n"), 0o755);
+    copied.fails_saying("glbd 9.9.9 cannot take over from this version");
+}
+
+#[test]
 fn a_glbd_that_cannot_start_says_why() {
     let mut copied = Copied::start();
     // As if the new version did not know an option any more.

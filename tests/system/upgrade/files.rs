@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 
 use super::daemon;
 use crate::harness::glbd::PROGRAM;
-use crate::harness::{Daemon, Server, connect_to, copy_program, echoes, wait_until};
+use crate::harness::{Daemon, Launch, Server, connect_to, copy_program, echoes, wait_until};
 
 /// Starts a daemon that becomes another user, from a copy of the program that this user may start.
 fn started_for_another_user(daemon: &Daemon, arguments: &[&str]) {
@@ -140,6 +140,17 @@ fn changes_after_an_upgrade_are_kept_for_the_next_start() {
     fs::remove_file(daemon.fifo()).and_then(|()| fs::remove_file(daemon.pidfile())).expect("what it left");
     daemon.start(&arguments);
     assert_eq!(daemon.info(), before);
+}
+
+#[test]
+fn a_working_directory_that_is_gone_matters_to_relative_paths_only() {
+    let daemon = Daemon::new();
+    let script = "cd \"$(mktemp -d)\" && rmdir \"$PWD\" && exec \"$0\" \"$@\"";
+    let Launch { status, stderr } = daemon.launch_by(&["sh", "-c", script], &["--user=root", "--state=relative"]);
+    assert_eq!(status, Some(1));
+    assert!(stderr.starts_with("glbd: the working directory: "), "{stderr}");
+    assert_eq!(daemon.launch_by(&["sh", "-c", script], &["--user=root"]).status, Some(0));
+    daemon.upgrade();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::daemon;
-use crate::harness::{Daemon, Server, echoes, said_goodbye, wait_until, wait_until_within};
+use crate::harness::{Daemon, Server, echoes, read_line, said_goodbye, wait_until, wait_until_within};
 
 fn is_running(daemon: &Daemon, pid: Pid) -> bool {
     daemon.processes().contains(&pid)
@@ -75,6 +75,51 @@ fn a_drained_destination_looks_empty_only_when_it_is() {
     assert_eq!(daemon.info().row(&server).conns, 1);
     drop(client);
     wait_until("it is empty", || daemon.info().row(&server).conns == 0);
+}
+
+#[test]
+fn many_destinations_that_go_at_once_are_all_heard_of() {
+    const MANY: u16 = 3000;
+    let server = Server::echo();
+    let daemon = daemon(&[&server.to_string()]);
+    let client = daemon.connect();
+    assert!(echoes(&client));
+    let all = |weight: &str| (1..=MANY).map(|port| format!("127.0.0.9:{port}:{weight}\n")).collect::<String>();
+    assert_eq!(daemon.control(&all("1")).matches("Ok").count(), usize::from(MANY));
+    daemon.upgrade();
+    let answer = daemon.control(&format!("{}{server}:-1", all("-1")));
+    assert_eq!(answer.matches("Ok").count(), usize::from(MANY) + 1);
+    wait_until("its connection is closed", || server.open() == 0);
+    assert!(!said_goodbye(&client));
+}
+
+#[test]
+fn their_connections_count_for_the_limit() {
+    let server = Server::echo();
+    let daemon = daemon(&["--max_conn", "3", &server.to_string()]);
+    let (mut clients, _) = generations(&daemon, 3);
+    daemon.upgrade();
+    let waiting = daemon.connect();
+    waiting.set_read_timeout(Some(Duration::from_millis(300))).expect("a socket");
+    assert!(!echoes(&waiting), "there is no room");
+    assert_eq!(daemon.info().total, 3);
+    waiting.set_read_timeout(Some(crate::harness::PATIENCE)).expect("a socket");
+    clients.pop();
+    // What it sent before is answered now.
+    assert_eq!(read_line(&waiting).expect("an answer"), "still there?");
+}
+
+#[test]
+fn a_daemon_that_drains_waits_for_them() {
+    let server = Server::echo();
+    let daemon = daemon(&[&server.to_string()]);
+    let (mut clients, processes) = generations(&daemon, 2);
+    daemon.signal(Signal::SIGUSR1);
+    wait_until("the pid file is given up", || !daemon.pidfile().exists());
+    drop(clients.pop());
+    assert!(echoes(&clients[0]) && is_running(&daemon, processes[1]));
+    drop(clients.pop());
+    daemon.wait_until_gone();
 }
 
 #[test]

@@ -87,6 +87,21 @@ fn it_hears_when_the_daemon_serves_and_who_takes_over() {
 }
 
 #[test]
+fn one_that_does_not_listen_holds_nothing_up() {
+    let server = Server::echo();
+    let managed = Managed::start(&server.to_string());
+    managed.hear(["READY=1"]);
+    let sender = UnixDatagram::unbound().expect("a socket");
+    sender.set_nonblocking(true).expect("a socket");
+    while sender.send_to(b"STATUS=full\n", managed.directory.path().join("notify")).is_ok() {}
+    let old = managed.pid();
+    kill(Pid::from_raw(old.parse().expect("a process id")), Signal::SIGUSR2).expect("it runs");
+    wait_until("another process has taken over", || managed.pid() != old);
+    kill(Pid::from_raw(managed.pid().parse().expect("a process id")), Signal::SIGTERM).expect("it runs");
+    wait_until("all have ended", || processes_with(&managed.directory.path().display().to_string()).is_empty());
+}
+
+#[test]
 fn sockets_that_it_has_opened_are_served() {
     let server = Server::echo();
     let directory = tempfile::tempdir().expect("a directory");

@@ -2,10 +2,12 @@
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 
 use super::daemon;
 use crate::harness::{
@@ -153,6 +155,36 @@ fn commands_that_come_through_the_fifo_during_upgrades_are_all_obeyed() {
         commands.join().expect("every command was written");
     });
     wait_until("all were obeyed", || daemon.info().rows.len() == 200);
+}
+
+#[test]
+fn a_fifo_that_is_written_to_without_a_pause_does_not_hold_up_an_upgrade() {
+    let daemon = daemon(&[]);
+    let script = format!("exec yes 127.0.0.1:1:0.5 >'{}'", daemon.fifo().display());
+    let mut flood = Command::new("sh").args(["-c", &script]).spawn().expect("a shell");
+    wait_until("it is obeyed", || !daemon.info().rows.is_empty());
+    (0..3).for_each(|_| daemon.upgrade());
+    flood.kill().and_then(|()| flood.wait()).expect("it runs");
+    // No line was torn in two.
+    let addresses: Vec<String> = daemon.info().rows.into_iter().map(|row| row.address).collect();
+    assert_eq!(addresses, ["127.0.0.1:1"]);
+}
+
+#[test]
+fn a_signal_that_comes_meanwhile_is_meant_for_the_daemon() {
+    for signal in [Signal::SIGTERM, Signal::SIGUSR1] {
+        for delay in 0..20 {
+            let daemon = daemon(&[]);
+            let pid = daemon.pid();
+            daemon.signal(Signal::SIGUSR2);
+            thread::sleep(Duration::from_micros(delay * 1000));
+            // As an init script does, which has read the pid file before. The old process may have ended by now.
+            if kill(pid, signal).is_ok() {
+                daemon.wait_until_gone();
+                assert_eq!(daemon.files(), [""; 0], "{signal} after {delay} ms");
+            }
+        }
+    }
 }
 
 #[test]
