@@ -16,6 +16,7 @@ use crate::table::Table;
 const INTERVAL: Duration = Duration::from_millis(200);
 /// How long the end may wait for the last report.
 const LAST_REPORT: Duration = Duration::from_millis(300);
+
 /// The thread that reports.
 pub(in crate::daemon) struct Reports {
     ending: Arc<AtomicBool>,

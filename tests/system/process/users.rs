@@ -7,8 +7,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Group, User, getegid, geteuid};
 
 use super::proc::Proc;
-use crate::harness::glbd::PROGRAM;
-use crate::harness::{Daemon, Glbd, Launch, Server, connect_to, glbd, read_line};
+use crate::harness::{Daemon, Glbd, Launch, Server, connect_to, copy_program, glbd, read_line};
 
 fn uid(name: &str) -> String {
     User::from_name(name).expect("the users").expect("a user of every Debian").uid.to_string()
@@ -92,7 +91,7 @@ fn launch_as_nobody(daemon: &Daemon, arguments: &[&str]) -> Launch {
     fs::set_permissions(daemon.directory(), everybody).expect("its permissions");
     // The program may lie where only root gets.
     let copy = daemon.directory().join("program");
-    fs::copy(PROGRAM, &copy).expect("a copy of the program");
+    copy_program(&copy);
     let script = format!("exec '{}' \"$@\"", copy.display());
     let nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--", "sh", "-c", &script];
     daemon.launch_by(&nobody, arguments)
