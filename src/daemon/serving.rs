@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
 use log::{error, info, warn};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -20,7 +19,8 @@ use crate::config::Config;
 use crate::process::{self, Leftovers};
 use crate::table::Table;
 
-/// How long after an upgrade signals still come here that are meant for the one who has taken over.
+/// How long after an upgrade signals still come here that are meant for the one who has taken over. This process stays for
+/// as long even if it has no connections: a signal that found it at its very end would be lost.
 const MEANT_FOR_SUCCESSOR: Duration = Duration::from_secs(1);
 
 /// A daemon that serves.
@@ -94,7 +94,10 @@ impl Serving {
         self.leftovers.remove();
         // Those that this one has taken over from have clients of the same daemon.
         let others = self.running.predecessors.as_ref().map(Predecessors::ended);
-        self.end_with(threads, others);
+        self.end_with(threads, move || {
+            // Closed without a word.
+            let _ = others.map(|ended| ended.recv());
+        });
     }
 
     /// Has the program that is on disk now take over.
@@ -172,20 +175,18 @@ impl Serving {
         self.running.table.ask_nobody();
         self.running.watchdog.take().into_iter().for_each(watchdog::Handle::stop);
         info!("process {pid} has taken over; the open connections go on to their end");
-        self.successor = i32::try_from(pid).ok().map(|pid| (Pid::from_raw(pid), Instant::now()));
-        self.end_with(threads, None);
+        let now = Instant::now();
+        self.successor = i32::try_from(pid).ok().map(|pid| (Pid::from_raw(pid), now));
+        self.end_with(threads, move || thread::sleep(MEANT_FOR_SUCCESSOR.saturating_sub(now.elapsed())));
     }
 
-    /// Ends the wait for signals when all these threads, and the `others`, have ended, and resets what is still connected
-    /// when that takes too long.
-    fn end_with(&self, threads: Vec<JoinHandle<()>>, others: Option<Receiver<()>>) {
+    /// Ends the wait for signals when all these threads have ended and then `others` returns, and resets what is still
+    /// connected when that takes too long.
+    fn end_with(&self, threads: Vec<JoinHandle<()>>, others: impl FnOnce() + Send + 'static) {
         let end = self.signals.ender();
         let join = move || {
             threads.into_iter().for_each(|thread| drop(thread.join()));
-            // Closed without a word.
-            if let Some(ended) = others {
-                let _ = ended.recv();
-            }
+            others();
             end();
         };
         if let Err(error) = thread::Builder::new().name("drain".into()).spawn(join) {
