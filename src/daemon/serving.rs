@@ -180,13 +180,13 @@ impl Serving {
         self.end_with(threads, move || thread::sleep(MEANT_FOR_SUCCESSOR.saturating_sub(now.elapsed())));
     }
 
-    /// Ends the wait for signals when all these threads have ended and then `others` returns, and resets what is still
-    /// connected when that takes too long.
-    fn end_with(&self, threads: Vec<JoinHandle<()>>, others: impl FnOnce() + Send + 'static) {
+    /// Ends the wait for signals when all these threads have ended and `wait_further` has returned, and resets what is
+    /// still connected when that takes too long.
+    fn end_with(&self, threads: Vec<JoinHandle<()>>, wait_further: impl FnOnce() + Send + 'static) {
         let end = self.signals.ender();
         let join = move || {
             threads.into_iter().for_each(|thread| drop(thread.join()));
-            others();
+            wait_further();
             end();
         };
         if let Err(error) = thread::Builder::new().name("drain".into()).spawn(join) {

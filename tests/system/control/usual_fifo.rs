@@ -10,8 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use tempfile::TempDir;
 
 use crate::harness::daemon::{has_ended, kill_all_with, processes_with};
-use crate::harness::glbd::PROGRAM;
-use crate::harness::{Glbd, free_port, wait_until, with_mounted};
+use crate::harness::{Glbd, copy_program, free_port, wait_until, with_mounted};
 
 /// Daemons that share a /tmp of their own.
 struct Site {
@@ -25,7 +24,7 @@ impl Site {
         let directory = tempfile::tempdir().expect("a temporary directory");
         fs::set_permissions(directory.path(), Permissions::from_mode(0o1777)).expect("permissions");
         // The program itself may lie in the other /tmp.
-        fs::copy(PROGRAM, directory.path().join("glbd")).expect("a copy of the program");
+        copy_program(&directory.path().join("glbd"));
         Self { directory, address: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())).to_string() }
     }
 
