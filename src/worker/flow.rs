@@ -5,11 +5,13 @@
 //! changes over only when nothing is held, so that bytes cannot overtake each other. It remembers what mio's
 //! edge-triggered events say just once: that the source may have more to read, that the sink may take more.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 
 use mio::net::TcpStream;
+use socket2::SockRef;
 
 use super::pipe::{Pipe, PipeBudget, PipePool};
+use super::source::{Sign, Source};
 
 /// Bytes that a flow may move before others get their turn: half a millisecond's worth. In larger portions, the
 /// processes at both ends are woken less often, which is most of what bulk costs.
@@ -17,6 +19,9 @@ const BUDGET: usize = 1024 * 1024;
 
 /// What small messages are copied through, in bytes.
 const SCRATCH: usize = 64 * 1024;
+
+/// Most bytes that are taken from a source before there is a sink.
+const AHEAD: usize = 4 * 1024;
 
 /// What all flows of a worker share.
 pub(super) struct Tools {
@@ -62,20 +67,6 @@ impl Splicing {
     }
 }
 
-/// What is known of the source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    /// Reading would block: nothing came since it was drained.
-    Drained,
-    /// There may be something to read.
-    Readable,
-    /// There may be something to read, and behind it the source's end, or more than a short read shows: only reading
-    /// nothing proves that it is drained.
-    Closing,
-    /// Its end was read.
-    Ended,
-}
-
 /// Bytes that the sink has not taken yet.
 struct Held {
     bytes: Box<[u8]>,
@@ -85,6 +76,9 @@ struct Held {
 /// One direction.
 pub(super) struct Flow {
     source: Source,
+    /// Whether the last bytes go in one segment with the end, where that is known in time: it spares the sink's process
+    /// a wake-up, and both ends a packet.
+    end_in_one: bool,
     /// The sink took less than it was offered, and has not become writable since.
     blocked: bool,
     /// As much comes at a time as the scratch buffer holds, or more.
@@ -124,18 +118,36 @@ pub(super) struct Traffic {
 }
 
 impl Flow {
-    pub(super) fn new() -> Flow {
-        Flow { source: Source::Drained, blocked: false, bulk: false, held: None, pipe: None, done: false }
+    pub(super) fn new(end_in_one: bool) -> Flow {
+        let source = Source::Drained;
+        Flow { source, end_in_one, blocked: false, bulk: false, held: None, pipe: None, done: false }
     }
 
-    /// The source may have something to read, and with `closing`, its end.
-    pub(super) fn source_is_readable(&mut self, closing: bool) {
-        match self.source {
-            Source::Ended => {}
-            _ if closing => self.source = Source::Closing,
-            Source::Drained => self.source = Source::Readable,
-            Source::Readable | Source::Closing => {}
+    /// The source may have something to read.
+    pub(super) fn source_is_readable(&mut self, sign: Sign) {
+        self.source.hear(sign);
+    }
+
+    /// Takes a little of what the source has to read, where that is not known yet, and holds it for a sink to come.
+    ///
+    /// # Errors
+    /// Those of recv(2), when the source was reset.
+    pub(super) fn receive_ahead(
+        &mut self,
+        mut source: &TcpStream,
+        tools: &mut Tools,
+        traffic: &mut Traffic,
+    ) -> io::Result<()> {
+        if self.source != Source::Readable || self.held.is_some() || tools.splicing == Splicing::Always {
+            return Ok(());
         }
+        let ahead = &mut tools.scratch[..AHEAD];
+        let received = self.received(source.read(ahead), traffic)?;
+        if received > 0 {
+            self.source.was_read(received < ahead.len());
+            self.held = Some(Held { bytes: ahead[..received].into(), sent: 0 });
+        }
+        Ok(())
     }
 
     /// The sink may take more.
@@ -194,8 +206,8 @@ impl Flow {
             match self.source {
                 Source::Ended => return Ok(Progress::Ended),
                 Source::Drained => return Ok(Progress::Waiting),
-                Source::Readable | Source::Closing if traffic.received >= BUDGET => return Ok(Progress::Unfinished),
-                Source::Readable | Source::Closing => {}
+                _ if traffic.received >= BUDGET => return Ok(Progress::Unfinished),
+                Source::Readable | Source::Ending | Source::Uncertain => {}
             }
             if self.pipe.is_none() && tools.splicing.is_due(self.bulk) {
                 self.pipe = tools.pipes.lend();
@@ -206,7 +218,7 @@ impl Flow {
                     let filled = pipe.fill_from(source, BUDGET - traffic.received);
                     self.received(filled, traffic).map_err(Failure::Source)?;
                     // Urgent data stops splicing for good, and reading only for a moment.
-                    if (before, self.source) == (Source::Closing, Source::Drained) {
+                    if before != Source::Readable && self.source == Source::Drained {
                         self.source = before;
                         self.copy(source, sink, &mut tools.scratch, traffic)?;
                     }
@@ -227,11 +239,12 @@ impl Flow {
         let received = source.read(scratch);
         let received = self.received(received, traffic).map_err(Failure::Source)?;
         self.bulk = received == scratch.len();
-        // A short read has drained the socket: what comes later brings a new event.
-        if !self.bulk && self.source == Source::Readable {
-            self.source = Source::Drained;
-        }
-        let sent = self.send(sink, &scratch[..received], traffic).map_err(Failure::Sink)?;
+        self.source.was_read(!self.bulk);
+        let flags = match self.source {
+            Source::Ended if self.end_in_one => libc::MSG_MORE,
+            _ => 0,
+        };
+        let sent = self.send(sink, &scratch[..received], flags, traffic).map_err(Failure::Sink)?;
         if sent < received {
             self.held = Some(Held { bytes: scratch[sent..received].into(), sent: 0 });
         }
@@ -254,13 +267,14 @@ impl Flow {
         Ok(0)
     }
 
-    fn holds_anything(&self) -> bool {
+    /// Whether bytes wait here for the sink.
+    pub(super) fn holds_anything(&self) -> bool {
         self.held.is_some() || self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty())
     }
 
     fn send_held(&mut self, sink: &TcpStream, traffic: &mut Traffic) -> io::Result<()> {
         if let Some(mut held) = self.held.take() {
-            held.sent += self.send(sink, &held.bytes[held.sent..], traffic)?;
+            held.sent += self.send(sink, &held.bytes[held.sent..], 0, traffic)?;
             if held.sent < held.bytes.len() {
                 self.held = Some(held);
             }
@@ -276,10 +290,12 @@ impl Flow {
     }
 
     /// Sends as much as the sink takes.
-    fn send(&mut self, mut sink: &TcpStream, bytes: &[u8], traffic: &mut Traffic) -> io::Result<usize> {
+    fn send(&mut self, sink: &TcpStream, bytes: &[u8], flags: i32, traffic: &mut Traffic) -> io::Result<usize> {
+        let flags = flags | libc::MSG_NOSIGNAL;
         let mut sent = 0;
         while sent < bytes.len() && !self.blocked {
-            sent += self.sent(sink.write(&bytes[sent..]), traffic)?;
+            let taken = SockRef::from(sink).send_with_flags(&bytes[sent..], flags);
+            sent += self.sent(taken, traffic)?;
             // When it takes less than all, the kernel tells when it takes more.
             self.blocked |= sent < bytes.len();
         }

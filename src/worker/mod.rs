@@ -9,6 +9,7 @@ mod kit;
 mod listen;
 mod mailbox;
 mod pipe;
+mod source;
 mod synchronous;
 mod timers;
 

@@ -2,16 +2,19 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
 
 use crate::harness::{
-    Glbd, Server, SilentDestination, names_of, read_line, reset, said_goodbye, wait_until, was_reset,
+    Glbd, Payload, Server, SilentDestination, names_of, read_line, reset, said_goodbye, wait_until, was_reset,
 };
 
 #[test]
@@ -74,6 +77,41 @@ fn a_silent_destination_is_passed_over_after_the_connect_timeout() {
     let waited = begun.elapsed();
     assert!(waited >= Duration::from_secs(1), "the silent destination got {waited:?} only");
     assert!(waited < Duration::from_secs(4), "served after {waited:?} only");
+}
+
+#[test]
+fn what_a_client_has_said_goes_to_the_destination_that_it_gets_in_the_end() {
+    let (mut down, silent, up) = (Server::named("down"), SilentDestination::start(), Server::echo());
+    down.stop();
+    let glbd = Glbd::builder()
+        .args(["--single", "--connect-timeout", "1"])
+        .destinations([down.weighted(3.0), format!("{silent}:2"), up.weighted(1.0)])
+        .start();
+    let (client, payload) = (glbd.connect(), Payload::new(1, 20_000));
+    payload.send(&client).expect("an open connection");
+    client.shutdown(Shutdown::Write).expect("an open connection");
+    payload.receive_to_end(&client);
+}
+
+#[test]
+fn a_client_that_has_gone_before_it_is_let_in_costs_no_destination_a_connection() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let server = Server::serving({
+        let connections = Arc::clone(&connections);
+        move |mut stream| {
+            connections.fetch_add(1, Ordering::SeqCst);
+            stream.write_all(b"up\n").expect("an open connection");
+        }
+    });
+    let glbd = Glbd::builder().args(["--threads", "1"]).destinations([&server]).start();
+    glbd.signal(Signal::SIGSTOP);
+    let gone = glbd.connect();
+    (&gone).write_all(b"too late\n").expect("an open connection");
+    reset(gone);
+    glbd.signal(Signal::SIGCONT);
+    assert_eq!(read_line(&glbd.connect()).expect("a name"), "up");
+    wait_until("all have gone", || glbd.info().total == 0);
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
 }
 
 #[test]

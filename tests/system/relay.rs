@@ -8,6 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use socket2::SockRef;
 
 use crate::harness::{Glbd, PATIENCE, Payload, Server, Stage, read_line, wait_until};
@@ -171,6 +172,37 @@ fn what_follows_urgent_data_arrives_as_well() {
         server.read_exact(&mut received).unwrap_or_else(|error| panic!("round {round}: {error}"));
         assert_eq!(&received, b"beforeafter");
     }
+}
+
+#[test]
+fn an_end_behind_urgent_data_does_not_hide_what_is_between() {
+    let stage = Stage::start();
+    for round in 0..20 {
+        let (client, mut server) = stage.pair();
+        (&client).write_all(b"before").expect("an open connection");
+        SockRef::from(&client).send_out_of_band(b"!").expect("an open connection");
+        say_in_one_segment(&client, b"after");
+        let mut received = Vec::new();
+        server.read_to_end(&mut received).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        assert_eq!(received, b"beforeafter", "round {round}");
+    }
+}
+
+/// Something of it is taken from the client's socket before there is a connection to pass it on through.
+#[test]
+fn all_that_a_client_says_before_it_is_let_in_arrives() {
+    let server = Server::echo();
+    let glbd = Glbd::start([&server]);
+    for length in [0, 1, 4095, 4096, 4097, 20_000] {
+        glbd.signal(Signal::SIGSTOP);
+        let (client, payload) = (glbd.connect(), Payload::new(length as u64, length));
+        send_and_end(&payload, &client);
+        glbd.signal(Signal::SIGCONT);
+        payload.receive_to_end(&client);
+    }
+    let said: u64 = 1 + 4095 + 4096 + 4097 + 20_000;
+    let stats = glbd.stats();
+    assert_eq!((stats.bytes_in, stats.bytes_out), (said, said));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 use mio::event::Event;
 use mio::net::TcpStream;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{Connection, Ending, INTERESTS, LastActive, Next, Stage};
 use crate::process;
@@ -58,8 +58,12 @@ impl Connection {
 
     /// Begins to connect to a destination. `None`: it could not even be begun, and others are to be tried.
     fn connect_to(&mut self, lease: Lease, kit: &mut Kit) -> Option<Next> {
+        if let Err(error) = self.hear_ahead(kit) {
+            debug!("client {}: cannot receive from the client: {error}", self.client_address);
+            return Some(Next::Close(Ending::Reset));
+        }
         let Stage::Connecting(connecting) = &mut self.stage else { return Some(Next::Wait) };
-        match open(lease.address(), self.key, kit) {
+        match open(lease.address(), self.up.holds_anything(), self.key, kit) {
             Ok(server) => {
                 connecting.short_since = None;
                 connecting.deadline = kit.now + kit.options.connect_timeout;
@@ -145,9 +149,19 @@ impl Connection {
     }
 }
 
-/// Begins to connect to a destination.
-fn open(address: SocketAddr, key: Key, kit: &Kit) -> io::Result<TcpStream> {
-    let mut server = TcpStream::connect(address)?;
+/// Begins to connect to a destination, to which something can be `said` as soon as it accepts.
+fn open(address: SocketAddr, said: bool, key: Key, kit: &Kit) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    if said {
+        // What there is to say acknowledges the handshake as well, and finds the server awake. Where there is nothing,
+        // the server may be the one to speak first, and is not to be kept from it.
+        sys::delay_acknowledgement(&socket)?;
+    }
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+        _ => {}
+    }
+    let mut server = TcpStream::from_std(socket.into());
     if kit.options.nodelay {
         server.set_nodelay(true)?;
     }

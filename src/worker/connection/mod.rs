@@ -15,6 +15,7 @@ use socket2::SockRef;
 
 use super::admission::Admitted;
 use super::flow::Flow;
+use super::source::Sign;
 use super::{Key, Kit, Side};
 use crate::sys;
 use crate::table::{DestinationId, Lease};
@@ -89,6 +90,9 @@ impl Connection {
         kit: &Kit,
     ) -> io::Result<Connection> {
         kit.registry.register(&mut client, key.token(Side::Client), INTERESTS)?;
+        let mut up = Flow::new(!kit.options.reset_on_close);
+        // It may have spoken before it was let in.
+        up.source_is_readable(Sign::Readable);
         Ok(Connection {
             key,
             client,
@@ -96,8 +100,8 @@ impl Connection {
             server: None,
             lease: None,
             stage: Stage::Connecting(Box::new(Connecting::new(kit.now))),
-            up: Flow::new(),
-            down: Flow::new(),
+            up,
+            down: Flow::new(true),
             broken: false,
             unfinished: false,
             armed: None,
@@ -123,15 +127,19 @@ impl Connection {
 
     /// Something was found out about one of the sockets.
     pub(super) fn on_event(&mut self, side: Side, event: &Event, kit: &mut Kit) -> Next {
-        let readable = event.is_readable();
-        // Reading stops short at urgent data as well, which says nothing of what is behind it.
-        let closing = event.is_read_closed() || event.is_error() || event.is_priority();
+        let sign = if event.is_error() || event.is_priority() {
+            Some(Sign::Uncertain)
+        } else if event.is_read_closed() {
+            Some(Sign::Ending)
+        } else {
+            event.is_readable().then_some(Sign::Readable)
+        };
         let (source, sink) = match side {
             Side::Client => (&mut self.up, &mut self.down),
             Side::Server => (&mut self.down, &mut self.up),
         };
-        if readable || closing {
-            source.source_is_readable(closing);
+        if let Some(sign) = sign {
+            source.source_is_readable(sign);
             kit.stats().readable.add(1);
         }
         if event.is_writable() {

@@ -1,5 +1,6 @@
 //! Moving bytes both ways: the second part of a connection's life.
 
+use std::io;
 use std::net::Shutdown;
 
 use log::debug;
@@ -7,6 +8,7 @@ use log::debug;
 use super::{Connection, Ending, Next};
 use crate::worker::Kit;
 use crate::worker::flow::{Failure, Flow, Progress, Traffic};
+use crate::worker::source::Sign;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
@@ -64,7 +66,7 @@ impl Connection {
                     self.broken = true;
                     let (failed, reverse) = self.flows(direction);
                     failed.finish();
-                    reverse.source_is_readable(true);
+                    reverse.source_is_readable(Sign::Uncertain);
                     again = true;
                 }
             }
@@ -98,6 +100,17 @@ impl Connection {
         let progress = flow.pump(source, sink, &mut kit.tools, &mut traffic);
         self.account(direction, &traffic, kit);
         progress
+    }
+
+    /// Hears what the client says before there is anybody to pass it on to.
+    ///
+    /// # Errors
+    /// When it has reset its connection.
+    pub(super) fn hear_ahead(&mut self, kit: &mut Kit) -> io::Result<()> {
+        let mut traffic = Traffic::default();
+        let result = self.up.receive_ahead(&self.client, &mut kit.tools, &mut traffic);
+        self.account(Direction::Up, &traffic, kit);
+        result
     }
 
     fn account(&mut self, direction: Direction, traffic: &Traffic, kit: &Kit) {
