@@ -11,12 +11,14 @@ import random
 import tempfile
 
 import report
-from contenders import ALL, GLBD, HAPROXY, NGINX, PEN, THREADS, Contender, require, version_of
+from contenders import (
+    ALL, GLBD, HAPROXY, NGINX, PEN, THREADS, Contender, congestion_control, require, use_own_network, version_of)
 from loads import LOADS, Backends
 
 
 def main():
     options = command_line()
+    use_own_network()
     require("haproxy", "nginx", "pen", "iperf3", "wrk")
     loads = [load for load in LOADS if not options.loads or load.key in options.loads]
     figures = report.Figures(loads)
@@ -34,8 +36,8 @@ def main():
 def command_line():
     parser = argparse.ArgumentParser(prog="benchmark", description=__doc__)
     parser.add_argument("glbd", help="the binary")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
     parser.add_argument("--loads", nargs="*", choices=[load.key for load in LOADS], help="only these")
     parser.add_argument("--contenders", nargs="*", choices=ALL, default=ALL, help="only these")
     parser.add_argument("--output", help="directory for benchmarks.md and benchmarks.svg")
@@ -59,7 +61,8 @@ def write(options, figures):
     kernel = ".".join(platform.release().split(".")[:2])
     setting = (
         f"{options.rounds} rounds of {options.seconds} seconds for each load and contender, in random order, over loopback, "
-        f"with clients, proxy and servers on the same {os.cpu_count()} processors (Linux {kernel}). Each proxy "
+        f"with clients, proxy and servers on the same {os.cpu_count()} processors (Linux {kernel}, congestion control "
+        f"{congestion_control()}). Each proxy "
         f"has {THREADS} threads or workers, but Pen, which has one; HAProxy splices both ways. Versions: {versions}.")
     os.makedirs(options.output, exist_ok=True)
     for name, content in [("benchmarks.md", report.page(figures, setting, options.picks)), ("benchmarks.svg", report.chart(figures))]:

@@ -37,6 +37,7 @@ class Result:
     p50: float | None = None
     p99: float | None = None
     total: float | None = None
+    own: float | None = None
 
 
 class Backends:
@@ -134,7 +135,7 @@ class Idle:
     title: str
     key: str
     backend = "web"
-    units = {"cost": "kB a connection", "total": "MB in all"}
+    units = {"cost": "kB a connection", "total": "MB in all", "own": "MB without what is mapped from files"}
 
     def run(self, contender, _seconds):
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
@@ -143,12 +144,12 @@ class Idle:
         for client in first:
             client.close()
         time.sleep(0.2)
-        before = contender.memory()
+        before, _ = contender.memory()
         clients = [self.talk(contender) for _ in range(IDLE_CONNECTIONS)]
-        after = contender.memory()
+        after, own = contender.memory()
         for client in clients:
             client.close()
-        return Result(cost=(after - before) / IDLE_CONNECTIONS / 1e3, total=after / 1e6)
+        return Result(cost=(after - before) / IDLE_CONNECTIONS / 1e3, total=after / 1e6, own=own / 1e6)
 
     @staticmethod
     def talk(contender):

@@ -39,7 +39,7 @@ def table(figures, load):
         cells = []
         for field in fields:
             value = figures.median(load, name, field)
-            free = name == DIRECT and field in ("cost", "total")
+            free = name == DIRECT and field in ("cost", "total", "own")
             cells.append("" if value is None or free else number(value))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     ratios = [figures.ratio(load, GLBD, field) for field in fields]

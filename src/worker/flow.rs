@@ -13,9 +13,9 @@ use socket2::SockRef;
 use super::pipe::{Pipe, PipeBudget, PipePool};
 use super::source::{Sign, Source};
 
-/// Bytes that a flow may move before others get their turn: half a millisecond's worth. In larger portions, the
+/// Bytes that a flow may move before others get their turn: a quarter of a millisecond's worth. In larger portions, the
 /// processes at both ends are woken less often, which is most of what bulk costs.
-const BUDGET: usize = 1024 * 1024;
+const BUDGET: usize = 512 * 1024;
 
 /// What small messages are copied through, in bytes.
 const SCRATCH: usize = 64 * 1024;
