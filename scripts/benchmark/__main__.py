@@ -18,8 +18,8 @@ from loads import LOADS, Backends
 
 def main():
     options = command_line()
+    require("haproxy", "nginx", "pen", "iperf3", "wrk", "ip", "unshare")
     use_own_network()
-    require("haproxy", "nginx", "pen", "iperf3", "wrk")
     loads = [load for load in LOADS if not options.loads or load.key in options.loads]
     figures = report.Figures(loads)
     with tempfile.TemporaryDirectory(prefix="glbd-benchmark-") as directory:

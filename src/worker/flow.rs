@@ -123,12 +123,18 @@ impl Flow {
         Flow { source, end_in_one, blocked: false, bulk: false, held: None, pipe: None, done: false }
     }
 
-    /// The source may have something to read.
-    pub(super) fn source_is_readable(&mut self, sign: Sign) {
+    /// An event has told of the source.
+    pub(super) fn hear(&mut self, sign: Sign) {
         self.source.hear(sign);
     }
 
-    /// Takes a little of what the source has to read, where that is not known yet, and holds it for a sink to come.
+    /// There will be another source.
+    pub(super) fn forget_source(&mut self) {
+        self.source = Source::Drained;
+    }
+
+    /// Takes a little of what the source has to read, and holds it for a sink to come; unless its end or trouble has been
+    /// told of, or all is to be spliced.
     ///
     /// # Errors
     /// Those of recv(2), when the source was reset.
@@ -214,12 +220,13 @@ impl Flow {
             }
             match &mut self.pipe {
                 Some(pipe) => {
-                    let before = self.source;
+                    let signed = self.source != Source::Readable;
                     let filled = pipe.fill_from(source, BUDGET - traffic.received);
                     self.received(filled, traffic).map_err(Failure::Source)?;
-                    // Urgent data stops splicing for good, and reading only for a moment.
-                    if before != Source::Readable && self.source == Source::Drained {
-                        self.source = before;
+                    // Urgent data stops splicing for good, which even takes it for the end when that is behind it; it
+                    // stops reading only for a moment.
+                    if self.source == Source::Ended || (signed && self.source == Source::Drained) {
+                        self.source = Source::Uncertain;
                         self.copy(source, sink, &mut tools.scratch, traffic)?;
                     }
                 }
@@ -238,8 +245,11 @@ impl Flow {
     ) -> Result<(), Failure> {
         let received = source.read(scratch);
         let received = self.received(received, traffic).map_err(Failure::Source)?;
-        self.bulk = received == scratch.len();
-        self.source.was_read(!self.bulk);
+        let short = received < scratch.len();
+        self.bulk = !short;
+        if received > 0 {
+            self.source.was_read(short);
+        }
         let flags = match self.source {
             Source::Ended if self.end_in_one => libc::MSG_MORE,
             _ => 0,

@@ -1,6 +1,12 @@
 //! What a flow knows of where its bytes come from.
 //!
 //! The events that tell of it are edge-triggered: what they say once has to be remembered until reading has disproved it.
+//!
+//! A read that brings less than there was room for has drained the socket. When an event has told of the end before, it
+//! has brought the last of it: the kernel tells of an end only once all that comes before it is there to be read. The
+//! exceptions are urgent data, in front of which reading stops short, and resets.
+
+use mio::event::Event;
 
 /// What an event says of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +17,19 @@ pub(super) enum Sign {
     Ending,
     /// It was reset, or sent urgent data, at which reading stops short: what can be read at once may not be all.
     Uncertain,
+}
+
+impl Sign {
+    /// `None`: it says nothing of what there is to read.
+    pub(super) fn of(event: &Event) -> Option<Sign> {
+        if event.is_error() || event.is_priority() {
+            Some(Sign::Uncertain)
+        } else if event.is_read_closed() {
+            Some(Sign::Ending)
+        } else {
+            event.is_readable().then_some(Sign::Readable)
+        }
+    }
 }
 
 /// What is known of a source.
@@ -38,7 +57,7 @@ impl Source {
         };
     }
 
-    /// Something was read; with `short`, less than there was room for.
+    /// Bytes were read; with `short`, less than there was room for.
     pub(super) fn was_read(&mut self, short: bool) {
         *self = match *self {
             // What comes later brings a new event.

@@ -37,6 +37,8 @@ impl Connection {
     pub(in crate::worker) fn connect(&mut self, kit: &mut Kit) -> Next {
         self.server = None;
         self.lease = None;
+        // What the socket before has told says nothing of the next.
+        self.down.forget_source();
         loop {
             let Stage::Connecting(connecting) = &mut self.stage else { return Next::Wait };
             let Some(mut lease) = kit.table.pick(self.client_address.ip(), &connecting.tried, kit.now) else {
@@ -154,8 +156,8 @@ fn open(address: SocketAddr, said: bool, key: Key, kit: &Kit) -> io::Result<TcpS
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     if said {
         // What there is to say acknowledges the handshake as well, and finds the server awake. Where there is nothing,
-        // the server may be the one to speak first, and is not to be kept from it.
-        sys::delay_acknowledgement(&socket)?;
+        // the server may be the one to speak first, and is not to be kept from it. Without it, it only costs a packet.
+        let _ = sys::delay_acknowledgement(&socket);
     }
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),

@@ -90,9 +90,10 @@ impl Connection {
         kit: &Kit,
     ) -> io::Result<Connection> {
         kit.registry.register(&mut client, key.token(Side::Client), INTERESTS)?;
+        // What is kept back for the end is unsent until then, and nothing that is unsent is ever reset.
         let mut up = Flow::new(!kit.options.reset_on_close);
         // It may have spoken before it was let in.
-        up.source_is_readable(Sign::Readable);
+        up.hear(Sign::Readable);
         Ok(Connection {
             key,
             client,
@@ -127,19 +128,12 @@ impl Connection {
 
     /// Something was found out about one of the sockets.
     pub(super) fn on_event(&mut self, side: Side, event: &Event, kit: &mut Kit) -> Next {
-        let sign = if event.is_error() || event.is_priority() {
-            Some(Sign::Uncertain)
-        } else if event.is_read_closed() {
-            Some(Sign::Ending)
-        } else {
-            event.is_readable().then_some(Sign::Readable)
-        };
         let (source, sink) = match side {
             Side::Client => (&mut self.up, &mut self.down),
             Side::Server => (&mut self.down, &mut self.up),
         };
-        if let Some(sign) = sign {
-            source.source_is_readable(sign);
+        if let Some(sign) = Sign::of(event) {
+            source.hear(sign);
             kit.stats().readable.add(1);
         }
         if event.is_writable() {

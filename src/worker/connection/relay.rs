@@ -66,7 +66,7 @@ impl Connection {
                     self.broken = true;
                     let (failed, reverse) = self.flows(direction);
                     failed.finish();
-                    reverse.source_is_readable(Sign::Uncertain);
+                    reverse.hear(Sign::Uncertain);
                     again = true;
                 }
             }
