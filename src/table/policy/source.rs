@@ -26,6 +26,8 @@ struct Weighted {
 
 /// Clients that are remembered at most.
 const MEMORY: usize = 1 << 16;
+/// Candidates that are passed over together when none of them can win, without a branch for each.
+const GROUP: usize = 8;
 /// Among so few, looking at all of them is as quick as remembering.
 const FEW: usize = 32;
 
@@ -36,15 +38,21 @@ impl Source {
         let (mut best, mut winner) = (0.0, None);
         // Since -ln(1 - x) >= x, nobody with an x from here on can win.
         let mut end = u64::MAX;
-        for (hash, it) in self.hashes.iter().zip(&self.candidates) {
-            let x = client.mix(*hash);
-            if x > end || tried.contains(&it.slot) {
+        for (hashes, candidates) in self.hashes.chunks(GROUP).zip(self.candidates.chunks(GROUP)) {
+            let group = <&[u64; GROUP]>::try_from(hashes);
+            if group.is_ok_and(|group| group.iter().all(|hash| client.mix(*hash) > end)) {
                 continue;
             }
-            let score = it.weight / -(-fraction(x)).ln_1p();
-            if score > best {
-                (best, winner) = (score, Some(it.slot));
-                end = (self.most_weight / best * TWO_TO_THE_64TH) as u64;
+            for (hash, it) in hashes.iter().zip(candidates) {
+                let x = client.mix(*hash);
+                if x > end || tried.contains(&it.slot) {
+                    continue;
+                }
+                let score = it.weight / -(-fraction(x)).ln_1p();
+                if score > best {
+                    (best, winner) = (score, Some(it.slot));
+                    end = (self.most_weight / best * TWO_TO_THE_64TH) as u64;
+                }
             }
         }
         winner
