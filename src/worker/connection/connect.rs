@@ -60,9 +60,8 @@ impl Connection {
 
     /// Begins to connect to a destination. `None`: it could not even be begun, and others are to be tried.
     fn connect_to(&mut self, lease: Lease, kit: &mut Kit) -> Option<Next> {
-        if let Err(error) = self.hear_ahead(kit) {
-            debug!("client {}: cannot receive from the client: {error}", self.client_address);
-            return Some(Next::Close(Ending::Reset));
+        if let Some(next) = self.hear_ahead(kit) {
+            return Some(next);
         }
         let Stage::Connecting(connecting) = &mut self.stage else { return Some(Next::Wait) };
         match open(lease.address(), self.up.holds_anything(), self.key, kit) {

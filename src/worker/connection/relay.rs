@@ -55,10 +55,7 @@ impl Connection {
                     return Next::Close(Ending::Clean);
                 }
                 Ok(Progress::Ended) => self.pass_on_end(direction),
-                Err(Failure::Source(error)) => {
-                    debug!("client {}: cannot receive from the {}: {error}", self.client_address, direction.source());
-                    return Next::Close(Ending::Reset);
-                }
+                Err(Failure::Source(error)) => return self.source_failed(direction, &error),
                 Err(Failure::Sink(error)) => {
                     debug!("client {}: cannot send to the {}: {error}", self.client_address, direction.sink());
                     // What the reset side sent before is read once more, and delivered as far as that goes at once. The
@@ -102,15 +99,17 @@ impl Connection {
         progress
     }
 
-    /// Hears what the client says before there is anybody to pass it on to.
-    ///
-    /// # Errors
-    /// When it has reset its connection.
-    pub(super) fn hear_ahead(&mut self, kit: &mut Kit) -> io::Result<()> {
+    fn source_failed(&self, direction: Direction, error: &io::Error) -> Next {
+        debug!("client {}: cannot receive from the {}: {error}", self.client_address, direction.source());
+        Next::Close(Ending::Reset)
+    }
+
+    /// Hears what the client says before there is anybody to pass it on to. `Some`: it has reset its connection.
+    pub(super) fn hear_ahead(&mut self, kit: &mut Kit) -> Option<Next> {
         let mut traffic = Traffic::default();
         let result = self.up.receive_ahead(&self.client, &mut kit.tools, &mut traffic);
         self.account(Direction::Up, &traffic, kit);
-        result
+        result.err().map(|error| self.source_failed(Direction::Up, &error))
     }
 
     fn account(&mut self, direction: Direction, traffic: &Traffic, kit: &Kit) {
