@@ -63,7 +63,8 @@ fn connecting_one_at_a_time_serves_everybody() {
 
 #[test]
 fn no_linger_leaves_no_time_wait_towards_destinations_when_clients_close() {
-    for (options, expected) in [(&[][..], 10), (&["-l"], 0)] {
+    // A run of this test less than a minute ago may have left some as well, towards the same port.
+    for (options, expected) in [(&[][..], 10..usize::MAX), (&["-l"], 0..1)] {
         let server = Server::named("a");
         let glbd = Glbd::builder().args(options).destinations([&server]).start();
         for _ in 0..10 {
@@ -71,7 +72,7 @@ fn no_linger_leaves_no_time_wait_towards_destinations_when_clients_close() {
         }
         wait_until("all have left", || glbd.info().total == 0 && server.open() == 0);
         // A table that changes while it is read may come out short, hence more than one look.
-        wait_until("the right number lingers", || in_time_wait_towards(&server) == expected);
+        wait_until("the right number lingers", || expected.contains(&in_time_wait_towards(&server)));
     }
 }
 
