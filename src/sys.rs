@@ -203,29 +203,17 @@ pub fn open_syslog() {
 /// # Errors
 /// Those of setsockopt(2); none is expected on a TCP socket.
 pub fn set_defer_accept(listener: &impl AsFd, seconds: i32) -> io::Result<()> {
-    set_tcp_option(listener, libc::TCP_DEFER_ACCEPT, seconds)
-}
-
-fn set_tcp_option(socket: &impl AsFd, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    // SAFETY: the pointer and the length describe `value`, which outlives the call.
+    // SAFETY: the pointer and the length describe `seconds`, which outlives the call.
     let result = unsafe {
         libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
+            listener.as_fd().as_raw_fd(),
             libc::IPPROTO_TCP,
-            option,
-            (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            size_of_val(&seconds) as libc::socklen_t,
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Has a TCP socket wait before it acknowledges what it is sent, its partner's half of the handshake as well.
-///
-/// # Errors
-/// Those of setsockopt(2); none is expected on a TCP socket.
-pub fn delay_acknowledgement(socket: &impl AsFd) -> io::Result<()> {
-    set_tcp_option(socket, libc::TCP_QUICKACK, 0)
 }
 
 /// Bytes that were written to a TCP socket and have not been sent for the first time yet.

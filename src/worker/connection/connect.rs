@@ -156,7 +156,7 @@ fn open(address: SocketAddr, said: bool, key: Key, kit: &Kit) -> io::Result<TcpS
     if said {
         // What there is to say acknowledges the handshake as well, and finds the server awake. Where there is nothing,
         // the server may be the one to speak first, and is not to be kept from it. Without it, it only costs a packet.
-        let _ = sys::delay_acknowledgement(&socket);
+        let _ = socket.set_tcp_quickack(false);
     }
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
