@@ -70,7 +70,8 @@ pub(super) struct Conversation {
     commands: usize,
     /// Whether the sending side has been shut down.
     shut: bool,
-    /// When something last came or went.
+    /// When something last came or went: by a clock that is read then, since a command before it may have waited for a
+    /// slow disk, and that wait is not the client's silence.
     last_active: Instant,
     /// When something last went, or began to wait to be sent.
     last_sent: Instant,
@@ -123,13 +124,13 @@ impl Conversation {
     }
 
     /// Reads, obeys and answers as much as can be. `execute` carries out a line.
-    pub(super) fn go_on(&mut self, now: Instant, mut execute: impl FnMut(&str) -> Reply) -> Next {
+    pub(super) fn go_on(&mut self, mut execute: impl FnMut(&str) -> Reply) -> Next {
         for _ in 0..COMMANDS_A_TURN {
-            if self.read(now).is_err() {
+            if self.read().is_err() {
                 return Next::Close;
             }
             if self.unsent.len() >= MAX_UNSENT {
-                match self.send(now) {
+                match self.send() {
                     Ok(()) if self.unsent.len() < MAX_UNSENT => {}
                     Ok(()) => return Next::Wait,
                     Err(_) => return Next::Close,
@@ -137,29 +138,29 @@ impl Conversation {
             }
             let line = match self.next_line() {
                 Ok(Some(line)) => line,
-                Ok(None) => return self.after_commands(now, &mut execute),
+                Ok(None) => return self.after_commands(&mut execute),
                 Err(_) => return Next::Close,
             };
-            if self.obey(&line, now, &mut execute) == Next::Close {
+            if self.obey(&line, &mut execute) == Next::Close {
                 return Next::Close;
             }
         }
-        match self.send(now) {
+        match self.send() {
             Ok(()) => Next::Again,
             Err(_) => Next::Close,
         }
     }
 
     /// Everything that can be obeyed now has been.
-    fn after_commands(&mut self, now: Instant, execute: &mut impl FnMut(&str) -> Reply) -> Next {
+    fn after_commands(&mut self, execute: &mut impl FnMut(&str) -> Reply) -> Next {
         if self.half_closed && self.takes_commands() {
-            return self.end(now, execute);
+            return self.end(execute);
         }
-        self.finish_sending(now)
+        self.finish_sending()
     }
 
-    fn finish_sending(&mut self, now: Instant) -> Next {
-        if self.send(now).is_err() || (self.stage == Stage::Ending && self.half_closed && self.unsent.is_empty()) {
+    fn finish_sending(&mut self) -> Next {
+        if self.send().is_err() || (self.stage == Stage::Ending && self.half_closed && self.unsent.is_empty()) {
             return Next::Close;
         }
         if self.stage == Stage::Ending && self.unsent.is_empty() && !self.shut {
@@ -179,16 +180,16 @@ impl Conversation {
     }
 
     /// The client has sent its last: what it left without a line's end is a command as well.
-    fn end(&mut self, now: Instant, execute: &mut impl FnMut(&str) -> Reply) -> Next {
+    fn end(&mut self, execute: &mut impl FnMut(&str) -> Reply) -> Next {
         if let Some(line) = self.lines.rest()
-            && self.obey(&line, now, execute) == Next::Close
+            && self.obey(&line, execute) == Next::Close
         {
             return Next::Close;
         }
         if !matches!(self.stage, Stage::Resolving(_)) {
             self.begin_to_end();
         }
-        self.finish_sending(now)
+        self.finish_sending()
     }
 
     fn begin_to_end(&mut self) {
@@ -197,14 +198,14 @@ impl Conversation {
     }
 
     /// Its deadline is over.
-    pub(super) fn on_deadline(&mut self, now: Instant, mut execute: impl FnMut(&str) -> Reply) -> Next {
+    pub(super) fn on_deadline(&mut self, mut execute: impl FnMut(&str) -> Reply) -> Next {
         match self.stage {
-            Stage::Opened | Stage::Commands if self.unsent.is_empty() => self.end(now, &mut execute),
+            Stage::Opened | Stage::Commands if self.unsent.is_empty() => self.end(&mut execute),
             _ => Next::Close,
         }
     }
 
-    fn obey(&mut self, line: &str, now: Instant, execute: &mut impl FnMut(&str) -> Reply) -> Next {
+    fn obey(&mut self, line: &str, execute: &mut impl FnMut(&str) -> Reply) -> Next {
         if looks_like_http(line) || !is_text(line) {
             return Next::Close;
         }
@@ -213,33 +214,33 @@ impl Conversation {
         }
         self.commands += 1;
         if self.commands > MAX_COMMANDS {
-            self.answer("Error: too many commands in one conversation\n", now);
+            self.answer("Error: too many commands in one conversation\n");
             self.begin_to_end();
             return Next::Wait;
         }
         match execute(line) {
-            Reply::Text(text) => self.answer(&text, now),
+            Reply::Text(text) => self.answer(&text),
             Reply::Later => self.stage = Stage::Resolving(self.stage == Stage::AtPrompt),
             Reply::Quit => self.begin_to_end(),
             Reply::Prompt => {
                 self.stage = Stage::AtPrompt;
-                self.answer("", now);
+                self.answer("");
             }
         }
         Next::Wait
     }
 
     /// The answer that a name's resolving has held up.
-    pub(super) fn answer_late(&mut self, text: &str, now: Instant) {
+    pub(super) fn answer_late(&mut self, text: &str) {
         let Stage::Resolving(at_prompt) = self.stage else { return };
         self.stage = if at_prompt { Stage::AtPrompt } else { Stage::Commands };
-        self.last_active = now;
-        self.answer(text, now);
+        self.last_active = Instant::now();
+        self.answer(text);
     }
 
-    fn answer(&mut self, text: &str, now: Instant) {
+    fn answer(&mut self, text: &str) {
         if self.unsent.is_empty() {
-            self.last_sent = now;
+            self.last_sent = Instant::now();
         }
         self.unsent.extend_from_slice(text.as_bytes());
         if self.stage == Stage::AtPrompt {
@@ -248,7 +249,7 @@ impl Conversation {
     }
 
     /// Reads until nothing is left, there is enough to do, or others should have their turn.
-    fn read(&mut self, now: Instant) -> io::Result<()> {
+    fn read(&mut self) -> io::Result<()> {
         let mut buffer = [0; MAX_LINE];
         for _ in 0..READS_A_TURN {
             if !self.has_more_to_read() {
@@ -260,7 +261,7 @@ impl Conversation {
                 Ok(_) if self.stage == Stage::Ending => {}
                 Ok(count) => {
                     self.lines.feed(&buffer[..count]);
-                    self.last_active = now;
+                    self.last_active = Instant::now();
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -274,12 +275,13 @@ impl Conversation {
         self.readable && !self.half_closed && !self.lines.is_full()
     }
 
-    fn send(&mut self, now: Instant) -> io::Result<()> {
+    fn send(&mut self) -> io::Result<()> {
         while !self.unsent.is_empty() {
             match self.stream.write(&self.unsent) {
                 Ok(count) => {
                     self.unsent.drain(..count);
-                    (self.last_active, self.last_sent) = (now, now);
+                    self.last_sent = Instant::now();
+                    self.last_active = self.last_sent;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

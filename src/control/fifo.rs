@@ -115,7 +115,7 @@ impl Fifo {
             if self.resolving {
                 return false;
             }
-            self.read(now);
+            self.read();
             match self.lines.next() {
                 Ok(Some(line)) => self.obey(&line, &mut execute),
                 Ok(None) => {
@@ -154,7 +154,7 @@ impl Fifo {
         self.tell(answer);
     }
 
-    fn read(&mut self, now: Instant) {
+    fn read(&mut self) {
         let mut buffer = [0; MAX_LINE];
         while self.readable && !self.lines.is_full() {
             let most = match self.finishing {
@@ -166,7 +166,7 @@ impl Fifo {
             match self.file.read(&mut buffer[..most]) {
                 Ok(count) if count > 0 => {
                     self.lines.feed(&buffer[..count]);
-                    self.last_active = now;
+                    self.last_active = Instant::now();
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 _ => self.readable = false,

@@ -176,7 +176,7 @@ impl Control {
             }
             if self.heed_wish(now) {
                 self.unfinished = false;
-                self.take_resolved(now);
+                self.take_resolved();
                 self.read_fifo(now);
                 self.accept(now);
                 self.go_on_with_conversations(now);
@@ -199,14 +199,14 @@ impl Control {
         Some(deadline.saturating_duration_since(now))
     }
 
-    fn take_resolved(&mut self, now: Instant) {
+    fn take_resolved(&mut self) {
         while let Ok(Resolved { asker, spec, addresses }) = self.resolved.1.try_recv() {
             let answer = self.executor.finish(&spec, addresses);
             match asker {
                 Asker::Fifo => self.fifo.iter_mut().for_each(|fifo| fifo.answer_late(&answer)),
                 Asker::Conversation { slot, generation } => {
                     let asking = self.conversations.get_mut(slot).filter(|it| it.generation == generation);
-                    asking.into_iter().for_each(|it| it.answer_late(&answer, now));
+                    asking.into_iter().for_each(|it| it.answer_late(&answer));
                 }
             }
         }
@@ -262,10 +262,10 @@ impl Control {
         self.conversations.retain(|slot, conversation| {
             let asker = Asker::Conversation { slot, generation: conversation.generation };
             let execute = |line: &str| executor.execute(line, notify(asker, resolved, waker));
-            let next = match conversation.go_on(now, execute) {
+            let next = match conversation.go_on(execute) {
                 Next::Close => Next::Close,
                 _ if conversation.deadline().is_some_and(|deadline| deadline <= now) => {
-                    conversation.on_deadline(now, execute)
+                    conversation.on_deadline(execute)
                 }
                 next => next,
             };
