@@ -238,6 +238,11 @@ impl Node {
         query(self.address, &format!("SELECT variable_value FROM {from} WHERE variable_name = '{variable}'"))
     }
 
+    /// Whether it has lost the others and found them again. Galera cannot say beforehand that it will.
+    pub fn has_been_alone(&self) -> bool {
+        self.log().contains("Server status change connected -> synced")
+    }
+
     fn log_file(&self) -> PathBuf {
         self.directory.join("log")
     }
@@ -266,14 +271,19 @@ impl fmt::Display for Node {
 }
 
 /// Runs a statement by a `mariadb` client of its own, connected to a node or to the glbd in front of it. Rows are lines;
-/// an error is what the client says.
+/// an error is what the client says, behind the rows that came before.
 pub fn query(address: SocketAddr, statement: &str) -> Result<String, String> {
     let client =
         Command::new("timeout").args(["60", "mariadb"]).args(options(address)).args(["--execute", statement]).output();
     let outcome = client.expect("timeout, from Debian's package coreutils");
     assert_ne!(outcome.status.code(), Some(127), "mariadb, from Debian's package mariadb-client");
     let text = |bytes| String::from_utf8_lossy(bytes).trim_end().to_owned();
-    if outcome.status.success() { Ok(text(&outcome.stdout)) } else { Err(text(&outcome.stderr)) }
+    let rows = text(&outcome.stdout);
+    if outcome.status.success() {
+        Ok(rows)
+    } else {
+        Err(format!("{rows}\n{}", text(&outcome.stderr)).trim_start().to_owned())
+    }
 }
 
 fn options(address: SocketAddr) -> Vec<String> {

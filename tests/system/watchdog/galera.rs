@@ -81,8 +81,9 @@ impl Load {
     fn of_visitors(glbd: &Glbd) -> Load {
         let address = glbd.address();
         Load::start(1, move || {
-            // Not to wait for the others, as sysbench has to.
-            query(address, "SET SESSION wsrep_sync_wait = 0; SELECT COUNT(*) FROM sbtest.sbtest1").map(drop)
+            // Not to wait for the others, as sysbench has to. A node says its name so even when it is not prepared.
+            let set_up = "SET SESSION wsrep_sync_wait = 0; SHOW VARIABLES LIKE 'wsrep_node_name'";
+            query(address, &format!("{set_up}; SELECT COUNT(*) FROM sbtest.sbtest1")).map(drop)
         })
     }
 
@@ -111,7 +112,7 @@ fn a_node_that_is_killed_under_load_is_out_until_it_is_synced_again_and_no_clien
     wait_until("all nodes are used", || glbd.info().rows.iter().all(|row| row.conns > 0));
 
     for full_transfer in [false, true] {
-        let [_, _, victim] = &mut cluster.nodes;
+        let [first, second, victim] = &mut cluster.nodes;
         victim.kill();
         let killed = Instant::now();
         let visitors = Load::of_visitors(&glbd);
@@ -131,7 +132,13 @@ fn a_node_that_is_killed_under_load_is_out_until_it_is_synced_again_and_no_clien
             ready
         });
         wait_until("it has clients again", || glbd.info().row(&*victim).conns > 0);
-        assert_eq!(visitors.complaints(), [""; 0], "every new connection is served");
+        let mut complaints = visitors.complaints();
+        // On a busy machine, those that go on may lose each other for less time than lies between two checks.
+        for node in [first, second].into_iter().filter(|node| node.has_been_alone()) {
+            let excused = format!("wsrep_node_name\t{}\n", node.name());
+            complaints.retain(|complaint| !(complaint.starts_with(&excused) && complaint.contains("not yet prepared")));
+        }
+        assert_eq!(complaints, [""; 0], "every new connection is served");
         cluster.wait_until_whole();
     }
     let before = sysbench.succeeded();
