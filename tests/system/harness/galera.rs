@@ -238,9 +238,9 @@ impl Node {
         query(self.address, &format!("SELECT variable_value FROM {from} WHERE variable_name = '{variable}'"))
     }
 
-    /// Whether it has lost the others and found them again. Galera cannot say beforehand that it will.
+    /// Whether it has lost the others for a while. Galera cannot say beforehand that it will.
     pub fn has_been_alone(&self) -> bool {
-        self.log().contains("Server status change connected -> synced")
+        self.log().contains("Server status change synced -> connected")
     }
 
     fn log_file(&self) -> PathBuf {

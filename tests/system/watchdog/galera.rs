@@ -1,7 +1,7 @@
 //! A real Galera cluster, watched from the inside.
 
 use std::fs::{self, Permissions};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -35,6 +35,18 @@ fn wait_until_judged(glbd: &Glbd, node: &Node, state: &str) {
 
 fn served_by(glbd: &Glbd) -> String {
     query(glbd.address(), NODE_NAME).expect("a node serves")
+}
+
+/// Comes, reads a table and goes.
+fn visit(address: SocketAddr) -> Result<(), String> {
+    // Not to wait for the others, as sysbench has to. A node says its name so even when it is not prepared.
+    let set_up = "SET SESSION wsrep_sync_wait = 0; SHOW VARIABLES LIKE 'wsrep_node_name'";
+    query(address, &format!("{set_up}; SELECT COUNT(*) FROM sbtest.sbtest1")).map(drop)
+}
+
+/// Whether a visitor was told so by this node.
+fn says_it_is_not_prepared(node: &Node, complaint: &str) -> bool {
+    complaint.starts_with(&format!("wsrep_node_name\t{}\n", node.name())) && complaint.contains("not yet prepared")
 }
 
 /// Does something again and again, in threads of its own, and keeps what went wrong.
@@ -77,14 +89,9 @@ impl Load {
         })
     }
 
-    /// Clients that come, read a table and go.
     fn of_visitors(glbd: &Glbd) -> Load {
         let address = glbd.address();
-        Load::start(1, move || {
-            // Not to wait for the others, as sysbench has to. A node says its name so even when it is not prepared.
-            let set_up = "SET SESSION wsrep_sync_wait = 0; SHOW VARIABLES LIKE 'wsrep_node_name'";
-            query(address, &format!("{set_up}; SELECT COUNT(*) FROM sbtest.sbtest1")).map(drop)
-        })
+        Load::start(1, move || visit(address))
     }
 
     fn succeeded(&self) -> usize {
@@ -135,8 +142,7 @@ fn a_node_that_is_killed_under_load_is_out_until_it_is_synced_again_and_no_clien
         let mut complaints = visitors.complaints();
         // On a busy machine, those that go on may lose each other for less time than lies between two checks.
         for node in [first, second].into_iter().filter(|node| node.has_been_alone()) {
-            let excused = format!("wsrep_node_name\t{}\n", node.name());
-            complaints.retain(|complaint| !(complaint.starts_with(&excused) && complaint.contains("not yet prepared")));
+            complaints.retain(|complaint| !says_it_is_not_prepared(node, complaint));
         }
         assert_eq!(complaints, [""; 0], "every new connection is served");
         cluster.wait_until_whole();
@@ -254,6 +260,8 @@ fn a_node_cut_off_from_its_cluster_is_out_though_it_accepts(glbd: &Glbd, node: &
     glbd.wait_for_log(&format!("destination {node} DOWN: wsrep_cluster_status is non-Primary"));
     client.ask(NODE_NAME).expect_err("its connections are closed");
     TcpStream::connect(node.address()).expect("it accepts all the same");
+    let complaint = visit(node.address()).expect_err("it is not to be used");
+    assert!(says_it_is_not_prepared(node, &complaint), "{complaint}");
     for other in &mut others {
         other.ask(NODE_NAME).expect("the others' clients go on");
     }
@@ -262,6 +270,7 @@ fn a_node_cut_off_from_its_cluster_is_out_though_it_accepts(glbd: &Glbd, node: &
     }
     node.query("SET GLOBAL wsrep_provider_options = 'gmcast.isolate=0'");
     wait_until_judged(glbd, node, "READY");
+    assert!(node.has_been_alone());
     drop(others);
     wait_until("it has clients again", || served_by(glbd) == node.name());
 }
