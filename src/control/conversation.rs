@@ -78,7 +78,8 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    pub(super) fn new(stream: TcpStream, generation: u64, now: Instant) -> Conversation {
+    pub(super) fn new(stream: TcpStream, generation: u64) -> Conversation {
+        let now = Instant::now();
         Conversation {
             stream,
             generation,

@@ -223,7 +223,7 @@ impl Control {
             }
             let Some(listener) = &self.listener else { return };
             match listener.accept() {
-                Ok((stream, _)) => self.open_conversation(stream, now),
+                Ok((stream, _)) => self.open_conversation(stream),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.listener_ready = false,
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
                 // The socket was shut down: the daemon is about to end.
@@ -239,13 +239,13 @@ impl Control {
         }
     }
 
-    fn open_conversation(&mut self, mut stream: TcpStream, now: Instant) {
+    fn open_conversation(&mut self, mut stream: TcpStream) {
         self.generation += 1;
         let entry = self.conversations.vacant_entry();
         let interest = Interest::READABLE | Interest::WRITABLE;
         // A client that cannot be watched is closed.
         if self.poll.registry().register(&mut stream, Token(entry.key()), interest).is_ok() {
-            entry.insert(Conversation::new(stream, self.generation, now));
+            entry.insert(Conversation::new(stream, self.generation));
         }
     }
 
