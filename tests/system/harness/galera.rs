@@ -278,11 +278,10 @@ pub fn query(address: SocketAddr, statement: &str) -> Result<String, String> {
     let outcome = client.expect("timeout, from Debian's package coreutils");
     assert_ne!(outcome.status.code(), Some(127), "mariadb, from Debian's package mariadb-client");
     let text = |bytes| String::from_utf8_lossy(bytes).trim_end().to_owned();
-    let rows = text(&outcome.stdout);
     if outcome.status.success() {
-        Ok(rows)
+        Ok(text(&outcome.stdout))
     } else {
-        Err(format!("{rows}\n{}", text(&outcome.stderr)).trim_start().to_owned())
+        Err(text(&[outcome.stdout, outcome.stderr].concat()))
     }
 }
 

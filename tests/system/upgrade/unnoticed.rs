@@ -11,7 +11,8 @@ use nix::sys::signal::{Signal, kill};
 
 use super::daemon;
 use crate::harness::{
-    Daemon, PATIENCE, Payload, Server, control, echoes, names_of, said_goodbye, wait_until, wait_until_within,
+    Daemon, PATIENCE, Payload, Server, connect_to, control, echoes, names_of, said_goodbye, wait_until,
+    wait_until_within,
 };
 
 const UPGRADES: usize = 10;
@@ -190,7 +191,7 @@ fn a_signal_that_comes_meanwhile_is_meant_for_the_daemon() {
 #[test]
 fn a_person_at_a_prompt_does_not_hold_up_an_upgrade() {
     let daemon = daemon(&[]);
-    let mut person = TcpStream::connect(daemon.control_address()).expect("a control port");
+    let mut person = connect_to(daemon.control_address()).expect("a control port");
     person.write_all(b"prompt\n").expect("an open connection");
     daemon.upgrade();
     // It is closed, one way or the other.

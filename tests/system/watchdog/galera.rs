@@ -39,7 +39,7 @@ fn served_by(glbd: &Glbd) -> String {
 
 /// Comes, reads a table and goes.
 fn visit(address: SocketAddr) -> Result<(), String> {
-    // Not to wait for the others, as sysbench has to. A node says its name so even when it is not prepared.
+    // Not to wait for the others, as sysbench has to. SHOW is answered even by one that is not prepared.
     let set_up = "SET SESSION wsrep_sync_wait = 0; SHOW VARIABLES LIKE 'wsrep_node_name'";
     query(address, &format!("{set_up}; SELECT COUNT(*) FROM sbtest.sbtest1")).map(drop)
 }
