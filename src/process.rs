@@ -107,6 +107,11 @@ impl Identity {
         Ok(Identity { user, group })
     }
 
+    /// The user's name.
+    pub fn name(&self) -> &str {
+        &self.user.name
+    }
+
     /// Whether the process runs as this user already.
     pub fn is_current(&self) -> bool {
         self.user.uid == Uid::effective() && self.group == Gid::effective()

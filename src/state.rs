@@ -17,6 +17,8 @@ use crate::resolve;
 use crate::table::{DestinationStatus, MAX_DESTINATIONS, Origin, Table};
 
 const HEADING: &str = "# glbd state 1: what was changed at run time. Written by glbd; to forget it, remove this file.";
+/// What a file of any version begins with.
+const MARK: &[u8] = b"# glbd state ";
 const SUM: &str = "# sum ";
 /// Of the longest lines there may be, for every destination and every one that was removed.
 const MAX_SIZE: u64 = 2 * MAX_DESTINATIONS as u64 * 400;
@@ -65,10 +67,10 @@ impl StateFile {
     }
 
     /// Makes the file's changes to a table that holds what the command line says. A damaged file is moved out of the
-    /// way, to the same name with `.damaged` behind it.
+    /// way, to the same name with `.damaged` behind it; one that never was a state file is left alone.
     ///
     /// # Errors
-    /// When what is there is no ordinary file, cannot be read, or cannot be moved.
+    /// When what is there is no ordinary file, or something else's, cannot be read, or cannot be moved.
     pub fn load(&self, table: &Table, own_addresses: &[SocketAddr]) -> io::Result<Loaded> {
         match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::Nothing),
@@ -78,6 +80,9 @@ impl StateFile {
         }
         let mut text = Vec::new();
         File::open(&self.path)?.take(MAX_SIZE).read_to_end(&mut text)?;
+        if !text.starts_with(MARK) && !MARK.starts_with(&text) {
+            return Err(io::Error::other("it is not a state file of glbd's"));
+        }
         match parse(&text) {
             Ok(entries) => {
                 let saved = saved_addresses(&entries);

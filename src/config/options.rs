@@ -1,6 +1,6 @@
 //! The command line as clap sees it: GLB's options with their aliases, and ours.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
@@ -232,8 +232,20 @@ impl Options {
         ];
         match needs_watchdog.into_iter().find(|(given, _)| *given && self.watchdog.is_none()) {
             Some((_, option)) => Err(format!("{option} needs checks of the destinations: give --watchdog as well")),
-            None => Ok(()),
+            None => self.check_files(),
         }
+    }
+
+    fn check_files(&self) -> Result<(), String> {
+        let files = [(&self.fifo, "--fifo"), (&self.pidfile, "--pidfile"), (&self.state, "--state")];
+        let mut given: Vec<(&Path, &str)> = Vec::new();
+        for (path, option) in files.iter().filter_map(|(path, option)| Some((path.as_deref()?, *option))) {
+            if let Some((_, other)) = given.iter().find(|(other, _)| *other == path) {
+                return Err(format!("{other} and {option} cannot be the same file, '{}'", path.display()));
+            }
+            given.push((path, option));
+        }
+        Ok(())
     }
 }
 

@@ -131,7 +131,8 @@ pub(super) fn open(
     identity.map_or(Ok(()), Identity::assume)?;
     if let Some(state) = state_file(config) {
         // Better known now than when a change is to be kept.
-        let told = |error: io::Error| format!("cannot write the state to {}: {error}", state.path().display());
+        let user = identity.map(|identity| format!(" as user '{}'", identity.name())).unwrap_or_default();
+        let told = |error: io::Error| format!("cannot write the state to {}{user}: {error}", state.path().display());
         state.save(&prepared.table).map_err(told)?;
     }
     Ok(Opened { listeners, control, fifo, doors })

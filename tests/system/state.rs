@@ -129,7 +129,7 @@ fn a_damaged_file_is_told_kept_aside_and_not_used() {
     drop(glbd);
     let whole = kept.text();
     let half = whole[..whole.len() / 2].to_owned();
-    for damaged in [half, whole.replace("127.0.0.1:2:0.5", "127.0.0.1:2:0.9"), "what?".to_owned(), String::new()] {
+    for damaged in [half, whole.replace("127.0.0.1:2:0.5", "127.0.0.1:2:0.9"), String::new()] {
         fs::write(kept.path(), &damaged).expect("a file");
         let glbd = kept.start(&["127.0.0.1:1"]);
         assert_eq!(weights(&glbd.info()), table(&[("127.0.0.1:1", 1.0)]));
@@ -158,6 +158,22 @@ fn a_state_that_cannot_be_written_keeps_it_from_starting() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("state") && said.contains(&kept.path().display().to_string()), "{said}");
     assert!(!Path::new(&fifo).exists());
+}
+
+#[test]
+fn a_file_of_something_else_is_left_alone() {
+    let kept = Kept::new();
+    let path = kept.path().display().to_string();
+    let fifo = kept.directory.path().join("fifo").display().to_string();
+    for text in [&b"LISTEN_ADDR=3306\n"[..], b"root:x:0:0", b"\xff\0", b"# glbd settings"] {
+        fs::write(&path, text).expect("a file");
+        let address = format!("127.0.0.1:{}", crate::harness::free_port());
+        let output = run(&["--state", &path, "--fifo", &fifo, &address]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said, format!("glbd: cannot read the state from {path}: it is not a state file of glbd's\n"));
+        assert_eq!(fs::read(&path).expect("the file"), text);
+    }
 }
 
 #[test]

@@ -36,6 +36,14 @@ fn a_listening_address_is_required() {
 }
 
 #[test]
+fn two_things_cannot_be_kept_in_the_same_file() {
+    for (one, other) in [("--fifo", "--pidfile"), ("--fifo", "--state"), ("--pidfile", "--state")] {
+        let said = refuses(2, &[other, "/no/such/file", one, "/no/such/file", HERE]);
+        assert_eq!(said, format!("glbd: {one} and {other} cannot be the same file, '/no/such/file'\n"));
+    }
+}
+
+#[test]
 fn unknown_and_ambiguous_options_are_named() {
     for (words, named) in [
         (["--bogus"].as_slice(), "--bogus"),

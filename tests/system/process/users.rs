@@ -49,6 +49,16 @@ fn root_becomes_the_user_and_group_that_are_asked_for() {
 }
 
 #[test]
+fn what_the_user_may_not_write_is_said_with_the_users_name() {
+    let only_roots = tempfile::tempdir().expect("a directory");
+    let state = only_roots.path().join("state").display().to_string();
+    let Launch { status, stderr } = Daemon::new().launch(&["--state", &state]);
+    let reason = "Permission denied (os error 13)";
+    assert_eq!(status, Some(1));
+    assert_eq!(stderr, format!("glbd: cannot write the state to {state} as user 'daemon': {reason}\n"));
+}
+
+#[test]
 fn in_the_foreground_the_user_changes_only_when_asked_for() {
     let glbd = Glbd::start([""; 0]);
     assert_eq!(Proc(glbd.pid()).status("Uid:")[1], geteuid().to_string());
