@@ -99,7 +99,7 @@ fn a_directory_for_the_state_that_was_there_is_left_alone() {
         site.know_user_glbd(true);
         site.machine.expect(&["mkdir", "/srv/state"]);
         let said = site.ends(&["start"], 1);
-        assert!(said.contains("/srv/state/glbd: Permission denied"), "{said}");
+        assert!(said.contains("/srv/state/glbd as user 'glbd': Permission denied"), "{said}");
         assert_eq!(site.owner("/srv/state"), "root:root");
         assert_eq!(site.remains(), [""; 0]);
 
