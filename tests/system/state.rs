@@ -160,19 +160,23 @@ fn a_state_that_cannot_be_written_keeps_it_from_starting() {
     assert!(!Path::new(&fifo).exists());
 }
 
+/// It must not start with this as its state, and say why.
+fn cannot_be_read(kept: &Kept, path: &str, reason: &str) {
+    let fifo = kept.directory.path().join("fifo").display().to_string();
+    let address = format!("127.0.0.1:{}", crate::harness::free_port());
+    let output = run(&["--state", path, "--fifo", &fifo, &address]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said, format!("glbd: cannot read the state from {path}: {reason}\n"));
+}
+
 #[test]
 fn a_file_of_something_else_is_left_alone() {
     let kept = Kept::new();
-    let path = kept.path().display().to_string();
-    let fifo = kept.directory.path().join("fifo").display().to_string();
     for text in [&b"LISTEN_ADDR=3306\n"[..], b"root:x:0:0", b"\xff\0", b"# glbd settings"] {
-        fs::write(&path, text).expect("a file");
-        let address = format!("127.0.0.1:{}", crate::harness::free_port());
-        let output = run(&["--state", &path, "--fifo", &fifo, &address]);
-        assert_eq!(output.status.code(), Some(1));
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(said, format!("glbd: cannot read the state from {path}: it is not a state file of glbd's\n"));
-        assert_eq!(fs::read(&path).expect("the file"), text);
+        fs::write(kept.path(), text).expect("a file");
+        cannot_be_read(&kept, &kept.path().display().to_string(), "it is not a state file of glbd's");
+        assert_eq!(fs::read(kept.path()).expect("the file"), text);
     }
 }
 
@@ -180,13 +184,8 @@ fn a_file_of_something_else_is_left_alone() {
 fn what_is_no_ordinary_file_is_left_alone() {
     let kept = Kept::new();
     nix::unistd::mkfifo(&kept.path(), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
-    let fifo = kept.directory.path().join("fifo").display().to_string();
     for path in ["/dev/null".to_owned(), kept.path().display().to_string()] {
-        let address = format!("127.0.0.1:{}", crate::harness::free_port());
-        let output = run(&["--state", &path, "--fifo", &fifo, &address]);
-        assert_eq!(output.status.code(), Some(1));
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(said, format!("glbd: cannot read the state from {path}: it is no ordinary file\n"));
+        cannot_be_read(&kept, &path, "it is no ordinary file");
     }
 }
 
