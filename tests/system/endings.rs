@@ -1,4 +1,4 @@
-//! How connections end: resets, idle timeouts, and readers that stall on the way.
+//! How connections end: resets, and readers that stall on the way.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use crate::harness::{Glbd, Payload, Server, Stage, read_line, reset, said_goodbye, wait_until};
+use crate::harness::{Glbd, Payload, Stage, read_line, reset, said_goodbye, wait_until};
 
 #[test]
 fn a_reset_by_the_client_reaches_the_server_as_a_reset() {
@@ -168,56 +168,4 @@ fn wait_until_nothing_moves(glbd: &Glbd) {
         thread::sleep(Duration::from_millis(500));
         glbd.stats().sent == 0
     });
-}
-
-#[test]
-fn a_client_that_idles_beyond_its_timeout_is_closed_and_a_busy_one_is_not() {
-    idle_and_busy("--client-idle-timeout");
-}
-
-#[test]
-fn a_server_that_idles_beyond_its_timeout_is_closed_and_a_busy_one_is_not() {
-    idle_and_busy("--server-idle-timeout");
-}
-
-fn idle_and_busy(option: &str) {
-    let server = Server::echo();
-    let glbd = Glbd::builder().args([option, "1.5"]).destinations([&server]).start();
-    let mut busy = glbd.connect();
-    let begun = Instant::now();
-    let mut idle = glbd.connect();
-    idle.write_all(b"before\n").expect("an open connection");
-    assert_eq!(read_line(&idle).expect("an echo"), "before");
-    thread::scope(|scope| {
-        let idle = scope.spawn(move || {
-            said_goodbye(&idle);
-            begun.elapsed()
-        });
-        // Twice as long as the timeout, in steps that are far shorter.
-        for number in 0..60 {
-            writeln!(busy, "message {number}").expect("an open connection");
-            assert_eq!(read_line(&busy).expect("an echo"), format!("message {number}"));
-            thread::sleep(Duration::from_millis(50));
-        }
-        let closed_after = idle.join().expect("an end");
-        let range = Duration::from_millis(1500)..Duration::from_secs(5);
-        assert!(range.contains(&closed_after), "closed after {closed_after:?}");
-    });
-    wait_until("only the busy client is left", || glbd.info().total == 1 && server.open() == 1);
-}
-
-#[test]
-fn a_client_that_only_listens_and_a_server_that_only_talks_are_not_idle() {
-    const LINES: usize = 60;
-    let server = Server::serving(|mut stream| {
-        for _ in 0..LINES {
-            writeln!(stream, "news").expect("a client that listens");
-            thread::sleep(Duration::from_millis(50));
-        }
-    });
-    let timeouts = ["--client-idle-timeout", "1.5", "--server-idle-timeout", "1.5"];
-    let glbd = Glbd::builder().args(timeouts).destinations([&server]).start();
-    let mut heard = String::new();
-    glbd.connect().read_to_string(&mut heard).expect("a clean end");
-    assert_eq!(heard.lines().count(), LINES);
 }

@@ -6,6 +6,7 @@ mod endings;
 mod failover;
 mod galera;
 mod harness;
+mod idle;
 mod init_scripts;
 mod limits;
 mod names;

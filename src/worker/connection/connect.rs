@@ -11,7 +11,8 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::{Connection, Ending, INTERESTS, LastActive, Next, Stage};
+use super::idle::LastActive;
+use super::{Connection, Ending, INTERESTS, Next, Stage};
 use crate::process;
 use crate::sys;
 use crate::table::{DestinationId, Lease};
@@ -134,7 +135,7 @@ impl Connection {
         self.stage = Stage::Relaying;
         self.armed = None;
         if kit.options.client_idle_timeout.is_some() || kit.options.server_idle_timeout.is_some() {
-            self.last_active = Some(Box::new(LastActive { client: kit.now, server: kit.now }));
+            self.last_active = Some(Box::new(LastActive::new(kit.now)));
             self.arm(kit);
         }
         self.relay(kit)

@@ -1,6 +1,7 @@
 //! One client's connection, from the first connect to the last byte.
 
 mod connect;
+mod idle;
 mod relay;
 
 use std::io;
@@ -20,6 +21,7 @@ use super::{Key, Kit, Side};
 use crate::sys;
 use crate::table::{DestinationId, Lease};
 use connect::Connecting;
+use idle::LastActive;
 
 /// What there is to hear of a connection's sockets, all of it from the beginning.
 const INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
@@ -70,11 +72,6 @@ pub(super) struct Connection {
 enum Stage {
     Connecting(Box<Connecting>),
     Relaying,
-}
-
-struct LastActive {
-    client: Instant,
-    server: Instant,
 }
 
 impl Connection {
@@ -169,20 +166,16 @@ impl Connection {
     /// A deadline that a timer was set for is over.
     pub(super) fn on_timer(&mut self, kit: &mut Kit) -> Next {
         self.armed = None;
-        if let (true, Some(active)) = (self.unfinished, &mut self.last_active) {
-            // It waits for its turn, not for anybody to say something.
-            **active = LastActive { client: kit.now, server: kit.now };
+        if self.has_idled(&kit.options, kit.now) {
+            debug!("client {}: closed after having been idle", self.client_address);
+            return Next::Close(Ending::Reset);
         }
-        let Some(deadline) = self.deadline(kit) else { return Next::Wait };
-        if deadline > kit.now {
+        if self.deadline(kit).is_none_or(|deadline| deadline > kit.now) {
             self.arm(kit);
             return Next::Wait;
         }
         match &self.stage {
-            Stage::Relaying => {
-                debug!("client {}: closed after having been idle", self.client_address);
-                Next::Close(Ending::Reset)
-            }
+            Stage::Relaying => Next::Wait,
             Stage::Connecting(_) if self.server.is_none() => {
                 // Something was short, or the watchdog has not answered.
                 let lease = self.lease.take();
@@ -200,10 +193,7 @@ impl Connection {
         if let Stage::Connecting(connecting) = &self.stage {
             return Some(connecting.deadline);
         }
-        let active = self.last_active.as_ref()?;
-        let client = kit.options.client_idle_timeout.map(|timeout| active.client + timeout);
-        let server = kit.options.server_idle_timeout.map(|timeout| active.server + timeout);
-        client.into_iter().chain(server).min()
+        self.last_active.as_ref()?.next_look(&kit.options, kit.now)
     }
 
     /// Sets a timer for the deadline, unless there is one that comes no later: on hearing that one, it is seen how much

@@ -128,10 +128,10 @@ impl Connection {
                 Direction::Down => (&mut active.server, &mut active.client),
             };
             if traffic.received > 0 {
-                *from = kit.now;
+                from.was_active(kit.now);
             }
             if traffic.sent > 0 {
-                *to = kit.now;
+                to.was_active(kit.now);
             }
         }
     }
