@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use crate::harness::{Glbd, Payload, Stage, read_line, reset, said_goodbye, wait_until};
+use crate::harness::{Glbd, Payload, Stage, begin_to_connect_to, read_line, reset, said_goodbye, wait_until};
 
 #[test]
 fn a_reset_by_the_client_reaches_the_server_as_a_reset() {
@@ -41,6 +41,27 @@ fn a_reset_reaches_a_client_that_has_half_closed() {
     assert!(said_goodbye(&server));
     reset(server);
     assert!(!said_goodbye(&client), "the client saw a clean end");
+}
+
+/// Whether the reset comes before the daemon has seen that the destination accepts is a matter of chance.
+#[test]
+fn an_answer_reaches_the_client_even_when_a_reset_comes_right_behind_it() {
+    const ANSWER: &[u8] = b"too many connections";
+    let stage = &Stage::start();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..200 {
+                let mut server = stage.accept();
+                server.write_all(ANSWER).expect("an open connection");
+                reset(server);
+            }
+        });
+        for number in 0..200 {
+            let mut heard = Vec::new();
+            let end = begin_to_connect_to(stage.glbd.address()).read_to_end(&mut heard).map_err(|error| error.kind());
+            assert_eq!((heard.as_slice(), end), (ANSWER, Err(ErrorKind::ConnectionReset)), "client {number}");
+        }
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Finding a destination that accepts: the first part of a connection's life.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;
@@ -16,6 +16,7 @@ use super::{Connection, Ending, INTERESTS, Next, Stage};
 use crate::process;
 use crate::sys;
 use crate::table::{DestinationId, Lease};
+use crate::worker::source::Sign;
 use crate::worker::{Key, Kit, SHORTAGE_PAUSE, Side};
 
 /// What is only needed until there is a destination.
@@ -113,8 +114,15 @@ impl Connection {
         let Some(server) = &self.server else { return Next::Wait };
         if event.is_error() || event.is_write_closed() {
             let error = server.take_error().and_then(|error| error.map_or(Ok(()), Err));
-            if let Err(error) = error {
-                return self.next_destination(&error, kit);
+            match error {
+                Err(error) if !has_answered(server, &error) => return self.next_destination(&error, kit),
+                // All that remains is what it said; passing that on is what the client came for.
+                Err(_) => {
+                    self.broken = true;
+                    self.up.finish();
+                    self.down.hear(Sign::Uncertain);
+                }
+                Ok(()) => {}
             }
         }
         if !event.is_writable() {
@@ -123,9 +131,13 @@ impl Connection {
         if self.lease.as_ref().is_some_and(|lease| is_itself(server, lease.address())) {
             // Its TIME_WAIT would keep the real server from the port.
             let _ = SockRef::from(server).set_linger(Some(Duration::ZERO));
-            let error = io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there");
+            let error = io::Error::new(ErrorKind::ConnectionRefused, "nobody listens there");
             return self.next_destination(&error, kit);
         }
+        self.begin_to_relay(kit)
+    }
+
+    fn begin_to_relay(&mut self, kit: &mut Kit) -> Next {
         if let Some(lease) = &mut self.lease {
             debug!("client {}: passed on to {}", self.client_address, lease.address());
             if lease.connected() {
@@ -178,6 +190,11 @@ fn open(address: SocketAddr, said: bool, key: Key, kit: &Kit) -> io::Result<TcpS
 fn is_itself(server: &TcpStream, destination: SocketAddr) -> bool {
     static CHOSEN_PORTS: LazyLock<RangeInclusive<u16>> = LazyLock::new(process::ephemeral_ports);
     CHOSEN_PORTS.contains(&destination.port()) && server.local_addr().ok() == Some(destination)
+}
+
+/// Whether a destination that has reset its connection had accepted it before, and said something.
+fn has_answered(server: &TcpStream, error: &io::Error) -> bool {
+    error.kind() != ErrorKind::ConnectionRefused && server.peek(&mut [0]).is_ok_and(|count| count > 0)
 }
 
 fn give_back(lease: Lease, error: &io::Error, kit: &Kit) {

@@ -13,6 +13,17 @@ pub fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
     patient(TcpStream::connect_timeout(&address, PATIENCE)?)
 }
 
+/// A client of `address` whose connection may still be under way, or over. Only reading tells: a connect that is waited
+/// for hides what a peer has said when it has reset the connection right after that.
+pub fn begin_to_connect_to(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+    socket.set_nonblocking(true).expect("O_NONBLOCK");
+    let begun = socket.connect(&address.into()).map_err(|error| error.raw_os_error());
+    assert!(matches!(begun, Ok(()) | Err(Some(libc::EINPROGRESS))), "{begun:?}");
+    socket.set_nonblocking(false).expect("O_NONBLOCK");
+    patient(socket.into()).expect("timeouts")
+}
+
 /// A client of `address` that comes from the address `source`, one of 127.0.0.0/8 for instance.
 pub fn connect_from(source: impl Into<IpAddr>, address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;

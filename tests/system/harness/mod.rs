@@ -18,7 +18,9 @@ pub mod site;
 pub mod stage;
 pub mod watch;
 
-pub use client::{connect_from, connect_to, echoes, names_of, read_line, reset, said_goodbye, was_reset};
+pub use client::{
+    begin_to_connect_to, connect_from, connect_to, echoes, names_of, read_line, reset, said_goodbye, was_reset,
+};
 pub use control::{Info, Stats};
 pub use daemon::{Daemon, Launch};
 pub use glbd::{Builder, Glbd};
