@@ -85,6 +85,7 @@ fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Resu
     let ready = Ready::from(config, &predecessor).inspect_err(|reason| predecessor.refuse(reason))?;
     let Ready { config, prepared, signals, mut running, state, janitor, mut predecessors } = ready;
     let (pid, directory) = (state.pid, state.directory.clone());
+    state.count_elsewhere(&running.table, &running.workers);
     running.begin();
     predecessors.push(predecessor.step_down(&state));
     running.heed(predecessors, &config);

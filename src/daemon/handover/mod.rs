@@ -19,6 +19,7 @@ mod predecessors;
 mod reports;
 mod successor;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -26,8 +27,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::Handed;
 use crate::stats::{SavedStats, Totals};
-use crate::table::SavedTable;
+use crate::table::{SavedTable, Table};
 use crate::watchdog::Credentials;
+use crate::worker;
 use channel::Channel;
 pub(super) use inheritance::{Inheritance, Predecessor};
 pub(super) use predecessors::{PredecessorLink, Predecessors};
@@ -109,4 +111,18 @@ pub(super) struct State {
     pub connections: Connections,
     /// Connections that those before it have, and what they have not been told, in the order of their descriptors.
     pub predecessors: Vec<(Connections, Vec<Order>)>,
+}
+
+impl State {
+    /// Counts the connections that the processes before this one have, as many as they had when this was written, so
+    /// that the first clients find the limit and the balance as they are.
+    pub(super) fn count_elsewhere(&self, table: &Table, workers: &worker::Handle) {
+        let mut elsewhere: HashMap<SocketAddr, usize> = HashMap::new();
+        let older = self.predecessors.iter().map(|(connections, _)| connections);
+        for (address, count) in older.chain([&self.connections]).flatten() {
+            *elsewhere.entry(*address).or_default() += count;
+        }
+        workers.set_elsewhere(elsewhere.values().sum());
+        elsewhere.into_iter().for_each(|(address, count)| table.set_elsewhere(address, count));
+    }
 }

@@ -110,6 +110,21 @@ fn their_connections_count_for_the_limit() {
 }
 
 #[test]
+fn who_waits_in_the_backlog_is_not_let_in_beyond_the_limit_by_an_upgrade() {
+    let server = Server::echo();
+    let daemon = daemon(&["--max_conn", "5", &server.to_string()]);
+    let served: Vec<TcpStream> = (0..5).map(|_| daemon.connect()).collect();
+    assert!(served.iter().all(echoes));
+    let waiting: Vec<TcpStream> = (0..5).map(|_| daemon.connect()).collect();
+    for _ in 0..3 {
+        daemon.upgrade();
+        assert_eq!((daemon.info().total, server.accepted()), (5, 5));
+    }
+    drop(served);
+    assert!(waiting.iter().all(echoes));
+}
+
+#[test]
 fn a_daemon_that_drains_waits_for_them() {
     let server = Server::echo();
     let daemon = daemon(&[&server.to_string()]);
