@@ -24,7 +24,7 @@ pub(super) struct Acceptor {
     held: bool,
     /// There was no room; the mailbox is rung when there is.
     full: bool,
-    /// There were no descriptors, or the like; then it is tried again.
+    /// There are no descriptors, or the like, here or for those who are in; then it is tried again.
     retry_at: Option<Instant>,
     trouble: Seldom,
 }
@@ -82,6 +82,10 @@ impl Acceptor {
             self.retry_at = None;
         }
         while self.may_have_more() {
+            if self.admission.is_anybody_short() {
+                self.retry_at = Some(now + SHORTAGE_PAUSE);
+                break;
+            }
             let Some(admitted) = self.admission.admit() else {
                 self.full = true;
                 self.tell(now, &format!("the limit of {} connections is reached", self.admission.limit()));

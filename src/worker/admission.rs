@@ -16,6 +16,8 @@ pub struct Admission {
     admitted: AtomicUsize,
     /// Clients that other processes still have, which this one has taken over from.
     elsewhere: AtomicUsize,
+    /// Clients that are in and for which something is lacking, a descriptor for instance, to connect to a destination.
+    short: AtomicUsize,
     /// Some worker has stopped accepting for want of room, and wants to be told of it.
     awaited: AtomicBool,
     loads: Box<[Load]>,
@@ -25,8 +27,9 @@ pub struct Admission {
 impl Admission {
     pub(super) fn new(limit: usize, workers: Box<[Mailbox]>) -> Arc<Admission> {
         let loads = workers.iter().map(|_| Load::default()).collect();
-        let (admitted, elsewhere, awaited) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
-        Arc::new(Admission { limit, admitted, elsewhere, awaited, loads, workers })
+        let none = || AtomicUsize::new(0);
+        let (admitted, elsewhere, short, awaited) = (none(), none(), none(), AtomicBool::new(false));
+        Arc::new(Admission { limit, admitted, elsewhere, short, awaited, loads, workers })
     }
 
     /// Most clients at a time.
@@ -43,7 +46,12 @@ impl Admission {
                 return None;
             }
         }
-        Some(Admitted { admission: Arc::clone(self), worker: None })
+        Some(Admitted { admission: Arc::clone(self), worker: None, short: false })
+    }
+
+    /// Whether some of those who are in lack what the next one would take from them.
+    pub(super) fn is_anybody_short(&self) -> bool {
+        self.short.load(Ordering::Relaxed) > 0
     }
 
     fn take_room(&self) -> bool {
@@ -86,6 +94,7 @@ impl Admission {
 pub struct Admitted {
     admission: Arc<Admission>,
     worker: Option<usize>,
+    short: bool,
 }
 
 impl Admitted {
@@ -96,6 +105,15 @@ impl Admitted {
         self.worker = Some(worker);
         worker
     }
+
+    /// Says whether something is lacking for it to connect to a destination; as long as there is, nobody else is let in.
+    pub(super) fn set_short(&mut self, short: bool) {
+        match (std::mem::replace(&mut self.short, short), short) {
+            (false, true) => drop(self.admission.short.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(self.admission.short.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
+    }
 }
 
 impl Drop for Admitted {
@@ -103,6 +121,7 @@ impl Drop for Admitted {
         if let Some(worker) = self.worker {
             self.admission.loads[worker].0.fetch_sub(1, Ordering::Relaxed);
         }
+        self.set_short(false);
         self.admission.give_room();
     }
 }

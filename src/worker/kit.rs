@@ -65,7 +65,7 @@ impl Kit {
         }
     }
 
-    /// Tells that this machine lacks something.
+    /// Tells that this machine lacks something that a connection needs.
     pub(super) fn out_of_resources(&mut self, error: &io::Error) {
         if let Some(unsaid) = self.shortage.due(self.now) {
             warn!("no connection can be made: {error}; see to the limits ({unsaid} more since this was last told)");

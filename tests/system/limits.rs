@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Glbd, Server, names_of, read_line, wait_until, wait_until_within};
+use crate::harness::{Glbd, Server, echoes, names_of, read_line, wait_until, wait_until_within};
 
 #[test]
 fn with_sixty_four_descriptors_all_clients_are_served_in_the_end() {
@@ -89,6 +89,22 @@ fn descriptors_that_run_out_unforeseen_neither_kill_the_daemon_nor_make_it_spin(
     wait_until("clients are served again", || read_line(&glbd.connect()).is_ok_and(|name| name == "a"));
     drop(clients);
     wait_until("all have left", || glbd.info().total == 0 && glbd.descriptors() == start);
+}
+
+#[test]
+fn clients_that_come_and_go_while_descriptors_are_short_are_all_served() {
+    let server = Server::echo();
+    let glbd = Glbd::builder().args(["--threads", "2", "--connect-timeout", "2"]).destinations([&server]).start();
+    set_descriptor_limit(&glbd, glbd.descriptors() + 9);
+    thread::scope(|scope| {
+        for _ in 0..30 {
+            scope.spawn(|| {
+                for _ in 0..15 {
+                    assert!(echoes(&glbd.connect()));
+                }
+            });
+        }
+    });
 }
 
 /// Changes the limit of the running daemon.

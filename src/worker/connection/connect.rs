@@ -69,13 +69,15 @@ impl Connection {
         match open(lease.address(), self.up.holds_anything(), self.key, kit) {
             Ok(server) => {
                 connecting.short_since = None;
+                self.admitted.set_short(false);
                 connecting.deadline = kit.now + kit.options.connect_timeout;
                 (self.server, self.lease) = (Some(server), Some(lease));
             }
             Err(error) if sys::is_shortage(&error) => {
                 let since = *connecting.short_since.get_or_insert(kit.now);
+                kit.out_of_resources(&error);
+                self.admitted.set_short(true);
                 if kit.now.duration_since(since) > kit.options.connect_timeout {
-                    kit.out_of_resources(&error);
                     return Some(Next::Close(Ending::Clean));
                 }
                 connecting.deadline = kit.now + SHORTAGE_PAUSE;

@@ -66,7 +66,7 @@ pub(super) struct Connection {
     armed: Option<Instant>,
     /// Only with idle timeouts.
     last_active: Option<Box<LastActive>>,
-    _admitted: Admitted,
+    admitted: Admitted,
 }
 
 enum Stage {
@@ -104,7 +104,7 @@ impl Connection {
             unfinished: false,
             armed: None,
             last_active: None,
-            _admitted: admitted,
+            admitted,
         })
     }
 
