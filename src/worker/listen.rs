@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
 
 use mio::net::TcpListener;
 use nix::sched::{CpuSet, sched_getaffinity};
@@ -15,6 +17,8 @@ use crate::sys;
 const BACKLOG: i32 = 4096;
 /// How long a client may be silent before it is reported all the same, with deferred accepting.
 const DEFER_ACCEPT_SECONDS: i32 = 60;
+/// How often it is tried to listen where another begins to in the same moment.
+const TRIES: u32 = 10;
 
 /// Opens `count` listening sockets that share `address`. `[::]` serves IPv4 as well, and is IPv4's `0.0.0.0` on a
 /// machine without IPv6.
@@ -22,13 +26,41 @@ const DEFER_ACCEPT_SECONDS: i32 = 60;
 /// # Errors
 /// `EADDRINUSE` when another program, or another glbd, listens there; and the others of bind(2).
 pub fn listen(address: SocketAddr, count: usize, options: &ConnectionOptions) -> io::Result<Vec<TcpListener>> {
-    let (first, address) = match listen_alone(address, options) {
+    let sockets = match listen_at(address, count, options) {
         Err(error) if address.ip().is_unspecified() && lacks_ipv6(&error) => {
-            let address = SocketAddr::from(([0, 0, 0, 0], address.port()));
-            (listen_alone(address, options)?, address)
+            listen_at(SocketAddr::from(([0, 0, 0, 0], address.port())), count, options)?
         }
-        listening => (listening?, address),
+        listening => listening?,
     };
+    prefer_processors(&sockets);
+    Ok(sockets.into_iter().map(|socket| TcpListener::from_std(socket.into())).collect())
+}
+
+/// The kernel refuses both of two that begin to listen on a port in the same moment; then each tries again in its own
+/// time. Whom somebody keeps from it who has listened before, learns that from bind(2).
+fn listen_at(address: SocketAddr, count: usize, options: &ConnectionOptions) -> io::Result<Vec<Socket>> {
+    let mut tries = 1;
+    loop {
+        let first = new_socket(address, options)?;
+        first.bind(&address.into())?;
+        match listen_together(first, address, count, options) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < TRIES => tries += 1,
+            listening => return listening,
+        }
+        thread::sleep(Duration::from_millis(1 + u64::from(std::process::id()) % 16));
+    }
+}
+
+/// Has the first socket listen without SO_REUSEPORT, which fails when anybody listens there: with the option set, two
+/// daemons of one user would share the port without a word. It is set right after, so that our own others can join.
+fn listen_together(
+    first: Socket,
+    address: SocketAddr,
+    count: usize,
+    options: &ConnectionOptions,
+) -> io::Result<Vec<Socket>> {
+    first.listen(BACKLOG)?;
+    first.set_reuse_port(true)?;
     let mut sockets = vec![first];
     for _ in 1..count {
         let socket = new_socket(address, options)?;
@@ -37,8 +69,7 @@ pub fn listen(address: SocketAddr, count: usize, options: &ConnectionOptions) ->
         socket.listen(BACKLOG)?;
         sockets.push(socket);
     }
-    prefer_processors(&sockets);
-    Ok(sockets.into_iter().map(|socket| TcpListener::from_std(socket.into())).collect())
+    Ok(sockets)
 }
 
 /// Serves on sockets that others have opened: `count` handles of them, or as many as there are sockets.
@@ -66,16 +97,6 @@ fn prefer_processors(sockets: &[Socket]) {
         // Without it, clients are spread by chance.
         let _ = socket.set_cpu_affinity(processor);
     }
-}
-
-/// Opens the first socket without SO_REUSEPORT, which fails when anybody listens there: with the option set, two daemons
-/// of one user would share the port without a word. It is set right after, so that our own others can join.
-fn listen_alone(address: SocketAddr, options: &ConnectionOptions) -> io::Result<Socket> {
-    let socket = new_socket(address, options)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_reuse_port(true)?;
-    Ok(socket)
 }
 
 /// A socket with everything set that the sockets it accepts are to inherit, which saves setting it one by one.
