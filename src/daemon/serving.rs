@@ -72,6 +72,8 @@ impl Serving {
     fn end(mut self) {
         self.running.doors.take().into_iter().for_each(Doors::close);
         process::exit_within(STOPPING);
+        // The kernel would end them cleanly, as if all had been said.
+        self.running.workers.stop(STOPPING / 2);
         self.reports.take().into_iter().for_each(Reports::finish);
         self.running.watchdog.take().into_iter().for_each(watchdog::Handle::stop);
         self.leftovers.remove();

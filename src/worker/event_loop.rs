@@ -13,7 +13,7 @@ use slab::Slab;
 
 use super::accept::Acceptor;
 use super::admission::Admitted;
-use super::connection::{Connection, Next};
+use super::connection::{Connection, Ending, Next};
 use super::kit::Kit;
 use super::mailbox::{Letters, Mailbox, Message};
 use super::synchronous::ConnectTurns;
@@ -159,6 +159,11 @@ impl Worker {
                     self.stop_accepting();
                 }
                 Message::HandOver => self.stop_accepting(),
+                Message::Stop(done) => {
+                    self.stop_accepting();
+                    self.with_all(|_, _| Next::Close(Ending::Cut));
+                    drop(done);
+                }
             }
         }
     }

@@ -23,6 +23,8 @@ pub(super) enum Message {
     Drain,
     /// Accept nobody any more, since another process does, and end when the last connection has.
     HandOver,
+    /// Accept nobody any more, and cut all connections. The sender is dropped when that is done.
+    Stop(Sender<()>),
 }
 
 /// The way in; cheap to clone.

@@ -100,6 +100,15 @@ impl Handle {
     pub fn hand_over(&self) {
         self.mailboxes.iter().for_each(|worker| worker.send(Message::HandOver));
     }
+
+    /// Has the workers cut all connections, and waits for that, though no longer than `patience`.
+    pub fn stop(&self, patience: Duration) {
+        let (sender, done) = crossbeam_channel::bounded::<()>(0);
+        self.mailboxes.iter().for_each(|worker| worker.send(Message::Stop(sender.clone())));
+        drop(sender);
+        // Nothing is sent: it ends when all have let go of it.
+        let _ = done.recv_timeout(patience);
+    }
 }
 
 /// What all workers together may use.

@@ -1,12 +1,11 @@
 //! Options that change how sockets are made, and the kinds of addresses.
 
-use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 use std::{process, thread};
 
-use crate::harness::{Glbd, Payload, Server, Stage, connect_to, free_port, read_line, servers, wait_until};
+use crate::harness::{Glbd, KernelsEnd, Payload, Server, Stage, connect_to, free_port, read_line, servers, wait_until};
 
 #[test]
 fn ipv6_listens_and_is_a_destination() {
@@ -73,7 +72,7 @@ fn no_linger_leaves_no_time_wait_towards_destinations_when_clients_close() {
         }
         wait_until("all have left", || glbd.info().total == 0 && server.open() == 0);
         // A table that changes while it is read may come out short, hence more than one look.
-        wait_until("the right number lingers", || in_time_wait_towards(&server) == expected);
+        wait_until("the right number lingers", || KernelsEnd::in_time_wait_towards(server.address()) == expected);
     }
 }
 
@@ -96,11 +95,11 @@ fn no_linger_loses_no_data() {
 fn keepalive_is_on_towards_servers_unless_disabled() {
     let stage = Stage::start();
     let (_client, server) = stage.pair();
-    wait_until("a keepalive timer runs", || timer(&server) == Some(KEEPALIVE_TIMER));
+    wait_until("a keepalive timer runs", || timer(&server) == Some(KernelsEnd::KEEPALIVE_TIMER));
 
     let stage = Stage::start_with(Glbd::builder().arg("-K"));
     let (_client, server) = stage.pair();
-    wait_until("no timer runs", || timer(&server) == Some(NO_TIMER));
+    wait_until("no timer runs", || timer(&server) == Some(KernelsEnd::NO_TIMER));
 }
 
 #[test]
@@ -120,53 +119,7 @@ fn a_deferred_client_reaches_the_server_only_when_it_speaks() {
     assert_eq!(read_line(&client).expect("an echo"), "hello");
 }
 
-/// The daemon's ends of connections to this server that are in TIME_WAIT.
-fn in_time_wait_towards(server: &Server) -> usize {
-    const TIME_WAIT: &str = "06";
-    let remote = in_hex(server.address());
-    kernels_connections().filter(|connection| connection.state == TIME_WAIT && connection.remote == remote).count()
-}
-
-const NO_TIMER: u8 = 0;
-const KEEPALIVE_TIMER: u8 = 2;
-
 /// The timer that runs on the daemon's end of the connection to `server`.
 fn timer(server: &TcpStream) -> Option<u8> {
-    let local = in_hex(server.peer_addr().expect("an open connection"));
-    let remote = in_hex(server.local_addr().expect("an open connection"));
-    let ours = kernels_connections().find(|connection| connection.local == local && connection.remote == remote);
-    ours.map(|connection| connection.timer)
-}
-
-/// A line of /proc/net/tcp.
-struct Connection {
-    local: String,
-    remote: String,
-    state: String,
-    timer: u8,
-}
-
-fn kernels_connections() -> impl Iterator<Item = Connection> {
-    let table = fs::read_to_string("/proc/net/tcp").expect("/proc");
-    let lines: Vec<_> = table
-        .lines()
-        .skip(1)
-        .map(|line| {
-            let field: Vec<_> = line.split_whitespace().collect();
-            let (timer, _) = field[5].split_once(':').expect("a timer and its time");
-            Connection {
-                local: field[1].to_owned(),
-                remote: field[2].to_owned(),
-                state: field[3].to_owned(),
-                timer: timer.parse().expect("the number of a timer"),
-            }
-        })
-        .collect();
-    lines.into_iter()
-}
-
-/// An address as /proc/net/tcp has it.
-fn in_hex(address: SocketAddr) -> String {
-    let SocketAddr::V4(address) = address else { panic!("not an IPv4 address: {address}") };
-    format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
+    KernelsEnd::opposite(server).map(|end| end.timer)
 }

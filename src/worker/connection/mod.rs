@@ -44,6 +44,9 @@ pub(super) enum Ending {
     Clean,
     /// Something broke or was taken away, which a clean end would hide: both sides are reset.
     Reset,
+    /// It is brought to an end from here: a side that has got all up to the other's end keeps that, and is reset
+    /// otherwise.
+    Cut,
 }
 
 /// A client's connection and, once there is one, the destination's.
@@ -159,7 +162,7 @@ impl Connection {
         } else if self.is_connecting() {
             self.connect(kit)
         } else {
-            Next::Close(Ending::Reset)
+            Next::Close(Ending::Cut)
         }
     }
 
@@ -221,8 +224,11 @@ impl Connection {
 
     /// Closes both sides.
     pub(super) fn close(self, ending: Ending, kit: &Kit) {
-        let reset_client = ending == Ending::Reset;
-        let reset_server = reset_client || (kit.options.reset_on_close && self.all_is_sent());
+        let (reset_client, reset_server) = match ending {
+            Ending::Clean => (false, kit.options.reset_on_close && self.all_is_sent()),
+            Ending::Reset => (true, true),
+            Ending::Cut => (!self.down.is_done(), !self.up.is_done()),
+        };
         for (stream, reset) in [(Some(&self.client), reset_client), (self.server.as_ref(), reset_server)] {
             if let (Some(stream), true) = (stream, reset) {
                 // Without it the socket is closed the ordinary way.

@@ -7,6 +7,7 @@ pub mod control;
 pub mod daemon;
 pub mod galera;
 pub mod glbd;
+pub mod kernel;
 pub mod log;
 pub mod manual;
 pub mod mounts;
@@ -24,6 +25,7 @@ pub use client::{
 pub use control::{Info, Stats};
 pub use daemon::{Daemon, Launch};
 pub use glbd::{Builder, Glbd};
+pub use kernel::KernelsEnd;
 pub use mounts::with_mounted;
 pub use net::{PATIENCE, free_port, wait_until, wait_until_within};
 pub use payload::Payload;

@@ -2,26 +2,17 @@
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Daemon, PATIENCE, Server, connect_to, read_line, said_goodbye, wait_until};
+use crate::harness::{Daemon, KernelsEnd, PATIENCE, Server, connect_to, read_line, said_goodbye, wait_until};
 
 fn served_client(daemon: &Daemon) -> TcpStream {
     let client = connect_to(daemon.address()).expect("a daemon that accepts");
     assert_eq!(read_line(&client).expect("a name"), "a");
     client
-}
-
-/// Whether a connection of this local port is in TIME_WAIT.
-fn has_time_wait(address: SocketAddr) -> bool {
-    const TIME_WAIT: &str = "06";
-    let port = format!(":{:04X}", address.port());
-    let table = fs::read_to_string("/proc/net/tcp").expect("/proc");
-    let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    fields.into_iter().any(|field| field[1].ends_with(&port) && field[3] == TIME_WAIT)
 }
 
 #[test]
@@ -51,7 +42,7 @@ fn a_restart_works_at_once_with_connections_in_time_wait() {
             let client = served_client(&daemon);
             io::copy(&mut &client, &mut io::sink()).expect("a clean end");
         }
-        wait_until("ends linger", || has_time_wait(daemon.address()));
+        wait_until("ends linger", || KernelsEnd::in_time_wait_at(daemon.address()) > 0);
         assert_eq!(daemon.control("version"), "glbd 2.0.0\n");
         daemon.signal(Signal::SIGTERM);
         daemon.wait_until_gone();

@@ -1,8 +1,8 @@
 //! Signals that stop the daemon, and those that do not.
 
 use std::fs;
-use std::io::{self, Write};
-use std::net::TcpStream;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::slice;
 use std::thread;
@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use socket2::SockRef;
 
 use crate::control::name_server::NameServer;
 use crate::harness::glbd::PROGRAM;
 use crate::harness::{
-    Builder, Daemon, Glbd, Server, SilentDestination, connect_to, names_of, said_goodbye, wait_until,
+    Builder, Daemon, Glbd, KernelsEnd, Payload, Server, SilentDestination, Stage, connect_to, names_of, said_goodbye,
+    wait_until,
 };
 
 /// Within this the daemon must stop.
@@ -88,6 +90,25 @@ fn open_connections_and_conversations_do_not_hold_it_up() {
             took
         })
     });
+}
+
+#[test]
+fn what_it_cuts_short_does_not_look_complete_and_what_is_complete_is_not_cut_short() {
+    let stage = Stage::start();
+    let (client, server) = stage.pair();
+    let (reader, mut writer) = stage.pair();
+    // Most of it waits in the kernel, on the daemon's side.
+    SockRef::from(&reader).set_recv_buffer_size(4096).expect("SO_RCVBUF");
+    let download = Payload::new(1, 300_000);
+    download.send(&writer).expect("an open connection");
+    writer.shutdown(Shutdown::Write).expect("an open connection");
+    wait_until("all of it and its end are passed on", || {
+        KernelsEnd::opposite(&reader).is_some_and(|end| end.is_ending())
+    });
+    stop(stage.glbd, Signal::SIGTERM);
+    assert!(!said_goodbye(&client) && !said_goodbye(&server));
+    download.receive_to_end(&reader);
+    assert!(writer.read(&mut [0]).is_err(), "what the reader might have said is cut short");
 }
 
 #[test]
