@@ -4,7 +4,7 @@
 //! wherever a port may follow it: `[::1]:3306:2`.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -128,6 +128,7 @@ pub fn parse_listen_address(text: &str) -> Result<ListenAddress, AddressError> {
     let (host, rest) = split_host(text)?;
     let port = match rest {
         Some(port) => parse_port(port)?,
+        None if host.bytes().all(|byte| byte.is_ascii_digit()) => parse_port(host)?,
         None => return Err(error("expected [HOST:]PORT")),
     };
     let host = if host == "*" { Host::Address(Ipv6Addr::UNSPECIFIED.into()) } else { parse_host(host)? };
@@ -139,8 +140,8 @@ pub fn parse_listen_address(text: &str) -> Result<ListenAddress, AddressError> {
 ///
 /// # Errors
 /// A text of any other form; a port that is not in 1..=65535; a weight that is not a finite number, is larger than
-/// [`MAX_WEIGHT`] or lies between zero and [`MIN_WEIGHT`]; a host that nothing can be connected to (`0.0.0.0`), or
-/// that is neither an address nor a possible name.
+/// [`MAX_WEIGHT`] or lies between zero and [`MIN_WEIGHT`]; a host that nothing can be connected to (`0.0.0.0`, a
+/// multicast address), or that is neither an address nor a possible name.
 pub fn parse_destination(text: &str, default_port: Option<u16>) -> Result<DestinationSpec, AddressError> {
     let (host, rest) = split_host(text)?;
     let (port, weight) = match rest {
@@ -151,11 +152,16 @@ pub fn parse_destination(text: &str, default_port: Option<u16>) -> Result<Destin
         None => (default_port.ok_or_else(|| error("expected HOST:PORT[:WEIGHT]"))?, 1.0),
     };
     let host = parse_host(host)?;
-    if matches!(host, Host::Address(address) if address.is_unspecified()) {
+    if matches!(host, Host::Address(address) if !can_be_connected_to(address)) {
         return Err(error("not an address that can be connected to"));
     }
     let endpoint = Endpoint { host, port };
     Ok(DestinationSpec { endpoint, weight })
+}
+
+/// One host's address, as far as can be told by looking at it.
+fn can_be_connected_to(address: IpAddr) -> bool {
+    !address.is_unspecified() && !address.is_multicast() && address != IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
 /// Cuts off the host, which ends at the first colon or, in brackets, at the closing one.
@@ -263,6 +269,9 @@ mod tests {
             ("10.0.0.256:1", "'10.0.0.256' is not an IP address"),
             ("127.1:1", "'127.1' is not an IP address"),
             ("0.0.0.0:1", "not an address that can be connected to"),
+            ("239.1.2.3:1", "not an address that can be connected to"),
+            ("[ff02::1]:1", "not an address that can be connected to"),
+            ("255.255.255.255:1", "not an address that can be connected to"),
             ("a b:1", "'a b' is not a host name or an IP address"),
         ] {
             assert_eq!(destination(text), Err(reason.to_owned()), "{text}");
@@ -295,9 +304,8 @@ mod tests {
 
         #[test]
         fn what_is_printed_is_read_back(ip: IpAddr, port in 1u16.., weight in MIN_WEIGHT..MAX_WEIGHT) {
-            prop_assume!(!ip.is_unspecified());
+            prop_assume!(can_be_connected_to(ip.to_canonical()));
             let endpoint = Endpoint { host: Host::Address(ip.to_canonical()), port };
-            prop_assume!(!ip.to_canonical().is_unspecified());
             let spec = DestinationSpec { endpoint, weight };
             prop_assert_eq!(parse_destination(&format!("{}:{}", spec.endpoint, weight), None), Ok(spec));
         }
