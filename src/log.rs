@@ -3,6 +3,7 @@
 //! A thread of its own writes them, so that a syslogd that hangs, or a terminal that was stopped, cannot hold up the
 //! data path. When more lines wait than fit, the newest are dropped and their number is told.
 
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -169,17 +170,29 @@ impl Seldom {
         Seldom { free: lines, ..Seldom::default() }
     }
 
-    /// Whether to log now, and if so, how many times it was not since the last line.
-    pub fn due(&mut self, now: Instant) -> Option<usize> {
+    /// Whether to log now, and if so, what to put behind the line: how many times it was not logged since the last time.
+    pub fn due(&mut self, now: Instant) -> Option<Unsaid> {
         if self.free > 0 {
             self.free -= 1;
-            return Some(0);
+            return Some(Unsaid(0));
         }
         if self.last.is_some_and(|last| now.duration_since(last) < SELDOM) {
             self.unsaid += 1;
             return None;
         }
         self.last = Some(now);
-        Some(std::mem::take(&mut self.unsaid))
+        Some(Unsaid(std::mem::take(&mut self.unsaid)))
+    }
+}
+
+/// How many lines were kept back, to stand behind the next; nothing when there were none.
+pub struct Unsaid(usize);
+
+impl fmt::Display for Unsaid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, " ({count} more since this was last told)"),
+        }
     }
 }

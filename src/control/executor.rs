@@ -149,7 +149,7 @@ impl Executor {
         state.save(&self.table).map_err(|error| {
             let path = state.path().display();
             if let Some(unsaid) = self.trouble.borrow_mut().due(Instant::now()) {
-                warn!("cannot write {path}: {error}; a restart will undo what was changed ({unsaid} more not told)");
+                warn!("cannot write {path}: {error}; a restart will undo what was changed{unsaid}");
             }
             format!("done, but a restart will undo it: cannot write {path}: {error}")
         })

@@ -179,7 +179,6 @@ impl Fifo {
         if answer.starts_with("Error")
             && let Some(unsaid) = self.trouble.due(Instant::now())
         {
-            let unsaid = if unsaid > 0 { format!(" ({unsaid} more were not told)") } else { String::new() };
             warn!("control FIFO: {}{unsaid}", answer.trim_end());
         }
     }

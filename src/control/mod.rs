@@ -232,7 +232,7 @@ impl Control {
                     self.retry_at = Some(now + SHORTAGE_PAUSE);
                     self.close_a_silent_one(now);
                     if let Some(unsaid) = self.trouble.due(now) {
-                        warn!("control: cannot accept: {error} ({unsaid} more since this was last told)");
+                        warn!("control: cannot accept: {error}{unsaid}");
                     }
                 }
             }

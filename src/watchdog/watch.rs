@@ -162,10 +162,7 @@ impl Watch {
 
     fn tell_shortage(&mut self, error: &io::Error) {
         if let Some(unsaid) = self.trouble.due(std::time::Instant::now()) {
-            warn!(
-                "destination {} cannot be checked: {error}; it stays as it is ({unsaid} more since this was last told)",
-                self.address
-            );
+            warn!("destination {} cannot be checked: {error}; it stays as it is{unsaid}", self.address);
         }
         // Whoever waits for an answer goes by what was known before.
         let fit = self.health.verdict == Some(Verdict::Ready);

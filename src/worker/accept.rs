@@ -108,7 +108,7 @@ impl Acceptor {
 
     fn tell(&mut self, now: Instant, trouble: &str) {
         if let Some(unsaid) = self.trouble.due(now) {
-            warn!("{trouble}; new clients wait in the backlog ({unsaid} more since this was last told)");
+            warn!("{trouble}; new clients wait in the backlog{unsaid}");
         }
     }
 }

@@ -56,7 +56,7 @@ fn log_lines(source: &str) -> Vec<String> {
 /// Whether a row of a table has all that is the same in each line that comes of this text.
 fn shows(row: &str, text: &str) -> bool {
     // How often it was not told stands above the tables.
-    let text = text.split(" ({unsaid}").next().unwrap_or_default();
+    let text = text.split("{unsaid}").next().unwrap_or_default();
     let fixed = text.split('{').map(|part| part.rsplit('}').next().unwrap_or_default().trim());
     fixed.filter(|part| !part.is_empty()).try_fold(row, |rest, part| Some(rest.split_once(part)?.1)).is_some()
 }

@@ -208,10 +208,8 @@ fn log_complaint(line: &mut String, address: SocketAddr, seldom: &mut Seldom) {
     if line.is_empty() {
         return;
     }
-    match seldom.due(Instant::now()) {
-        Some(0) => warn!("script of destination {address}: {line}"),
-        Some(unsaid) => warn!("script of destination {address}: {line} ({unsaid} more since this was last told)"),
-        None => {}
+    if let Some(unsaid) = seldom.due(Instant::now()) {
+        warn!("script of destination {address}: {line}{unsaid}");
     }
     line.clear();
 }
