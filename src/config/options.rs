@@ -33,6 +33,7 @@ Signals:
     after_help = EXAMPLES,
     args_override_self = true,
     infer_long_args = true,
+    allow_negative_numbers = true,
     max_term_width = 110,
     override_usage = "glbd [OPTIONS] LISTEN_ADDRESS [DESTINATION]..."
 )]
@@ -212,6 +213,7 @@ impl Options {
         let parse = |text: &str| match parse_destination(text, Some(self.listen.port)) {
             Ok(spec) if spec.weight < 0.0 => Err(format!("destination '{text}': the weight is below zero")),
             Ok(spec) => Ok(spec),
+            Err(error) if text.contains(',') => Err(format!("destination '{text}': {error}; blanks separate several")),
             Err(error) => Err(format!("destination '{text}': {error}")),
         };
         self.destinations.iter().flat_map(|argument| argument.split_whitespace()).map(parse).collect()

@@ -169,5 +169,8 @@ fn say_what_runs(config: &Config, prepared: &Prepared) {
     let (count, threads) = (prepared.table.snapshot().len(), config.threads);
     let version = env!("CARGO_PKG_VERSION");
     info!("glbd {version} serving on {}, {count} destinations, {threads} threads", config.listen);
+    if count == 0 {
+        warn!("there are no destinations: clients are turned away until one is added");
+    }
     prepared.notices.iter().for_each(|(level, notice)| log::log!(*level, "{notice}"));
 }

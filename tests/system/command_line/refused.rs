@@ -117,8 +117,10 @@ fn wrong_values_are_named_with_their_option() {
         ("--pidfile", &[""]),
     ] {
         for value in values {
-            let said = refuses(2, &[&format!("{option}={value}"), HERE]);
-            assert!(said.contains(option) && said.contains(&format!("'{value}'")), "{option}={value}: {said}");
+            for words in [[&format!("{option}={value}"), HERE].as_slice(), &[option, value, HERE]] {
+                let said = refuses(2, words);
+                assert!(said.contains(option) && said.contains(&format!("'{value}'")), "{words:?}: {said}");
+            }
         }
     }
 }

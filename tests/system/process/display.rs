@@ -125,6 +125,8 @@ fn without_a_terminal_there_is_a_log_and_nothing_else() {
     let (time, first) = lines.next().expect("a line");
     assert_eq!(first, serving);
     assert!(time.len() == "2026-01-01T00:00:00.000Z".len() && time.ends_with('Z'), "{time}");
+    let none = "WARN there are no destinations: clients are turned away until one is added";
+    assert_eq!(lines.next().expect("a line").1, none);
     assert_eq!(lines.next().expect("a line").1, "INFO destination 127.0.0.1:1 added with weight 0.5");
     assert_eq!(lines.next().expect("a line").1, "INFO destination 127.0.0.1:1 removed with 0 connections");
     assert!(lines.next().is_none(), "{log}");
