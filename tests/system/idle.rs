@@ -109,6 +109,27 @@ fn a_client_that_takes_nothing_of_what_waits_for_it_is_idle() {
     drop(reader);
 }
 
+/// Each waits for the other to read.
+#[test]
+fn a_client_that_only_writes_to_a_server_that_answers_is_idle_and_so_is_the_server_then() {
+    let both = ["--client-idle-timeout", "1.5", "--server-idle-timeout", "1.5"];
+    thread::scope(|scope| {
+        for options in [&both[..2], &both[2..], &both] {
+            scope.spawn(move || {
+                let server = Server::echo();
+                let glbd = Glbd::builder().args(options).destinations([&server]).start();
+                let client = glbd.connect();
+                client.set_write_timeout(None).expect("SO_SNDTIMEO");
+                assert!(
+                    Payload::new(1, 100_000_000).send(&client).is_err(),
+                    "{options:?}: nobody has read the answers"
+                );
+                wait_until("the connection is forgotten", || glbd.info().total == 0 && server.open() == 0);
+            });
+        }
+    });
+}
+
 #[test]
 fn a_server_that_waits_for_a_client_that_takes_nothing_is_not_idle() {
     let stage = Stage::start_with(Glbd::builder().args(["--server-idle-timeout", "1"]));

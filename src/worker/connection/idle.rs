@@ -73,11 +73,14 @@ impl Connection {
         let to_server = sys::unacknowledged_bytes(server).unwrap_or(0);
         active.client.count(to_client, now);
         active.server.count(to_server, now);
-        // Whoever waits for the other to take what there is, or for its turn, is not idle.
-        if self.unfinished || self.up.holds_anything() || to_server > 0 {
+        // Whoever only waits for the other to take what there is, or for its turn, is not idle. Of two that wait for each
+        // other, each is the one who could take something.
+        let something_for_client = self.down.holds_anything() || to_client > 0;
+        let something_for_server = self.up.holds_anything() || to_server > 0;
+        if self.unfinished || (something_for_server && !something_for_client) {
             active.client.was_active(now);
         }
-        if self.unfinished || self.down.holds_anything() || to_client > 0 {
+        if self.unfinished || (something_for_client && !something_for_server) {
             active.server.was_active(now);
         }
         active.is_over(options, now)
