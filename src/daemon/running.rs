@@ -129,9 +129,15 @@ impl Running {
 
     /// Takes the connections of these processes into account, and obeys the control port.
     pub(super) fn heed(&mut self, predecessors: Vec<PredecessorLink>, config: &Config) {
-        let started = Predecessors::start(predecessors, &self.table, &self.stats, &self.workers);
-        let told = |error: &io::Error| warn!("connections of the processes before this one do not count here: {error}");
-        self.predecessors = started.inspect_err(told).ok();
+        match Predecessors::start(predecessors, &self.table, &self.stats, &self.workers) {
+            Ok(started) => self.predecessors = Some(started),
+            Err(error) => {
+                warn!("connections of the processes before this one do not count here: {error}");
+                // Nobody would hear of their end.
+                self.workers.set_elsewhere(0);
+                self.table.snapshot().iter().for_each(|it| self.table.set_elsewhere(it.address, 0));
+            }
+        }
         // What has fallen since this process began to watch was not heard by the others.
         let closes = config.watchdog.as_ref().is_some_and(|options| !options.keep_sessions);
         if let (true, Some(predecessors)) = (closes, &self.predecessors) {
