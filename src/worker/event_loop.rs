@@ -161,8 +161,12 @@ impl Worker {
                 Message::HandOver => self.stop_accepting(),
                 Message::Stop(done) => {
                     self.stop_accepting();
-                    self.with_all(|_, _| Next::Close(Ending::Cut));
+                    // The process need not live until all are closed.
+                    self.connections
+                        .iter()
+                        .for_each(|(_, connection)| connection.prepare_to_close(Ending::Cut, &self.kit));
                     drop(done);
+                    self.with_all(|_, _| Next::Close(Ending::Cut));
                 }
             }
         }

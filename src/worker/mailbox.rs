@@ -23,7 +23,7 @@ pub(super) enum Message {
     Drain,
     /// Accept nobody any more, since another process does, and end when the last connection has.
     HandOver,
-    /// Accept nobody any more, and cut all connections. The sender is dropped when that is done.
+    /// Accept nobody any more, and cut all connections. The sender is dropped when the end of the process would do so.
     Stop(Sender<()>),
 }
 

@@ -101,7 +101,8 @@ impl Handle {
         self.mailboxes.iter().for_each(|worker| worker.send(Message::HandOver));
     }
 
-    /// Has the workers cut all connections, and waits for that, though no longer than `patience`.
+    /// Has the workers cut all connections, and waits until the end of the process would do so as well, though no longer
+    /// than `patience`.
     pub fn stop(&self, patience: Duration) {
         let (sender, done) = crossbeam_channel::bounded::<()>(0);
         self.mailboxes.iter().for_each(|worker| worker.send(Message::Stop(sender.clone())));

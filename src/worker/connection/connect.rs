@@ -51,6 +51,8 @@ impl Connection {
                 lease.ask_watchdog();
                 connecting.deadline = kit.now + kit.options.connect_timeout;
                 self.lease = Some(lease);
+                // Nothing is lacking as long as nothing is asked for.
+                self.admitted.set_short(false);
                 self.arm(kit);
                 return Next::Wait;
             }

@@ -224,6 +224,11 @@ impl Connection {
 
     /// Closes both sides.
     pub(super) fn close(self, ending: Ending, kit: &Kit) {
+        self.prepare_to_close(ending, kit);
+    }
+
+    /// Sees to it that both sides end like this when they are closed, by whomever.
+    pub(super) fn prepare_to_close(&self, ending: Ending, kit: &Kit) {
         let (reset_client, reset_server) = match ending {
             Ending::Clean => (false, kit.options.reset_on_close && self.all_is_sent()),
             Ending::Reset => (true, true),
