@@ -1,6 +1,6 @@
 //! The command line as clap sees it: GLB's options with their aliases, and ours.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
@@ -240,12 +240,14 @@ impl Options {
 
     fn check_files(&self) -> Result<(), String> {
         let files = [(&self.fifo, "--fifo"), (&self.pidfile, "--pidfile"), (&self.state, "--state")];
-        let mut given: Vec<(&Path, &str)> = Vec::new();
+        let mut given: Vec<(PathBuf, &str)> = Vec::new();
         for (path, option) in files.iter().filter_map(|(path, option)| Some((path.as_deref()?, *option))) {
-            if let Some((_, other)) = given.iter().find(|(other, _)| *other == path) {
+            // Without a working directory, what is relative is refused later.
+            let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            if let Some((_, other)) = given.iter().find(|(other, _)| *other == absolute) {
                 return Err(format!("{other} and {option} cannot be the same file, '{}'", path.display()));
             }
-            given.push((path, option));
+            given.push((absolute, option));
         }
         Ok(())
     }

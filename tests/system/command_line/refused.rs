@@ -40,6 +40,8 @@ fn two_things_cannot_be_kept_in_the_same_file() {
     for (one, other) in [("--fifo", "--pidfile"), ("--fifo", "--state"), ("--pidfile", "--state")] {
         let said = refuses(2, &[other, "/no/such/file", one, "/no/such/file", HERE]);
         assert_eq!(said, format!("glbd: {one} and {other} cannot be the same file, '/no/such/file'\n"));
+        let said = refuses(2, &[other, "no/such/file", one, "./no/such/file", HERE]);
+        assert!(said.contains(&format!("{one} and {other} cannot be the same file, '")), "{said}");
     }
 }
 
