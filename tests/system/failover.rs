@@ -54,10 +54,10 @@ fn a_destination_that_is_down_is_not_mistaken_for_the_daemon_itself() {
 #[test]
 fn a_destination_without_a_route_is_passed_over() {
     let up = Server::named("up");
-    // Nobody can connect to a multicast address: the kernel refuses by itself.
+    // A link's own address without the link: the kernel refuses by itself.
     let glbd = Glbd::builder()
         .args(["--round", "--connect-timeout", "1"])
-        .destinations(["224.0.0.1:9", &up.to_string()])
+        .destinations(["[fe80::1]:9", &up.to_string()])
         .start();
     let clients: Vec<_> = (0..4).map(|_| glbd.connect()).collect();
     assert_eq!(names_of(&clients), ["up"; 4]);
