@@ -88,6 +88,8 @@ fn one_bad_check_changes_nothing() {
 fn while_it_is_in_doubt_a_destination_is_checked_more_often() {
     let (port, [site]) = sites();
     let glbd = asking(port).args(["-i", "2", "--fall", "4"]).destinations([&site]).start();
+    // The first check would count at once.
+    wait_until_judged(&glbd, &site, "READY");
     site.say(503);
     wait_until_judged(&glbd, &site, "DOWN");
     let asked = site.asked();
