@@ -102,8 +102,8 @@ pub(in crate::daemon) struct Predecessors {
 }
 
 impl Predecessors {
-    /// Starts to listen to them, and to count their connections in `table` and for the limit of `workers`, and what they
-    /// carry in `stats`.
+    /// Starts to listen to them, and to go on counting their connections in `table` and for the limit of `workers`, which
+    /// begins with [`State::count_elsewhere`](super::State::count_elsewhere), and what they carry in `stats`.
     ///
     /// # Errors
     /// When there is no descriptor or no thread left.
@@ -137,7 +137,6 @@ impl Predecessors {
         let (alive, ended) = bounded(0);
         let listener =
             Listener { poll, heard, links, table, stats, workers, paused: false, stopping: None, _alive: alive };
-        listener.count_all();
         thread::Builder::new().name("predecessors".into()).spawn(move || listener.run())?;
         Ok(Predecessors { words, waker, ended })
     }
@@ -281,10 +280,6 @@ impl Listener {
             }
         });
         self.count(changed);
-    }
-
-    fn count_all(&self) {
-        self.count(self.links.iter().flat_map(|link| link.connections.keys().copied()).collect());
     }
 
     fn count(&self, addresses: BTreeSet<SocketAddr>) {
