@@ -9,7 +9,7 @@ MANUAL = $(dir $(BINARY))manual
 DEB_DIR ?= $(CARGO_TARGET_DIR)/debian
 CARGO_DEB_FLAGS ?=
 SHELL_SCRIPTS := init/glbd $(addprefix init/debian/,postinst postrm prerm) init/keepalived/check-glbd scripts/demo \
-	scripts/install-test-tools scripts/watch-http scripts/watch-mysql .ci/run
+	scripts/fuzz scripts/install-test-tools scripts/test scripts/watch-http scripts/watch-mysql .ci/run
 
 # The tests make namespaces and change users, which only root may. Building them needs no root.
 ifneq ($(shell id -u),0)
@@ -17,7 +17,7 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
 export CARGO_TARGET_$(HOST)_RUNNER := sudo --preserve-env
 endif
 
-.PHONY: build run test bench check install uninstall deb deb-tools clean help
+.PHONY: build run test fuzz bench check install uninstall deb deb-tools clean help
 
 build: $(BINARY) $(MANUAL)/glbd.8
 
@@ -35,6 +35,7 @@ help:
 	@echo 'make            build $(BINARY) and its manual page'
 	@echo 'make run        three small web servers with glbd in front of them, until Ctrl-C'
 	@echo 'make test       install what the tests need, and run all of them (as root, or with sudo)'
+	@echo 'make fuzz       fuzz the parsers of what servers, scripts and the checker say, for two minutes'
 	@echo 'make check      format, clippy and shellcheck'
 	@echo 'make bench      compare with HAProxy, nginx and Pen: writes docs/benchmarks.md'
 	@echo 'make install    to PREFIX ($(PREFIX)) below DESTDIR, with init script, settings and systemd unit'
@@ -49,7 +50,11 @@ run:
 
 test:
 	scripts/install-test-tools
-	$(CARGO) test
+	CARGO="$(CARGO)" scripts/test
+
+fuzz:
+	scripts/install-test-tools fuzz
+	CARGO="$(CARGO)" scripts/fuzz
 
 bench:
 	scripts/install-test-tools bench

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use glbd::address::{Endpoint, Host};
+use glbd::table::health::ShutdownSessions;
 use glbd::table::{Balancing, PolicyKind, Table};
 
 /// Clients that come again and again.
@@ -20,6 +21,7 @@ fn table(policy: PolicyKind, destinations: u32) -> Table {
         avoid_failed_for: Duration::from_secs(2),
         watched: false,
         recheck_after: None,
+        shutdown_sessions: ShutdownSessions::Elsewhere,
     });
     for number in 0..destinations {
         let address = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + number), 3306));
@@ -32,7 +34,7 @@ fn table(policy: PolicyKind, destinations: u32) -> Table {
 
 fn pick(table: &Table, number: u32, now: Instant) {
     let client = IpAddr::from(Ipv4Addr::from(0xc0a8_0000 + number % CLIENTS));
-    drop(std::hint::black_box(table.pick(client, &[], now)));
+    drop(std::hint::black_box(table.pick(client, &[], now).leased()));
 }
 
 fn picks(criterion: &mut Criterion) {
@@ -50,7 +52,7 @@ fn picks(criterion: &mut Criterion) {
             let now = Instant::now();
             // Twice as many stay as there are destinations, so that counts differ.
             let _held: Vec<_> =
-                (0..2 * destinations).map(|it| table.pick(Ipv4Addr::from(it).into(), &[], now)).collect();
+                (0..2 * destinations).map(|it| table.pick(Ipv4Addr::from(it).into(), &[], now).leased()).collect();
             let mut number = 0;
             let mut next = || {
                 number += 1;
@@ -81,7 +83,7 @@ fn first_picks(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("a client's first", destinations), |bencher| {
             bencher.iter(|| {
                 number += 1;
-                drop(std::hint::black_box(table.pick(Ipv4Addr::from(number).into(), &[], now)));
+                drop(std::hint::black_box(table.pick(Ipv4Addr::from(number).into(), &[], now).leased()));
             });
         });
     }

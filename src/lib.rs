@@ -5,17 +5,20 @@
 //! - [`daemon`] puts the parts together: binds everything, goes to the background, drops privileges, starts the
 //!   threads, waits for signals.
 //! - [`worker`] is the data path: threads that each run one event loop. Accept, pick, connect, relay, close.
-//! - [`watchdog`] is health: it asks destinations how they are, and writes verdicts into the table.
+//! - [`health`] makes verdicts of what the checker process reports, and writes them into the table.
+//! - [`checker`] is that process: it asks destinations how they are, and holds no connection.
 //! - [`control`] is the text protocol on a socket and a FIFO: parse, apply to the table, answer.
 //! - [`names`] resolves the host names among the destinations again from time to time.
 //! - [`table`] is the weighted destination table with the policies that pick from it: the only state that the threads
-//!   share. Workers, watchdog, names and control do not know each other; they meet here.
+//!   share. Workers, health, names and control do not know each other; they meet here.
 //! - [`state`] keeps in a file what was changed by hand, for the next start.
 //! - [`config`] is what the user asked for: from the command line to one `Config`.
 //! - [`resolve`] turns hosts into addresses, without making anybody wait.
 //! - [`address`] parses and prints listening addresses and destinations.
 //! - [`stats`] are counters, one padded set a worker, summed by whoever asks.
 //! - [`process`] is the daemon as a process: background, users, limits, pid file.
+//! - [`channel`] is the socket between two processes of glbd.
+//! - [`supervise`] keeps threads going that carry no connections.
 //! - [`repeat`] does something again and again.
 //! - [`log`] writes to stderr or syslog.
 //! - [`sys`] has every unsafe line of the program, behind safe functions.
@@ -23,9 +26,12 @@
 //! The library exists for the program `glbd`, its tests and its benchmarks; it promises nothing to others.
 
 pub mod address;
+pub mod channel;
+pub mod checker;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod health;
 pub mod log;
 pub mod names;
 pub mod process;
@@ -33,7 +39,7 @@ pub mod repeat;
 pub mod resolve;
 pub mod state;
 pub mod stats;
+pub mod supervise;
 pub mod sys;
 pub mod table;
-pub mod watchdog;
 pub mod worker;

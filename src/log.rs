@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use log::{Level, LevelFilter, Log, Record};
 
+use crate::supervise;
 use crate::sys;
 
 /// Most lines that wait to be written.
@@ -52,7 +53,7 @@ static LOGGER: OnceLock<Logger> = OnceLock::new();
 pub fn start(destination: Destination, verbose: bool) -> std::io::Result<()> {
     let (sender, receiver) = bounded(MAX_WAITING);
     let logger = LOGGER.get_or_init(|| Logger { destination, lines: sender, dropped: AtomicUsize::new(0) });
-    std::thread::Builder::new().name("log".into()).spawn(move || write_lines(destination, &receiver))?;
+    supervise::start("log", move || write_lines(destination, &receiver))?;
     // Fails only when a logger was set before, which is then this one.
     let _ = log::set_logger(logger);
     log::set_max_level(if verbose { LevelFilter::Debug } else { LevelFilter::Info });

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use glbd::checker;
 use glbd::config::{Config, Refused};
 use glbd::daemon;
 
@@ -10,6 +11,7 @@ use glbd::daemon;
 const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    checker::run_if_asked();
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     let config = match Config::from_command_line(arguments) {
         Ok(config) => config,

@@ -150,6 +150,15 @@ pub fn raise_descriptor_limit(wanted: u64) -> io::Result<usize> {
     Ok(usize::try_from(soft).unwrap_or(usize::MAX))
 }
 
+/// Limits how much memory the process may use for data: what asks for more gets none, which ends the process.
+///
+/// # Errors
+/// Those of setrlimit(2); none is expected.
+pub fn limit_data(bytes: u64) -> io::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_DATA)?;
+    Ok(setrlimit(Resource::RLIMIT_DATA, bytes.min(hard), hard)?)
+}
+
 /// The ports that the kernel chooses from for a connection's own end; all, where that cannot be found out.
 pub fn ephemeral_ports() -> RangeInclusive<u16> {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();

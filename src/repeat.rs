@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
+use crate::supervise;
+
 /// A thread that does something from time to time, until this is dropped.
 pub struct Repeating {
     _stop: Sender<()>,
@@ -25,7 +27,10 @@ pub fn start(
     let (stop, stopped) = bounded::<()>(0);
     let rounds = move || {
         let mut pause = first;
-        while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) && step() {
+        let mut goes_on = true;
+        while goes_on && stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+            // A step that panics is one that achieves nothing.
+            supervise::returns(&mut || goes_on = step());
             pause = interval;
         }
     };

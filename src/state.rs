@@ -22,6 +22,8 @@ const MARK: &[u8] = b"# glbd state ";
 const SUM: &str = "# sum ";
 /// Of the longest lines there may be, for every destination and every one that was removed.
 const MAX_SIZE: u64 = 2 * MAX_DESTINATIONS as u64 * 400;
+/// Before the single destination that was chosen by hand.
+const WRITER: &str = "writer ";
 /// Takes out what it names.
 const REMOVED: f64 = -1.0;
 
@@ -47,6 +49,14 @@ struct Entry {
     spec: DestinationSpec,
     /// Where the name was.
     address: Option<SocketAddr>,
+}
+
+/// Everything in the file.
+#[derive(Debug, Default, PartialEq)]
+struct Contents {
+    entries: Vec<Entry>,
+    /// The single destination chosen by hand, and where its name was.
+    writer: Option<(Endpoint, Option<SocketAddr>)>,
 }
 
 /// What reading the file came to.
@@ -84,10 +94,13 @@ impl StateFile {
             return Err(io::Error::other("it is not a state file of glbd's"));
         }
         match parse(&text) {
-            Ok(entries) => {
+            Ok(Contents { entries, writer }) => {
                 let saved = saved_addresses(&entries);
                 let apply = |entry: &Entry| self.apply(&entry.spec, &saved, table, own_addresses).err();
-                Ok(Loaded::Changes(entries.len(), entries.iter().filter_map(apply).collect()))
+                let mut remarks: Vec<String> = entries.iter().filter_map(apply).collect();
+                let count = entries.len() + usize::from(writer.is_some());
+                remarks.extend(writer.and_then(|(endpoint, address)| prefer(&endpoint, address, table)));
+                Ok(Loaded::Changes(count, remarks))
             }
             Err(reason) => {
                 fs::rename(&self.path, self.beside("damaged"))?;
@@ -103,7 +116,11 @@ impl StateFile {
     pub fn save(&self, table: &Table) -> io::Result<()> {
         let new = self.beside("new");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&new)?;
-        file.write_all(print(&self.changes(table)).as_bytes())?;
+        let writer = table.chosen().map(|(endpoint, address)| {
+            let address = Some(address).filter(|_| address_of(&endpoint).is_none());
+            (endpoint, address)
+        });
+        file.write_all(print(&Contents { entries: self.changes(table), writer }).as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, &self.path)?;
         // The name is in the directory, which has to reach the disk as well.
@@ -200,6 +217,17 @@ impl StateFile {
     }
 }
 
+/// Has the single destination be the one that was chosen by hand. Returns what an operator should hear of it.
+fn prefer(endpoint: &Endpoint, address: Option<SocketAddr>, table: &Table) -> Option<String> {
+    let known = table.addresses_of(endpoint);
+    let address = address_of(endpoint).or_else(|| match known[..] {
+        [only] => Some(only),
+        _ => address,
+    });
+    let preferred = address.is_some_and(|address| table.prefer(address));
+    (!preferred).then(|| format!("writer {endpoint}: it cannot be the single destination"))
+}
+
 /// What is to be taken out, each once.
 #[derive(Default)]
 struct Removals {
@@ -246,18 +274,19 @@ fn saved_addresses(entries: &[Entry]) -> HashMap<Endpoint, Vec<SocketAddr>> {
     saved
 }
 
-fn print(entries: &[Entry]) -> String {
-    let line = |Entry { spec, address }: &Entry| {
-        let address = address.map(|address| format!(" {address}")).unwrap_or_default();
-        format!("{}:{}{address}\n", spec.endpoint, spec.weight)
-    };
-    let body: String = entries.iter().map(line).collect();
+fn print(Contents { entries, writer }: &Contents) -> String {
+    let printed = |address: &Option<SocketAddr>| address.map(|address| format!(" {address}")).unwrap_or_default();
+    let line = |it: &Entry| format!("{}:{}{}\n", it.spec.endpoint, it.spec.weight, printed(&it.address));
+    let mut body: String = entries.iter().map(line).collect();
+    if let Some((endpoint, address)) = writer {
+        body += &format!("{WRITER}{endpoint}{}\n", printed(address));
+    }
     let text = format!("{HEADING}\n{body}");
     let sum = XxHash3_64::oneshot(text.as_bytes());
     format!("{text}{SUM}{sum:016x}\n")
 }
 
-fn parse(text: &[u8]) -> Result<Vec<Entry>, String> {
+fn parse(text: &[u8]) -> Result<Contents, String> {
     let text = str::from_utf8(text).map_err(|_| "it is not text")?;
     let (body, sum) = text.rsplit_once(SUM).ok_or("its end is missing")?;
     let sum = u64::from_str_radix(sum.trim_end(), 16).map_err(|_| "its end is not as it was written")?;
@@ -265,7 +294,17 @@ fn parse(text: &[u8]) -> Result<Vec<Entry>, String> {
         return Err("it is not as it was written".to_owned());
     }
     let lines = body.strip_prefix(HEADING).ok_or("it was written by another version")?.lines();
-    lines.filter(|line| !line.is_empty()).map(parse_entry).collect()
+    let mut contents = Contents::default();
+    for line in lines.filter(|line| !line.is_empty()) {
+        match line.strip_prefix(WRITER) {
+            Some(writer) => {
+                let Entry { spec, address } = parse_entry(writer)?;
+                contents.writer = Some((spec.endpoint, address));
+            }
+            None => contents.entries.push(parse_entry(line)?),
+        }
+    }
+    Ok(contents)
 }
 
 fn parse_entry(line: &str) -> Result<Entry, String> {

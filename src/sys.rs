@@ -216,16 +216,6 @@ pub fn set_defer_accept(listener: &impl AsFd, seconds: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Bytes that were written to a TCP socket and have not been sent for the first time yet.
-///
-/// # Errors
-/// Those of ioctl(2); none is expected on a connected TCP socket.
-pub fn unsent_bytes(socket: &impl AsFd) -> io::Result<usize> {
-    /// From linux/sockios.h; the libc crate does not have it.
-    const SIOCOUTQNSD: libc::Ioctl = 0x894b;
-    queued_bytes(socket, SIOCOUTQNSD)
-}
-
 /// Bytes that were written to a TCP socket and that the other end's kernel has not acknowledged yet.
 ///
 /// # Errors
@@ -233,12 +223,8 @@ pub fn unsent_bytes(socket: &impl AsFd) -> io::Result<usize> {
 pub fn unacknowledged_bytes(socket: &impl AsFd) -> io::Result<usize> {
     /// SIOCOUTQ of linux/sockios.h has the same number.
     const SIOCOUTQ: libc::Ioctl = libc::TIOCOUTQ;
-    queued_bytes(socket, SIOCOUTQ)
-}
-
-fn queued_bytes(socket: &impl AsFd, request: libc::Ioctl) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: both requests that this is called with write one int to the pointer.
-    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), request, &raw mut bytes) };
+    // SAFETY: the request writes one int to the pointer.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCOUTQ, &raw mut bytes) };
     if result == 0 { Ok(usize::try_from(bytes).unwrap_or(0)) } else { Err(io::Error::last_os_error()) }
 }

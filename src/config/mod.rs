@@ -12,8 +12,9 @@ use clap::{Command, CommandFactory, Parser};
 
 use crate::address::{DestinationSpec, Endpoint, Host, ListenAddress};
 use crate::table::PolicyKind;
+use crate::table::health::ShutdownSessions;
 use options::Options;
-pub use watchdog::{GaleraOptions, ProbeSpec, WatchdogOptions};
+pub use watchdog::{GaleraOptions, HttpOptions, ProbeSpec, TlsMode, WatchdogOptions};
 
 /// A probe may take as long as the interval between two, but for very short ones.
 const LEAST_DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -82,6 +83,19 @@ pub struct ConnectionOptions {
     pub keepalive: bool,
     /// One connect at a time.
     pub synchronous: bool,
+    /// Which first packet is expected of a destination.
+    pub greeting: Greeting,
+    /// How late that may be before other destinations are preferred.
+    pub suspect_after: Duration,
+}
+
+/// The first packet of a destination, where it is inspected before anything is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Greeting {
+    /// Nothing is inspected.
+    None,
+    /// MySQL's: a handshake, or an error with which the server refuses the client.
+    Mysql,
 }
 
 /// What a command line came to, when not to a [`Config`].
@@ -131,6 +145,11 @@ impl Config {
     }
 
     fn from_options(options: Options, destinations: Vec<DestinationSpec>) -> Config {
+        // A server that is checked as MySQL is one.
+        let greeting = options.greeting.unwrap_or(match options.watchdog {
+            Some(ProbeSpec::Galera(_)) => Greeting::Mysql,
+            _ => Greeting::None,
+        });
         let unless_zero = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
         Config {
             policy: match () {
@@ -168,7 +187,10 @@ impl Config {
                 rise: options.rise,
                 fall: options.fall,
                 slow_start: options.slow_start,
-                keep_sessions: options.keep_sessions,
+                shutdown_sessions: match options.keep_sessions {
+                    true => ShutdownSessions::Never,
+                    false => options.shutdown_sessions.unwrap_or(ShutdownSessions::Elsewhere),
+                },
                 discover: options.discover,
                 latency_samples: Some(options.latency).filter(|samples| *samples > 0),
             }),
@@ -181,6 +203,8 @@ impl Config {
                 nodelay: !options.nodelay,
                 keepalive: !options.keepalive,
                 synchronous: options.synchronous,
+                greeting,
+                suspect_after: options.interval.min(options.connect_timeout),
             },
         }
     }
@@ -197,4 +221,25 @@ fn in_one_line(message: &str) -> String {
     let words: Vec<&str> = first_paragraph.split_whitespace().collect();
     let line = words.join(" ");
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greeting_is_inspected_in_front_of_mysql_unless_options_say_otherwise() {
+        for (arguments, greeting) in [
+            ([""; 0].as_slice(), Greeting::None),
+            (&["-w", "tcp"], Greeting::None),
+            (&["-w", "galera"], Greeting::Mysql),
+            (&["-w", "mysql"], Greeting::Mysql),
+            (&["-w", "mysql", "--greeting", "none"], Greeting::None),
+            (&["--greeting", "mysql"], Greeting::Mysql),
+        ] {
+            let words = ["glbd", "3306"].iter().chain(arguments).map(|word| (*word).to_owned());
+            let config = Config::from_command_line(words).expect("a command line");
+            assert_eq!(config.connections.greeting, greeting, "{arguments:?}");
+        }
+    }
 }

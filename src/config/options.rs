@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use super::Greeting;
 use super::watchdog::ProbeSpec;
 use crate::address::{DestinationSpec, ListenAddress, parse_destination, parse_listen_address};
+use crate::table::health::ShutdownSessions;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -92,6 +94,11 @@ pub(super) struct Options {
     #[arg(short = 'a', long, help_heading = "Connections")]
     pub defer_accept: bool,
 
+    /// Inspect the first packet of a destination: mysql, where a server that refuses a client with an error is passed
+    /// over, or none [default: mysql with -w galera, none otherwise]
+    #[arg(long, value_name = "PROTOCOL", value_parser = parse_greeting, help_heading = "Connections")]
+    pub greeting: Option<Greeting>,
+
     /// Disable lingering in TIME_WAIT: when a client has closed, reset the connection to the destination (half-closed
     /// clients are cut)
     #[arg(short, long, help_heading = "Connections")]
@@ -147,8 +154,10 @@ pub(super) struct Options {
     #[arg(short, long, help_heading = "Process")]
     pub verbose: bool,
 
-    /// Check destinations, and use only those that are fit. SPEC is galera[:OPTIONS], tcp, http:[PORT][/PATH] or
-    /// exec:COMMAND; OPTIONS are defaults-file=PATH, donor=ready|avoid|down and read-only=ok, separated by commas
+    /// Check destinations, and use only those that are fit. SPEC is galera[:OPTIONS], tcp, http:[PORT][/PATH][;STATUSES]
+    /// or exec:COMMAND. OPTIONS, separated by commas, are defaults-file=PATH, donor=ready|spare|avoid|down, read-only=ok,
+    /// port=N, tls=off|prefer|require|verify-ca, max-recv-queue=N, require-galera=yes|no and login=N. STATUSES, separated
+    /// by semicolons, are ready=N,N..., spare=N,N... and avoid=N,N...
     #[arg(short, long, value_name = "SPEC", value_parser = ProbeSpec::parse, help_heading = "Health")]
     pub watchdog: Option<ProbeSpec>,
 
@@ -176,7 +185,12 @@ pub(super) struct Options {
         help_heading = "Health")]
     pub slow_start: Duration,
 
-    /// Leave the connections to a destination that is down alone, rather than close them
+    /// When to close the connections to a destination that is DOWN: always, elsewhere (once another destination is
+    /// READY) or never [default: elsewhere]
+    #[arg(long, value_name = "WHEN", value_parser = parse_shutdown_sessions, help_heading = "Health")]
+    pub shutdown_sessions: Option<ShutdownSessions>,
+
+    /// The same as --shutdown-sessions never
     #[arg(long, help_heading = "Health")]
     pub keep_sessions: bool,
 
@@ -228,6 +242,7 @@ impl Options {
             (self.timeout.is_some(), "--timeout"),
             (!self.slow_start.is_zero(), "--slow-start"),
             (self.keep_sessions, "--keep-sessions"),
+            (self.shutdown_sessions.is_some(), "--shutdown-sessions"),
             (!self.extra.is_zero(), "--extra"),
             (self.discover, "--discover"),
             (self.latency > 0, "--latency"),
@@ -278,6 +293,23 @@ fn parse_count(text: &str) -> Result<usize, String> {
 
 fn parse_threads(text: &str) -> Result<usize, String> {
     parse_number(text, 1024)
+}
+
+fn parse_shutdown_sessions(text: &str) -> Result<ShutdownSessions, String> {
+    match text {
+        "always" => Ok(ShutdownSessions::Always),
+        "elsewhere" => Ok(ShutdownSessions::Elsewhere),
+        "never" => Ok(ShutdownSessions::Never),
+        _ => Err("not one of always, elsewhere, never".to_owned()),
+    }
+}
+
+fn parse_greeting(text: &str) -> Result<Greeting, String> {
+    match text {
+        "mysql" => Ok(Greeting::Mysql),
+        "none" => Ok(Greeting::None),
+        _ => Err("neither mysql nor none".to_owned()),
+    }
 }
 
 fn parse_path(text: &str) -> Result<PathBuf, String> {

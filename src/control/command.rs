@@ -1,6 +1,13 @@
 //! What a line of the control protocol asks for.
 
-use crate::address::{DestinationSpec, parse_destination};
+use std::time::Duration;
+
+use crate::address::{DestinationSpec, Endpoint, parse_destination};
+
+/// How long sessions on the former single destination have to end, unless `writer` says so.
+const GRACE: Duration = Duration::from_secs(10);
+/// Longest grace, in seconds.
+const MAX_GRACE: f64 = 3600.0;
 
 /// A request.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +28,8 @@ pub(super) enum Command {
     Quit,
     /// Add, change, drain or remove a destination.
     Change(DestinationSpec),
+    /// Move the single destination to this one, and let sessions on the former go on for so long.
+    Writer(Endpoint, Duration),
     /// An empty line.
     Nothing,
 }
@@ -42,6 +51,7 @@ impl Command {
             _ if lower.starts_with("getinfo") => Ok(Command::Info),
             _ if lower.starts_with("getwatch") => Ok(Command::Watch),
             _ if lower.starts_with("getstat") => Ok(Command::Stats),
+            _ if lower.split_whitespace().next() == Some("writer") => parse_writer(line),
             _ if line.contains(':') => match parse_destination(line, None) {
                 Ok(spec) => Ok(Command::Change(spec)),
                 Err(error) => Err(format!("'{}': {error}", printable(line))),
@@ -49,6 +59,28 @@ impl Command {
             _ => Err(format!("'{}' is neither a command nor HOST:PORT[:WEIGHT]; try help", printable(line))),
         }
     }
+}
+
+/// Reads what follows the word `writer`.
+fn parse_writer(line: &str) -> Result<Command, String> {
+    let told = |reason: String| format!("'{}': {reason}", printable(line));
+    let usage = || told("expected writer HOST:PORT [GRACE]".to_owned());
+    let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+    let (destination, grace) = match words[..] {
+        [destination] => (destination, GRACE),
+        [destination, grace] => (destination, parse_grace(grace).map_err(told)?),
+        _ => return Err(usage()),
+    };
+    let DestinationSpec { endpoint, weight } =
+        parse_destination(destination, None).map_err(|it| told(it.to_string()))?;
+    // A weight has no meaning here. Written or not, 1 is what is read without one.
+    let has_weight = weight != 1.0 || endpoint.to_string().matches(':').count() < destination.matches(':').count();
+    if has_weight { Err(usage()) } else { Ok(Command::Writer(endpoint, grace)) }
+}
+
+fn parse_grace(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.0..=MAX_GRACE).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| format!("'{text}' is not a grace (0 to {MAX_GRACE} seconds)"))
 }
 
 /// A line as it can be repeated in an answer or a log.
@@ -101,6 +133,32 @@ mod tests {
         assert_eq!(told("gibberish"), "'gibberish' is neither a command nor HOST:PORT[:WEIGHT]; try help");
         assert_eq!(told("a:b"), "'a:b': 'b' is not a port (1 to 65535)");
         assert_eq!(told("127.0.0.1:1:nan"), "'127.0.0.1:1:nan': 'nan' is not a weight (a finite number)");
+    }
+
+    #[test]
+    fn a_move_of_the_single_destination_may_say_its_grace() {
+        let writer = |text: &str, seconds| {
+            let endpoint = parse_destination(text, None).expect("a destination").endpoint;
+            Ok(Command::Writer(endpoint, Duration::from_secs_f64(seconds)))
+        };
+        assert_eq!(Command::parse("writer 10.0.0.1:3306"), writer("10.0.0.1:3306", 10.0));
+        assert_eq!(Command::parse(" WRITER\tdb1:3306  0.5 "), writer("db1:3306", 0.5));
+        assert_eq!(Command::parse("writer [::1]:3306 3600"), writer("[::1]:3306", 3600.0));
+        // A destination of this name.
+        assert!(matches!(Command::parse("writer:3306"), Ok(Command::Change(_))));
+        for (line, complaint) in [
+            ("writer", "'writer': expected writer HOST:PORT [GRACE]"),
+            ("writer db1", "'writer db1': expected HOST:PORT[:WEIGHT]"),
+            ("writer db1:3306:1", "'writer db1:3306:1': expected writer HOST:PORT [GRACE]"),
+            ("writer db1:3306:0", "'writer db1:3306:0': expected writer HOST:PORT [GRACE]"),
+            ("writer db1:3306 1 2", "'writer db1:3306 1 2': expected writer HOST:PORT [GRACE]"),
+            ("writer db1:3306 -1", "'writer db1:3306 -1': '-1' is not a grace (0 to 3600 seconds)"),
+            ("writer db1:3306 nan", "'writer db1:3306 nan': 'nan' is not a grace (0 to 3600 seconds)"),
+            ("writer db1:3306 3601", "'writer db1:3306 3601': '3601' is not a grace (0 to 3600 seconds)"),
+            ("writer db1:3306 soon", "'writer db1:3306 soon': 'soon' is not a grace (0 to 3600 seconds)"),
+        ] {
+            assert_eq!(Command::parse(line), Err(complaint.to_owned()), "{line}");
+        }
     }
 
     #[test]

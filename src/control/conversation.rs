@@ -51,8 +51,8 @@ enum Stage {
     Commands,
     /// Commands come from a person.
     AtPrompt,
-    /// A name is being resolved; `bool`: at a prompt.
-    Resolving(bool),
+    /// The answer comes later: a name is being resolved, or the single destination moved. `bool`: at a prompt.
+    Waiting(bool),
     /// Nothing more is obeyed; what is left of the answers is sent, and the client's end awaited.
     Ending,
 }
@@ -118,7 +118,7 @@ impl Conversation {
             Stage::Opened if self.lines.is_empty() => FIRST_COMMAND,
             Stage::Opened | Stage::Commands => SILENCE,
             Stage::AtPrompt => SILENCE_AT_PROMPT,
-            Stage::Resolving(_) => return None,
+            Stage::Waiting(_) => return None,
             Stage::Ending => LINGER,
         };
         Some(self.last_active + patience)
@@ -187,7 +187,7 @@ impl Conversation {
         {
             return Next::Close;
         }
-        if !matches!(self.stage, Stage::Resolving(_)) {
+        if !matches!(self.stage, Stage::Waiting(_)) {
             self.begin_to_end();
         }
         self.finish_sending()
@@ -221,7 +221,7 @@ impl Conversation {
         }
         match execute(line) {
             Reply::Text(text) => self.answer(&text),
-            Reply::Later => self.stage = Stage::Resolving(self.stage == Stage::AtPrompt),
+            Reply::Later | Reply::Switching => self.stage = Stage::Waiting(self.stage == Stage::AtPrompt),
             Reply::Quit => self.begin_to_end(),
             Reply::Prompt => {
                 self.stage = Stage::AtPrompt;
@@ -231,9 +231,9 @@ impl Conversation {
         Next::Wait
     }
 
-    /// The answer that a name's resolving has held up.
+    /// Sends the answer that was waited for.
     pub(super) fn answer_late(&mut self, text: &str) {
-        let Stage::Resolving(at_prompt) = self.stage else { return };
+        let Stage::Waiting(at_prompt) = self.stage else { return };
         self.stage = if at_prompt { Stage::AtPrompt } else { Stage::Commands };
         self.last_active = Instant::now();
         self.answer(text);

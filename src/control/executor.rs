@@ -3,18 +3,21 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
 use super::command::Command;
+use super::late::LateAnswer;
 use super::report;
-use crate::address::{DestinationSpec, Host};
+use crate::address::{DestinationSpec, Endpoint, Host};
 use crate::log::Seldom;
 use crate::resolve::{self, Resolver};
 use crate::state::StateFile;
 use crate::stats::Stats;
-use crate::table::{Change, Table};
+use crate::table::{Change, SwitchError, Table};
+
+const RETIRED: &str = "this glbd takes no changes any more: ask the one that has its place";
 
 const HELP: &str = "\
 getinfo            the destinations, their weights and connections
@@ -23,6 +26,7 @@ getstats           traffic since the last getstats
 HOST:PORT:WEIGHT   add the destination, or change its weight (1 when left out)
 HOST:PORT:0        drain it: no new connections, those that there are go on
 HOST:PORT:-1       remove it and close its connections
+writer HOST:PORT   move the single destination there without overlap; GRACE seconds may follow (10)
 version            the version of this program
 prompt             keep this conversation open for more commands
 quit               end this conversation
@@ -48,6 +52,8 @@ pub(super) struct Executor {
     pub is_retired: bool,
     /// Of changes that could not be kept.
     pub trouble: RefCell<Seldom>,
+    /// The single destination chosen by hand, as the file has it.
+    pub kept_choice: RefCell<Option<SocketAddr>>,
 }
 
 /// What follows from a command.
@@ -56,6 +62,8 @@ pub(super) enum Reply {
     Text(String),
     /// The answer comes when the name is resolved.
     Later,
+    /// The answer comes when the single destination has moved.
+    Switching,
     /// The conversation is to stay open.
     Prompt,
     /// The conversation is over.
@@ -63,28 +71,65 @@ pub(super) enum Reply {
 }
 
 impl Executor {
-    /// Carries out one line. When a name must be resolved first, `resolved` is called from another thread and what it
-    /// gets is to be passed to [`finish`](Executor::finish).
-    pub(super) fn execute(
-        &self,
-        line: &str,
-        resolved: impl FnOnce(DestinationSpec, io::Result<Vec<SocketAddr>>) + Send + 'static,
-    ) -> Reply {
+    /// Carries out one line. When it takes longer, `late` reports what is to be passed to [`finish`](Executor::finish) or
+    /// [`switched`](Executor::switched).
+    pub(super) fn execute(&self, line: &str, late: LateAnswer<'_>) -> Reply {
         match Command::parse(line) {
             Ok(Command::Info) => Reply::Text(report::info(&self.table.snapshot(), self.max_connections)),
-            Ok(Command::Watch) => Reply::Text(report::watch(&self.table.snapshot())),
+            Ok(Command::Watch) => Reply::Text(report::watch(&self.table.snapshot(), self.table.checks_note().as_ref())),
             Ok(Command::Stats) => Reply::Text(self.stats()),
             Ok(Command::Help) => Reply::Text(HELP.to_owned()),
             Ok(Command::Version) => Reply::Text(concat!("glbd ", env!("CARGO_PKG_VERSION"), "\n").to_owned()),
             Ok(Command::Prompt) => Reply::Prompt,
             Ok(Command::Quit) => Reply::Quit,
             Ok(Command::Nothing) => Reply::Text(String::new()),
-            Ok(Command::Change(spec)) => match self.known_addresses(&spec) {
-                known if known.is_empty() => self.resolve(spec, resolved),
+            Ok(Command::Change(spec)) => match self.known_addresses(&spec.endpoint) {
+                known if known.is_empty() => self.resolve(spec, late.resolved()),
                 known => Reply::Text(self.finish(&spec, Ok(known))),
+            },
+            Ok(Command::Writer(endpoint, grace)) => match self.switch(&endpoint, grace, late) {
+                Ok(()) => Reply::Switching,
+                Err(reason) => Reply::Text(format!("Error: {endpoint}: {reason}\n")),
             },
             Err(reason) => Reply::Text(format!("Error: {reason}\n")),
         }
+    }
+
+    /// Begins to move the single destination.
+    fn switch(&self, endpoint: &Endpoint, grace: Duration, late: LateAnswer<'_>) -> Result<(), String> {
+        if self.is_retired {
+            return Err(RETIRED.to_owned());
+        }
+        let address = match &self.known_addresses(endpoint)[..] {
+            [] => return Err(SwitchError::NoSuchDestination.to_string()),
+            [address] => *address,
+            several => return Err(format!("the name has {} addresses in the table: name one of them", several.len())),
+        };
+        let done = late.switched(endpoint.clone());
+        self.table.switch_single(address, grace, Instant::now(), done).map_err(|error| error.to_string())
+    }
+
+    /// The single destination was moved, unless `result` says why not. Returns the answer.
+    pub(super) fn switched(&self, endpoint: &Endpoint, result: Result<(), String>) -> String {
+        // Once retired, the file belongs to another process.
+        match result.and_then(|()| if self.is_retired { Ok(()) } else { self.keep() }) {
+            Ok(()) => "Ok\n".to_owned(),
+            Err(reason) => format!("Error: {endpoint}: {reason}\n"),
+        }
+    }
+
+    /// Keeps the choice of the single destination, if it is not what the file has.
+    pub(super) fn keep_choice(&self) {
+        let chosen = self.table.chosen().map(|(_, address)| address);
+        if !self.is_retired && chosen != *self.kept_choice.borrow() {
+            // That it cannot be kept is logged.
+            let _ = self.keep();
+        }
+    }
+
+    /// Takes note of the choice that the file has.
+    pub(super) fn remember_choice(&self) {
+        self.kept_choice.replace(self.table.chosen().map(|(_, address)| address));
     }
 
     fn stats(&self) -> String {
@@ -93,10 +138,10 @@ impl Executor {
     }
 
     /// A destination that is in the table needs no resolving, and can be removed when its name no longer resolves.
-    fn known_addresses(&self, spec: &DestinationSpec) -> Vec<SocketAddr> {
-        match spec.endpoint.host {
-            Host::Address(address) => vec![SocketAddr::new(address, spec.endpoint.port)],
-            Host::Name(_) => self.table.addresses_of(&spec.endpoint),
+    fn known_addresses(&self, endpoint: &Endpoint) -> Vec<SocketAddr> {
+        match endpoint.host {
+            Host::Address(address) => vec![SocketAddr::new(address, endpoint.port)],
+            Host::Name(_) => self.table.addresses_of(endpoint),
         }
     }
 
@@ -131,7 +176,7 @@ impl Executor {
 
     fn change_all(&self, spec: &DestinationSpec, addresses: &[SocketAddr]) -> Result<(), String> {
         if self.is_retired {
-            return Err("this glbd takes no changes any more: ask the one that has its place".to_owned());
+            return Err(RETIRED.to_owned());
         }
         let is_own = |address: &SocketAddr| resolve::is_own_address(&self.own_addresses, *address);
         if spec.weight > 0.0 && addresses.iter().any(is_own) {
@@ -145,6 +190,7 @@ impl Executor {
 
     /// What was said to be done is not to be lost by a crash, nor is a change undone because a disk is full.
     fn keep(&self) -> Result<(), String> {
+        self.remember_choice();
         let Some(state) = &self.state else { return Ok(()) };
         state.save(&self.table).map_err(|error| {
             let path = state.path().display();

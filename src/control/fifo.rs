@@ -144,8 +144,14 @@ impl Fifo {
         match reply {
             Reply::Later => self.resolving = true,
             Reply::Text(answer) => self.tell(&answer),
-            Reply::Prompt | Reply::Quit => {}
+            // The next command does not wait for sessions to end.
+            Reply::Switching | Reply::Prompt | Reply::Quit => {}
         }
+    }
+
+    /// Reports how a command has ended that the next one did not wait for.
+    pub(super) fn report(&mut self, answer: &str) {
+        self.tell(answer);
     }
 
     /// The answer to the command that waited for a name to be resolved.

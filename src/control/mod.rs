@@ -4,6 +4,7 @@ mod command;
 mod conversation;
 mod executor;
 mod fifo;
+mod late;
 mod lines;
 mod report;
 mod still;
@@ -15,22 +16,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, unbounded};
 use log::warn;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
-use crate::address::DestinationSpec;
 use crate::log::Seldom;
 use crate::resolve::Resolver;
 use crate::state::StateFile;
 use crate::stats::Stats;
-use crate::table::Table;
+use crate::supervise;
+use crate::table::{Event, Table};
 use conversation::{Conversation, Next};
 use executor::Executor;
 use fifo::Fifo;
 pub use fifo::{create_fifo, remove_stale_fifo};
+use late::{Asker, LateReport, ReportSender};
 pub use report::{info, watch};
 pub use still::Handle;
 use still::Wish;
@@ -65,19 +67,6 @@ pub struct Settings {
     pub state: Option<StateFile>,
 }
 
-/// Who waits for a name to be resolved.
-#[derive(Debug, Clone, Copy)]
-enum Asker {
-    Fifo,
-    Conversation { slot: usize, generation: u64 },
-}
-
-struct Resolved {
-    asker: Asker,
-    spec: DestinationSpec,
-    addresses: io::Result<Vec<SocketAddr>>,
-}
-
 /// The control thread.
 pub struct Control {
     poll: Poll,
@@ -92,8 +81,8 @@ pub struct Control {
     generation: u64,
     unfinished: bool,
     executor: Executor,
-    resolved: (Sender<Resolved>, Receiver<Resolved>),
-    waker: Arc<Waker>,
+    sender: ReportSender,
+    reports: Receiver<LateReport>,
     wish: Arc<Wish>,
     trouble: Seldom,
 }
@@ -113,6 +102,14 @@ impl Control {
             poll.registry().register(socket, LISTENER, Interest::READABLE)?;
         }
         let fifo = settings.fifo.map(|file| Fifo::new(file, poll.registry(), FIFO)).transpose()?;
+        let (sender, reports) = unbounded();
+        let sender = ReportSender { reports: sender, waker };
+        let single_changed = sender.clone();
+        settings.table.subscribe(Box::new(move |event| {
+            if matches!(event, Event::Closed(..) | Event::Settled) {
+                single_changed.send(LateReport::SingleChanged);
+            }
+        }));
         let executor = Executor {
             table: settings.table,
             stats: settings.stats,
@@ -123,7 +120,9 @@ impl Control {
             resolver: Resolver::default(),
             is_retired: false,
             trouble: RefCell::default(),
+            kept_choice: RefCell::default(),
         };
+        executor.remember_choice();
         Ok(Control {
             poll,
             listener,
@@ -136,8 +135,8 @@ impl Control {
             generation: 0,
             unfinished: false,
             executor,
-            resolved: unbounded(),
-            waker,
+            sender,
+            reports,
             wish: Arc::default(),
             trouble: Seldom::default(),
         })
@@ -148,15 +147,18 @@ impl Control {
     /// # Errors
     /// When it cannot be started.
     pub fn start(self, still: bool) -> io::Result<Handle> {
-        let handle = Handle { waker: Arc::clone(&self.waker), wish: Arc::clone(&self.wish) };
+        let handle = Handle { waker: Arc::clone(&self.sender.waker), wish: Arc::clone(&self.wish) };
         if still {
             handle.stand_still();
         }
-        std::thread::Builder::new().name("control".into()).spawn(move || self.run())?;
+        let mut control = self;
+        supervise::start("control", move || control.run())?;
         Ok(handle)
     }
 
-    fn run(mut self) {
+    fn run(&mut self) {
+        // After a defect, whichever of them has met it.
+        self.conversations.clear();
         let mut events = Events::with_capacity(128);
         loop {
             let wait = self.time_to_wait();
@@ -166,6 +168,7 @@ impl Control {
                 result => result.expect("the event queue works"),
             }
             let now = Instant::now();
+            self.executor.table.advance_switchover(now);
             for event in &events {
                 match event.token() {
                     LISTENER => self.listener_ready = true,
@@ -176,7 +179,7 @@ impl Control {
             }
             if self.heed_wish(now) {
                 self.unfinished = false;
-                self.take_resolved();
+                self.read_reports();
                 self.read_fifo(now);
                 self.accept(now);
                 self.go_on_with_conversations(now);
@@ -185,8 +188,9 @@ impl Control {
     }
 
     fn time_to_wait(&self) -> Option<Duration> {
+        let switchover = self.executor.table.deadline();
         if self.wish.is_still() {
-            return None;
+            return switchover.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         }
         if self.unfinished {
             return Some(Duration::ZERO);
@@ -195,19 +199,36 @@ impl Control {
         let fifo = self.fifo.as_ref().and_then(Fifo::deadline);
         let now = Instant::now();
         let patience = self.patient_until.filter(|until| *until > now);
-        let deadline = conversations.chain(fifo).chain(self.retry_at).chain(patience).min()?;
+        let deadline = conversations.chain(fifo).chain(self.retry_at).chain(patience).chain(switchover).min()?;
         Some(deadline.saturating_duration_since(now))
     }
 
-    fn take_resolved(&mut self) {
-        while let Ok(Resolved { asker, spec, addresses }) = self.resolved.1.try_recv() {
-            let answer = self.executor.finish(&spec, addresses);
-            match asker {
-                Asker::Fifo => self.fifo.iter_mut().for_each(|fifo| fifo.answer_late(&answer)),
-                Asker::Conversation { slot, generation } => {
-                    let asking = self.conversations.get_mut(slot).filter(|it| it.generation == generation);
-                    asking.into_iter().for_each(|it| it.answer_late(&answer));
+    fn read_reports(&mut self) {
+        while let Ok(report) = self.reports.try_recv() {
+            match report {
+                LateReport::Resolved { asker, spec, addresses } => {
+                    let answer = self.executor.finish(&spec, addresses);
+                    self.answer_late(asker, &answer);
                 }
+                LateReport::Switched { asker, endpoint, result } => {
+                    let answer = self.executor.switched(&endpoint, result);
+                    match asker {
+                        // It has not waited.
+                        Asker::Fifo => self.fifo.iter_mut().for_each(|fifo| fifo.report(&answer)),
+                        asker => self.answer_late(asker, &answer),
+                    }
+                }
+                LateReport::SingleChanged => self.executor.keep_choice(),
+            }
+        }
+    }
+
+    fn answer_late(&mut self, asker: Asker, answer: &str) {
+        match asker {
+            Asker::Fifo => self.fifo.iter_mut().for_each(|fifo| fifo.answer_late(answer)),
+            Asker::Conversation { slot, generation } => {
+                let asking = self.conversations.get_mut(slot).filter(|it| it.generation == generation);
+                asking.into_iter().for_each(|it| it.answer_late(answer));
             }
         }
     }
@@ -258,10 +279,10 @@ impl Control {
 
     /// All of them: there are few, and most have just had an event.
     fn go_on_with_conversations(&mut self, now: Instant) {
-        let (executor, resolved, waker) = (&self.executor, &self.resolved.0, &self.waker);
+        let (executor, sender) = (&self.executor, &self.sender);
         self.conversations.retain(|slot, conversation| {
             let asker = Asker::Conversation { slot, generation: conversation.generation };
-            let execute = |line: &str| executor.execute(line, notify(asker, resolved, waker));
+            let execute = |line: &str| executor.execute(line, sender.answering(asker));
             let next = match conversation.go_on(execute) {
                 Next::Close => Next::Close,
                 _ if conversation.deadline().is_some_and(|deadline| deadline <= now) => {
@@ -276,21 +297,7 @@ impl Control {
 
     fn read_fifo(&mut self, now: Instant) {
         let Some(fifo) = &mut self.fifo else { return };
-        let (executor, resolved, waker) = (&self.executor, &self.resolved.0, &self.waker);
-        self.unfinished |= fifo.go_on(now, |line| executor.execute(line, notify(Asker::Fifo, resolved, waker)));
-    }
-}
-
-/// What a resolver's thread does with its result.
-fn notify(
-    asker: Asker,
-    resolved: &Sender<Resolved>,
-    waker: &Arc<Waker>,
-) -> impl FnOnce(DestinationSpec, io::Result<Vec<SocketAddr>>) + Send + 'static {
-    let (resolved, waker) = (resolved.clone(), Arc::clone(waker));
-    move |spec, addresses| {
-        // Without a control thread nobody waits for it.
-        let _ = resolved.send(Resolved { asker, spec, addresses });
-        let _ = waker.wake();
+        let (executor, sender) = (&self.executor, &self.sender);
+        self.unfinished |= fifo.go_on(now, |line| executor.execute(line, sender.answering(Asker::Fifo)));
     }
 }

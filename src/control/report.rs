@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::stats::Totals;
-use crate::table::health::Verdict;
+use crate::table::health::{Reason, Verdict};
 use crate::table::{DestinationStatus, Origin};
 
 const WATCH_RULE: &str = "------------------------------------------------------------";
@@ -13,8 +13,12 @@ const RULE: &str = "------------------------------------------------------";
 pub fn info(destinations: &[DestinationStatus], max_connections: usize) -> String {
     let mut text = format!("Router:\n{RULE}\n        Address       :   weight   usage    map  conns\n");
     for it in destinations {
-        // GLB has a blank behind its N/A.
-        let map = it.map.map_or_else(|| "N/A ".to_owned(), |map| format!("{map:.3}"));
+        let map = match it.map {
+            Some(map) => format!("{map:.3}"),
+            None if it.is_single => "single".to_owned(),
+            // GLB has a blank behind its N/A.
+            None => "N/A ".to_owned(),
+        };
         let (address, weight, usage, connections) = (it.address.to_string(), it.weight, usage(it), it.connections);
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{address:>21} : {weight:8.3} {usage:7.3} {map:>7} {connections:5}");
@@ -25,16 +29,20 @@ pub fn info(destinations: &[DestinationStatus], max_connections: usize) -> Strin
     text
 }
 
-/// The same destinations as the watchdog sees them, with what GLB prints in the foreground and the reasons.
-pub fn watch(destinations: &[DestinationStatus]) -> String {
+/// The same destinations as the watchdog sees them, with what GLB prints in the foreground and the reasons. The `note`
+/// says why no checks are being made at the moment.
+pub fn watch(destinations: &[DestinationStatus], note: Option<&Reason>) -> String {
+    let takes_clients = |it: &&DestinationStatus| it.health.verdict == Some(Verdict::Ready) && it.weight > 0.0;
+    let least = if destinations.iter().any(|it| takes_clients(&it)) { Verdict::Ready } else { Verdict::Spare };
+    let note = note.map_or_else(String::new, |why| format!(" no checks at the moment, {why}"));
     let mut text =
-        format!("Watchdog:\n{WATCH_RULE}\n        Address       : exp  setw     state    lat     curw  reason\n");
+        format!("Watchdog:{note}\n{WATCH_RULE}\n        Address       : exp  setw     state    lat     curw  reason\n");
     for it in destinations {
         let (address, weight, in_force) = (it.address.to_string(), it.weight, it.weight_in_force);
         let by_hand = if it.origin == Origin::ByHand { '+' } else { ' ' };
         let state = it.health.verdict.map_or_else(|| "UNKNOWN".to_owned(), |verdict| verdict.to_string());
-        let in_force = if it.health.verdict == Some(Verdict::Ready) { in_force } else { 0.0 };
-        let (latency, reason) = (it.health.latency.as_secs_f64(), &it.health.reason);
+        let in_force = if it.health.verdict >= Some(least) { in_force } else { 0.0 };
+        let (latency, reason) = (it.health.latency.as_secs_f64(), reason(it));
         let line =
             format!("{address:>21} :  {by_hand}  {weight:7.3} {state:>8} {latency:8.5} {in_force:7.3}  {reason}");
         // Writing to a string cannot fail.
@@ -42,6 +50,20 @@ pub fn watch(destinations: &[DestinationStatus]) -> String {
     }
     let _ = writeln!(text, "{WATCH_RULE}\nDestinations: {}", destinations.len());
     text
+}
+
+/// Why the destination has its verdict, or that it refuses clients though it looks healthy; and since when it has it.
+fn reason(destination: &DestinationStatus) -> String {
+    let health = &destination.health;
+    let why = match &destination.refusals {
+        Some(it) if health.verdict == Some(Verdict::Ready) => {
+            format!("refuses clients: {} ({} in a row) ", it.reason, it.count)
+        }
+        _ if health.reason.is_empty() => String::new(),
+        _ => format!("{} ", health.reason),
+    };
+    let since = health.since.map(|since| format!("(since {})", humantime::format_rfc3339_seconds(since)));
+    why + &since.unwrap_or_default()
 }
 
 /// From 0, unused, to 1, full.
@@ -72,46 +94,83 @@ pub(super) fn stats(totals: &Totals, connections_now: usize, elapsed_seconds: f6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use std::net::SocketAddr;
+    use std::time::{Duration, Instant, SystemTime};
 
-    use crate::table::health::Health;
-    use crate::table::{Balancing, PolicyKind, Table};
+    use crate::table::health::{Health, ShutdownSessions};
+    use crate::table::{Balancing, PolicyKind, Refusals, Table};
 
-    fn table(watched: bool) -> Table {
+    fn table(policy: PolicyKind, watched: bool) -> Table {
         let (avoid_failed_for, recheck_after) = (Duration::from_secs(2), None);
-        let policy = PolicyKind::LeastConnected;
-        let table = Table::new(Balancing { policy, top: false, avoid_failed_for, watched, recheck_after });
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 33061));
+        let shutdown_sessions = ShutdownSessions::Elsewhere;
+        let table =
+            Table::new(Balancing { policy, top: false, avoid_failed_for, watched, recheck_after, shutdown_sessions });
+        let address = SocketAddr::from(([127, 0, 0, 1], 33061));
         table.set(&address.into(), address, 0.75).expect("there is room");
         table
     }
 
-    #[test]
-    fn the_watchdogs_table_looks_as_glb_prints_it_and_gives_reasons() {
-        let table = table(true);
-        let id = table.snapshot().first().expect("a destination").id;
-        let health = Health {
-            verdict: Some(Verdict::Avoid),
-            reason: "wsrep_local_state is Donor/Desynced".to_owned(),
+    /// What the watchdog found, long ago.
+    fn status(verdict: Verdict, reason: &str) -> DestinationStatus {
+        let mut status = table(PolicyKind::LeastConnected, true).snapshot().remove(0);
+        status.health = Health {
+            verdict: Some(verdict),
+            reason: Reason::new(reason),
+            since: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_817_405)),
             checked: Some(Instant::now()),
             latency: Duration::from_micros(1250),
             scale: 1.0,
         };
-        table.judge(id, health, false, false);
+        status
+    }
+
+    #[test]
+    fn the_watchdogs_table_looks_as_glb_prints_it_and_gives_reasons() {
         let expected = "\
 Watchdog:
 ------------------------------------------------------------
         Address       : exp  setw     state    lat     curw  reason
-      127.0.0.1:33061 :  +    0.750    AVOID  0.00125   0.000  wsrep_local_state is Donor/Desynced
+      127.0.0.1:33061 :  +    0.750    AVOID  0.00125   0.000  wsrep_local_state is 2 (since 2026-11-27T22:10:05Z)
 ------------------------------------------------------------
 Destinations: 1
 ";
-        assert_eq!(watch(&table.snapshot()), expected);
+        assert_eq!(watch(&[status(Verdict::Avoid, "wsrep_local_state is 2")], None), expected);
+    }
+
+    #[test]
+    fn a_destination_that_is_ready_but_refuses_clients_says_so() {
+        let mut row = status(Verdict::Ready, "");
+        let (since, reason) = (SystemTime::UNIX_EPOCH, Reason::new("Too many\nconnections"));
+        row.refusals = Some(Refusals { count: 12, since, reason });
+        let shown = watch(&[row.clone()], None);
+        let wanted = "  0.750  refuses clients: Too many connections (12 in a row) (since 2026-11-27T22:10:05Z)\n";
+        assert!(shown.contains(wanted), "{shown}");
+        row.health = status(Verdict::Down, "no answer within 1 s").health;
+        assert!(
+            watch(&[row], None)
+                .contains("   DOWN  0.00125   0.000  no answer within 1 s (since 2026-11-27T22:10:05Z)\n")
+        );
+    }
+
+    #[test]
+    fn a_spare_one_has_its_weight_in_force_only_while_none_is_ready() {
+        let [spare, ready] = [status(Verdict::Spare, "donor"), status(Verdict::Ready, "")];
+        assert!(watch(&[spare.clone(), ready.clone()], None).contains("SPARE  0.00125   0.000  donor"));
+        let drained = DestinationStatus { weight: 0.0, weight_in_force: 0.0, ..ready };
+        assert!(watch(&[spare, drained], None).contains("SPARE  0.00125   0.750  donor"));
+    }
+
+    #[test]
+    fn the_single_destination_is_marked() {
+        let table = table(PolicyKind::Single, false);
+        assert!(info(&table.snapshot(), 9981).contains("   0.000    N/A      0\n"), "no client has come");
+        drop(table.pick([127, 0, 0, 1].into(), &[], Instant::now()));
+        assert!(info(&table.snapshot(), 9981).contains("127.0.0.1:33061 :    0.750   0.000  single     0\n"));
     }
 
     #[test]
     fn info_looks_as_glb_prints_it() {
-        let destinations = table(false).snapshot();
+        let destinations = table(PolicyKind::LeastConnected, false).snapshot();
         let expected = "\
 Router:
 ------------------------------------------------------

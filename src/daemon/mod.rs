@@ -18,9 +18,9 @@ use std::time::Duration;
 use log::{error, info, warn};
 
 use crate::address::Endpoint;
+use crate::checker;
 use crate::config::Config;
 use crate::process::{self, Leftovers};
-use crate::watchdog;
 use handover::{Inheritance, Predecessor, PredecessorLink, State};
 use opened::Opened;
 use prepared::Prepared;
@@ -130,7 +130,7 @@ impl Ready {
         }
         let control_address = control.as_ref().and_then(service_manager::address);
         let prepared = Prepared::to_take_over(&config, &state, listeners.len(), listening, control_address)?;
-        state.leftovers.mark().into_iter().for_each(watchdog::take_mark);
+        state.leftovers.mark().into_iter().for_each(checker::take_mark);
         let signals = Signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
         let opened = Opened::inherited(&listeners, control, fifo, state.borrowed, &config);
         let opened = opened.map_err(|error| format!("the sockets that are handed over: {error}"))?;
@@ -158,6 +158,12 @@ fn start_log(config: &Config) -> io::Result<()> {
     let destination = if config.daemon { Destination::Syslog } else { Destination::stderr() };
     crate::log::start(destination, config.verbose)?;
     std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        // A thread that carries connections, or starts and ends those that do, cannot go on: the process restarts whole.
+        let is_vital = thread.name().is_none_or(|name| name == "main" || name.starts_with("worker-"));
+        if !is_vital {
+            return error!("glbd has a defect: {panic}");
+        }
         error!("glbd has a defect and stops: {panic}");
         crate::log::flush();
         std::process::abort();

@@ -12,10 +12,10 @@ use socket2::{SockRef, Socket};
 use super::prepared::{Notice, Prepared, state_file};
 use super::service_manager::Sockets;
 use super::{control_trouble, listen_trouble};
-use crate::config::Config;
+use crate::checker;
+use crate::config::{Config, ProbeSpec};
 use crate::control;
 use crate::process::{Identity, Leftovers};
-use crate::watchdog::{self, Prober};
 use crate::worker;
 
 /// Where the control FIFO is unless the command line says otherwise.
@@ -123,8 +123,8 @@ pub(super) fn open(
     if let Some(path) = &config.pidfile {
         leftovers.write_pidfile(path)?;
     }
-    if prepared.prober.as_ref().is_some_and(Prober::starts_programs) {
-        leftovers.add_marked_processes(watchdog::mark());
+    if config.watchdog.as_ref().is_some_and(|options| matches!(options.probe, ProbeSpec::Exec(_))) {
+        leftovers.add_marked_processes(checker::mark());
     }
     let identity = prepared.identity.as_ref();
     leftovers.prepare_for(identity).map_err(|error| format!("cannot start the janitor: {error}"))?;

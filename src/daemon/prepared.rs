@@ -9,12 +9,13 @@ use log::Level;
 use super::handover::State;
 use super::limits::Limits;
 use super::{control_trouble, listen_trouble};
+use crate::checker::Credentials;
 use crate::config::Config;
 use crate::process::{self, Identity};
 use crate::resolve;
 use crate::state::{Base, Loaded, StateFile};
+use crate::table::health::ShutdownSessions;
 use crate::table::{Balancing, Change, Table};
-use crate::watchdog::Prober;
 
 /// Who a daemon started by root runs as unless the command line says otherwise.
 const DEFAULT_USER: &str = "daemon";
@@ -30,7 +31,8 @@ pub(super) struct Prepared {
     pub listening: SocketAddr,
     pub control: Option<SocketAddr>,
     pub table: Table,
-    pub prober: Option<Prober>,
+    /// Who the checks log in as, where there are any.
+    pub credentials: Option<Credentials>,
     pub identity: Option<Identity>,
     /// What the log should tell, once there is one.
     pub notices: Vec<Notice>,
@@ -43,8 +45,8 @@ impl Prepared {
 
     /// For a start with what the command line says. The control socket may be open already.
     pub(super) fn anew(config: &Config, open_control: Option<SocketAddr>) -> Result<Prepared, String> {
-        let prober = config.watchdog.as_ref().map(|options| Prober::prepare(&options.probe, None)).transpose()?;
-        let limits = Limits::for_config(config, config.threads, prober.as_ref().map_or(0, Prober::descriptors))?;
+        let credentials = credentials(config, None)?;
+        let limits = Limits::for_config(config, config.threads)?;
         let listening = resolve::resolve_listen_address(&config.listen);
         let listening = listening.map_err(|error| listen_trouble(config, &error))?;
         let control =
@@ -53,7 +55,7 @@ impl Prepared {
         let control = open_control.or(control);
         let notices = limits.notice.iter().map(|notice| (Level::Warn, notice.clone())).collect();
         let (table, identity) = (Table::new(balancing(config)), identity(config)?);
-        let mut prepared = Prepared { limits, listening, control, table, prober, identity, notices };
+        let mut prepared = Prepared { limits, listening, control, table, credentials, identity, notices };
         prepared.fill_table(config)?;
         prepared.load_state(config)?;
         Ok(prepared)
@@ -67,12 +69,13 @@ impl Prepared {
         listening: SocketAddr,
         control: Option<SocketAddr>,
     ) -> Result<Prepared, String> {
-        let prepare = |probe| Prober::prepare(probe, state.credentials.clone());
-        let prober = config.watchdog.as_ref().map(|options| prepare(&options.probe)).transpose()?;
-        let limits = Limits::for_config(config, threads, prober.as_ref().map_or(0, Prober::descriptors))?;
+        let credentials = credentials(config, state.credentials.clone())?;
+        let limits = Limits::for_config(config, threads)?;
         let table = Table::new(balancing(config));
         table.restore(state.table.clone(), Instant::now());
-        Ok(Prepared { limits, listening, control, table, prober, identity: None, notices: Vec::new() })
+        // A move of the single destination waits for connections that are all in other processes.
+        state.count_in(&table);
+        Ok(Prepared { limits, listening, control, table, credentials, identity: None, notices: Vec::new() })
     }
 
     fn fill_table(&mut self, config: &Config) -> Result<(), String> {
@@ -126,6 +129,10 @@ pub(super) fn state_file(config: &Config) -> Option<StateFile> {
     config.state.as_deref().map(|path: &Path| StateFile::new(path, base))
 }
 
+fn credentials(config: &Config, known: Option<Credentials>) -> Result<Option<Credentials>, String> {
+    config.watchdog.as_ref().map(|options| Credentials::for_checks(&options.probe, known)).transpose()
+}
+
 fn balancing(config: &Config) -> Balancing {
     Balancing {
         policy: config.policy,
@@ -133,7 +140,12 @@ fn balancing(config: &Config) -> Balancing {
         avoid_failed_for: config.interval + AVOIDED_LONGER,
         watched: config.watchdog.is_some(),
         recheck_after: config.recheck_after,
+        shutdown_sessions: shutdown_sessions(config),
     }
+}
+
+fn shutdown_sessions(config: &Config) -> ShutdownSessions {
+    config.watchdog.as_ref().map_or(ShutdownSessions::default(), |options| options.shutdown_sessions)
 }
 
 fn identity(config: &Config) -> Result<Option<Identity>, String> {

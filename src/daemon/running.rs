@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use log::warn;
@@ -12,14 +12,15 @@ use super::handover::{PredecessorLink, Predecessors};
 use super::opened::{Doors, Opened, fifo_path};
 use super::prepared::{Prepared, state_file};
 use super::service_manager;
+use crate::checker::{self, Credentials};
 use crate::config::Config;
 use crate::control::{self, Control};
+use crate::health;
 use crate::names;
 use crate::repeat::Repeating;
 use crate::stats::{SavedStats, Stats};
 use crate::table::Table;
-use crate::table::health::Verdict;
-use crate::watchdog::{self, Credentials, Prober};
+use crate::table::health::{ShutdownSessions, Verdict};
 use crate::worker::{self, Workers};
 
 /// The threads, how to reach them, and what they share.
@@ -30,7 +31,7 @@ pub(super) struct Running {
     /// The workers'. `None` once these are to end by themselves.
     pub threads: Option<Vec<JoinHandle<()>>>,
     pub control: control::Handle,
-    pub watchdog: Option<watchdog::Handle>,
+    pub health: Option<health::Handle>,
     pub names: Option<Repeating>,
     /// What is shown on a terminal, or to the service manager.
     pub shows: Vec<Repeating>,
@@ -86,7 +87,7 @@ pub(super) fn start(
     })?;
     let (workers, threads) = workers.start()?;
     let gate = Gate { workers: workers.clone(), obstacles: Arc::new(AtomicUsize::new(obstacles)) };
-    let watchdog = start_watchdog(config, prepared, gate.clone())?;
+    let health = start_health(config, prepared, gate.clone())?;
     let resolve_again = |interval| {
         let (table, own_addresses) = (table.clone(), prepared.own_addresses());
         names::start(names::Settings { table, interval, all: config.resolve_all, own_addresses })
@@ -97,28 +98,35 @@ pub(super) fn start(
         workers,
         threads: Some(threads),
         control: control.start(waits)?,
-        watchdog,
+        health,
         names: config.resolve.map(resolve_again).transpose()?,
         shows: Vec::new(),
         doors: Some(opened.doors),
         predecessors: None,
-        credentials: prepared.prober.as_ref().and_then(Prober::credentials).cloned(),
+        credentials: prepared.credentials.clone(),
         gate,
         has_fifo,
     })
 }
 
 /// Watches the destinations, where that is wanted, and lets clients in when all have been judged.
-fn start_watchdog(config: &Config, prepared: &Prepared, gate: Gate) -> io::Result<Option<watchdog::Handle>> {
-    let (Some(options), Some(prober)) = (&config.watchdog, &prepared.prober) else { return Ok(None) };
-    let settings = watchdog::Settings {
+fn start_health(config: &Config, prepared: &Prepared, gate: Gate) -> io::Result<Option<health::Handle>> {
+    let (Some(options), Some(credentials)) = (&config.watchdog, &prepared.credentials) else { return Ok(None) };
+    let (once, table) = (AtomicBool::new(true), prepared.table.clone());
+    let settings = health::Settings {
         options: options.clone(),
-        prober: prober.clone(),
+        credentials: credentials.clone(),
+        mark: checker::mark().to_owned(),
         table: prepared.table.clone(),
         own_addresses: prepared.own_addresses(),
-        on_first_verdicts: Box::new(move || gate.remove_obstacle()),
+        on_first_verdicts: Box::new(move || {
+            if once.swap(false, Ordering::SeqCst) {
+                table.elect_single();
+                gate.remove_obstacle();
+            }
+        }),
     };
-    watchdog::start(settings).map(Some)
+    health::start(settings).map(Some)
 }
 
 impl Running {
@@ -139,10 +147,14 @@ impl Running {
             }
         }
         // What has fallen since this process began to watch was not heard by the others.
-        let closes = config.watchdog.as_ref().is_some_and(|options| !options.keep_sessions);
-        if let (true, Some(predecessors)) = (closes, &self.predecessors) {
+        let when = config.watchdog.as_ref().map_or(ShutdownSessions::Never, |options| options.shutdown_sessions);
+        if let Some(predecessors) = &self.predecessors {
             let fallen = self.table.snapshot().into_iter().filter(|it| it.health.verdict == Some(Verdict::Down));
-            fallen.for_each(|it| predecessors.close(it.address));
+            let closed = fallen.filter(|it| self.table.close_fallen(it.id, when).is_some());
+            closed.for_each(|it| predecessors.close(it.address));
+        }
+        if let Some(predecessors) = &self.predecessors {
+            self.table.strays().into_iter().for_each(|address| predecessors.close(address));
         }
         self.control.go_on();
     }

@@ -9,19 +9,23 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 
+use super::STOPPING;
 use super::handover::{Offer, Predecessors, Reports, State, Successor};
 use super::opened::Doors;
 use super::running::Running;
 use super::service_manager;
 use super::signals::Signals;
-use super::{STOPPING, watchdog};
 use crate::config::Config;
+use crate::health;
 use crate::process::{self, Leftovers};
 use crate::table::Table;
 
-/// How long after an upgrade signals still come here that are meant for the one who has taken over. This process stays for
-/// as long even if it has no connections: a signal that found it at its very end would be lost.
+/// How long after an upgrade signals still come here that are meant for the process that has taken over. This process stays
+/// for as long even if it has no connections: a signal that found it at its very end would be lost.
 const MEANT_FOR_SUCCESSOR: Duration = Duration::from_secs(1);
+/// The same for signals that find this process without connections. It ends then, but on a busy machine it may wake late to
+/// do so.
+const MEANT_FOR_SUCCESSOR_IF_IDLE: Duration = Duration::from_secs(5);
 
 /// A daemon that serves.
 pub(super) struct Serving {
@@ -61,21 +65,29 @@ impl Serving {
 
     /// Whoever sends a signal right after an upgrade meant the daemon, and found the old process in the pid file.
     fn pass_on(&self, signal: i32) -> bool {
-        match self.successor {
-            Some((successor, since)) if since.elapsed() < MEANT_FOR_SUCCESSOR => {
-                Signal::try_from(signal).and_then(|signal| kill(successor, signal)).is_ok()
-            }
-            _ => false,
-        }
+        let Some((successor, since)) = self.successor else { return false };
+        let limit = if self.is_idle() { MEANT_FOR_SUCCESSOR_IF_IDLE } else { MEANT_FOR_SUCCESSOR };
+        since.elapsed() < limit && Signal::try_from(signal).and_then(|signal| kill(successor, signal)).is_ok()
+    }
+
+    /// Whether this process, not those before it, has no connections.
+    fn is_idle(&self) -> bool {
+        self.running.table.own_connections().is_empty()
     }
 
     fn end(mut self) {
+        // Before the time is limited, which is for those that hold up a restart.
+        if self.is_idle() {
+            self.reports.take().into_iter().for_each(|it| it.finish(true));
+        }
         self.running.doors.take().into_iter().for_each(Doors::close);
         process::exit_within(STOPPING);
+        // Should anything else take too long, the files are gone all the same.
+        self.leftovers.remove_files();
         // The kernel would end them cleanly, as if all had been said.
         self.running.workers.stop(STOPPING / 2);
-        self.reports.take().into_iter().for_each(Reports::finish);
-        self.running.watchdog.take().into_iter().for_each(watchdog::Handle::stop);
+        self.reports.take().into_iter().for_each(|it| it.finish(false));
+        self.running.health.take().into_iter().for_each(health::Handle::stop);
         self.leftovers.remove();
         for signal in self.signals.rest() {
             self.pass_on(signal);
@@ -93,7 +105,8 @@ impl Serving {
         self.running.workers.drain();
         // So that another daemon can take over everything at once.
         self.running.control.close();
-        self.leftovers.remove();
+        // The scripts of the checks go on: destinations are watched to the end.
+        self.leftovers.remove_files();
         // Those that this one has taken over from have clients of the same daemon.
         let others = self.running.predecessors.as_ref().map(Predecessors::ended);
         self.end_with(threads, move || {
@@ -166,16 +179,20 @@ impl Serving {
         self.running.workers.hand_over();
         self.running.shows.clear();
         service_manager::say_successor(pid);
+        self.running.table.follow_successor();
         let reports = Reports::start(successor, state, &self.running.table, &self.running.stats, self.signals.ender());
         let told =
             |error: &std::io::Error| error!("process {pid} does not count the connections that are left: {error}");
         self.reports = reports.inspect_err(told).ok();
+        if self.reports.is_none() {
+            self.running.table.follow_nobody();
+        }
         self.leftovers.abandon();
         self.running.control.close();
         (self.running.doors, self.running.names, self.running.predecessors) = (None, None, None);
-        // From now on, the other process says what is down.
+        // From now on, the other process says what is down, and where the single destination is.
         self.running.table.ask_nobody();
-        self.running.watchdog.take().into_iter().for_each(watchdog::Handle::stop);
+        self.running.health.take().into_iter().for_each(health::Handle::stop);
         info!("process {pid} has taken over; the open connections go on to their end");
         let now = Instant::now();
         self.successor = i32::try_from(pid).ok().map(|pid| (Pid::from_raw(pid), now));
@@ -206,9 +223,12 @@ impl Serving {
 fn reset_after(timeout: Duration, table: &Table) {
     thread::sleep(timeout);
     let count: usize = table.own_connections().into_iter().map(|(_, count)| count).sum();
+    // The single destination need not move to one that is removed next.
+    table.follow_successor();
     warn!("connections reset after the drain timeout of {} s: {count}", timeout.as_secs_f64());
     for destination in table.snapshot() {
         // It may have been removed in the meantime.
         let _ = table.remove(destination.address);
     }
+    table.follow_nobody();
 }

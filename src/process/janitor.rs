@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What the janitor answers when it has done as it was told, and when not.
 const DONE: &[u8; 5] = b"done\n";
 const REFUSED: &[u8; 5] = b"nope\n";
+/// Asks it to remove its files at once.
+const FILES: &str = "files";
 
 /// A pid file that only the janitor may write.
 pub(super) struct Pidfile {
@@ -57,8 +59,17 @@ impl Janitor {
 
     /// Has the pid file name another process.
     pub(super) fn rewrite_pidfile(&mut self, pid: u32) -> io::Result<()> {
+        self.ask(&pid.to_string())
+    }
+
+    /// Removes its files now. It stays, to end the marked processes later.
+    pub(super) fn remove_files(&mut self) -> io::Result<()> {
+        self.ask(FILES)
+    }
+
+    fn ask(&mut self, line: &str) -> io::Result<()> {
         self.0.set_read_timeout(Some(PATIENCE))?;
-        writeln!(self.0, "{pid}")?;
+        writeln!(self.0, "{line}")?;
         let mut answer = [0; DONE.len()];
         self.0.read_exact(&mut answer)?;
         if answer == *DONE { Ok(()) } else { Err(io::Error::other("the janitor does not do it")) }
@@ -85,8 +96,9 @@ fn wait_and_tidy_up(daemon: &UnixStream, files: &[PathBuf], pidfile: Option<Pidf
     sys::close_descriptors_from(if kept.is_some() { 2 } else { 1 });
     // Nothing that was opened before may be closed again by its owner: the numbers may be others' by now.
     let user = std::mem::ManuallyDrop::new(pidfile).as_ref().map(|it| it.user);
-    serve(user);
-    remove_all(files);
+    if !serve(user, files) {
+        remove_all(files);
+    }
     if let Some(mark) = mark {
         end_marked(mark);
     }
@@ -94,22 +106,34 @@ fn wait_and_tidy_up(daemon: &UnixStream, files: &[PathBuf], pidfile: Option<Pidf
 }
 
 /// Writes the process ids into the pid file that the daemon sends, until no process can send one any more. Only those of
-/// the daemon's user: init scripts believe what is in the file, as root.
-fn serve(user: Option<Uid>) {
+/// the daemon's user: init scripts believe what is in the file, as root. Removes the files when it is asked to; returns
+/// whether it was.
+fn serve(user: Option<Uid>, files: &[PathBuf]) -> bool {
     let pidfile = user.and_then(|_| sys::take_inherited(1).ok()).map(File::from);
-    let Ok(daemon) = sys::take_inherited(0).map(UnixStream::from) else { return };
+    let Ok(daemon) = sys::take_inherited(0).map(UnixStream::from) else { return false };
+    let mut are_removed = false;
     // Each comes at once, and the next one only when it is answered.
     let mut line = [0; 32];
     while let Ok(length @ 1..) = (&daemon).read(&mut line) {
-        let pid = str::from_utf8(&line[..length]).ok().and_then(|text| text.trim_end().parse().ok());
-        let written = match (pid, &pidfile) {
-            (Some(pid), Some(file)) if is_of(pid, user) => write_pid(file, pid).is_ok(),
+        let text = str::from_utf8(&line[..length]).map_or("", str::trim_end);
+        let pid = text.parse().ok();
+        let done = match (pid, &pidfile) {
+            _ if text == FILES => {
+                // By the second time, they may be another daemon's.
+                if !are_removed {
+                    remove_all(files);
+                }
+                are_removed = true;
+                true
+            }
+            (Some(pid), Some(file)) if !are_removed && is_of(pid, user) => write_pid(file, pid).is_ok(),
             (_, pidfile) => pidfile.is_none(),
         };
-        let _ = (&daemon).write_all(if written { DONE } else { REFUSED });
+        let _ = (&daemon).write_all(if done { DONE } else { REFUSED });
     }
     // The daemon waits for this to be closed, at the end.
     std::mem::forget(daemon);
+    are_removed
 }
 
 fn is_of(pid: u32, user: Option<Uid>) -> bool {

@@ -123,7 +123,20 @@ impl Leftovers {
         (self.pidfile, self.janitor) = (None, None);
     }
 
-    /// Removes the files now.
+    /// Removes the files now. The marked processes are still seen to when this is [removed](Leftovers::remove).
+    pub fn remove_files(&mut self) {
+        remove_all(&std::mem::take(&mut self.files));
+        // One of an older glbd's does not know how to; without it, the processes would be left.
+        if let Some(janitor) = &mut self.janitor
+            && janitor.remove_files().is_err()
+            && self.mark.is_none()
+            && let Some(janitor) = self.janitor.take()
+        {
+            janitor.finish();
+        }
+    }
+
+    /// Removes the files now, and ends the marked processes.
     pub fn remove(&mut self) {
         remove_all(&std::mem::take(&mut self.files));
         if let Some(janitor) = self.janitor.take() {

@@ -1,8 +1,9 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::table::health::ShutdownSessions;
 use crate::table::{Balancing, PolicyKind};
 
 fn spec(text: &str) -> DestinationSpec {
@@ -11,12 +12,17 @@ fn spec(text: &str) -> DestinationSpec {
 
 /// A table as the command line makes it.
 fn table(base: &[DestinationSpec]) -> Table {
+    table_with(PolicyKind::LeastConnected, base)
+}
+
+fn table_with(policy: PolicyKind, base: &[DestinationSpec]) -> Table {
     let table = Table::new(Balancing {
-        policy: PolicyKind::LeastConnected,
+        policy,
         top: false,
         avoid_failed_for: Duration::from_secs(2),
         watched: false,
         recheck_after: None,
+        shutdown_sessions: ShutdownSessions::Elsewhere,
     });
     base.iter().for_each(|it| obey(&table, it));
     table
@@ -71,7 +77,8 @@ proptest! {
         let changed = table(&base);
         obey(&changed, &spec("10.0.0.1:1:0.3"));
         obey(&changed, &spec("10.0.0.1:2:-1"));
-        let text = print(&file(&tempfile::tempdir().expect("a directory"), &base).changes(&changed)).into_bytes();
+        let entries = file(&tempfile::tempdir().expect("a directory"), &base).changes(&changed);
+        let text = print(&Contents { entries, writer: None }).into_bytes();
         prop_assert!(parse(&text).is_ok());
         // The last byte is a newline, which is not missed.
         prop_assert!(parse(&text[..cut % (text.len() - 1)]).is_err());
@@ -137,4 +144,20 @@ fn a_name_that_does_not_resolve_is_where_it_was() {
     assert_eq!(state.load(&after, &[]).expect("a file"), Loaded::Changes(1, vec![]));
     let row = after.snapshot().remove(0);
     assert_eq!((row.endpoint, row.address, row.weight), (named.endpoint, address, 2.0));
+}
+
+#[test]
+fn the_single_destination_that_was_chosen_by_hand_is_chosen_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let base = [spec("10.0.0.1:1:3"), spec("10.0.0.1:2"), spec("10.0.0.1:3")];
+    let (state, before) = (file(&directory, &base), table_with(PolicyKind::Single, &base));
+    let (second, now) = (SocketAddr::from(([10, 0, 0, 1], 2)), Instant::now());
+    before.switch_single(second, Duration::ZERO, now, Box::new(|_| {})).expect("it is fit");
+    state.save(&before).expect("a file");
+    let after = table_with(PolicyKind::Single, &base);
+    assert_eq!(state.load(&after, &[]).expect("a file"), Loaded::Changes(1, vec![]));
+    assert_eq!(after.pick([10, 0, 0, 9].into(), &[], now).leased().map(|it| it.address()), Some(second));
+    // Where nothing is single any more, that is said.
+    let remarks = vec!["writer 10.0.0.1:2: it cannot be the single destination".to_owned()];
+    assert_eq!(state.load(&table(&base), &[]).expect("a file"), Loaded::Changes(1, remarks));
 }

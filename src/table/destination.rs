@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::health::{Health, Verdict};
 use super::policy::Candidate;
+use super::refusals::Refusals;
 use super::{DestinationId, Origin};
 use crate::address::{Endpoint, MIN_WEIGHT};
 
@@ -26,25 +27,24 @@ pub(super) struct Destination {
     pub connections: usize,
     /// Those that other processes, which this one has taken over from, still have.
     pub elsewhere: usize,
-    /// The last connect failed.
-    pub failed: bool,
+    /// Connects that failed and clients that were refused, in a row; `None` when the last client was served.
+    pub refusals: Option<Refusals>,
     /// Until then others are preferred.
     pub avoided_until: Option<Instant>,
+    /// Chosen by hand as the single destination: counts as at least this heavy there. Zero for all others.
+    pub outweighs: f64,
 }
 
 impl Destination {
-    pub(super) fn standing(&self) -> Standing {
-        match self.avoided_until {
-            _ if self.weight <= 0.0 || self.obsolete || self.health.verdict != Some(Verdict::Ready) => Standing::Out,
-            Some(until) => Standing::Avoided(until),
-            None => Standing::Fit,
-        }
+    /// The verdict that new connections depend on; `None` where the destination takes none, whatever its health.
+    pub(super) fn open_verdict(&self) -> Option<Verdict> {
+        self.health.verdict.filter(|verdict| self.weight > 0.0 && !self.obsolete && *verdict >= Verdict::Spare)
     }
 
     pub(super) fn candidate(&self) -> Candidate {
         let Destination { id: DestinationId { slot, serial }, address, .. } = *self;
         let connections = self.all_connections();
-        let (weight, configured_weight) = (self.weight_in_force(), self.weight);
+        let (weight, configured_weight) = (self.weight_in_force(), self.weight.max(self.outweighs));
         Candidate { slot, serial, address, weight, configured_weight, connections }
     }
 
@@ -58,16 +58,6 @@ impl Destination {
             weight => weight,
         }
     }
-}
-
-/// Where a destination stands when a client comes.
-pub(super) enum Standing {
-    /// It takes no new connections.
-    Out,
-    /// It is among those that come first.
-    Fit,
-    /// It comes when none of those is left, until this moment.
-    Avoided(Instant),
 }
 
 /// One destination, as seen at one moment.
@@ -87,6 +77,10 @@ pub struct DestinationStatus {
     pub weight_in_force: f64,
     /// What the watchdog says.
     pub health: Health,
+    /// How its last clients fared, unless the very last one was served.
+    pub refusals: Option<Refusals>,
+    /// It is the single destination.
+    pub is_single: bool,
     /// Connections that count on it, those being opened and those of other processes included.
     pub connections: usize,
     /// Upper end of its share of [0, 1), where the policy deals in shares.

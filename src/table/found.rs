@@ -32,13 +32,15 @@ impl Table {
         let mut inner = self.0.lock();
         let Some(slot) = inner.find(id).filter(|_| inner.at(address).is_none()) else { return false };
         let watched = inner.balancing.watched;
-        let before = inner.change(slot, |it| {
+        let before = inner.rejoin(slot, |it| {
             let before = std::mem::replace(&mut it.address, address);
             it.health = Health::at_first(watched);
-            (it.failed, it.avoided_until) = (false, None);
+            (it.refusals, it.avoided_until) = (None, None);
             before
         });
         inner.tell(Event::Moved(id, before, address));
+        // Its sessions may be closed, and are known at the new address by now.
+        inner.review_single();
         true
     }
 

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::destination::Destination;
+use super::inner::Inner;
+pub use super::reason::{Reason, is_unprintable};
 use super::{DestinationId, Event, Table};
 
 /// What a destination is good for, from worse to better.
@@ -16,6 +18,8 @@ pub enum Verdict {
     Down,
     /// The connections that it has, but no new ones.
     Avoid,
+    /// New connections only while no destination that is [`Verdict::Ready`] is left for a client.
+    Spare,
     /// Everything.
     Ready,
 }
@@ -25,9 +29,22 @@ impl fmt::Display for Verdict {
         f.pad(match self {
             Verdict::Down => "DOWN",
             Verdict::Avoid => "AVOID",
+            Verdict::Spare => "SPARE",
             Verdict::Ready => "READY",
         })
     }
+}
+
+/// When the sessions of a destination that goes down, or is no longer the single one, are closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ShutdownSessions {
+    /// At once.
+    Always,
+    /// Once another destination serves.
+    #[default]
+    Elsewhere,
+    /// Never: they go on to their end.
+    Never,
 }
 
 /// What is known of a destination's health.
@@ -36,7 +53,9 @@ pub struct Health {
     /// `None`: not judged yet.
     pub verdict: Option<Verdict>,
     /// Why, in words; empty when there is nothing to say.
-    pub reason: String,
+    pub reason: Reason,
+    /// Since when the verdict holds. The table sets it.
+    pub since: Option<SystemTime>,
     /// When it was last found out.
     pub checked: Option<Instant>,
     /// How long finding out took, on average.
@@ -53,7 +72,14 @@ impl Health {
 
     /// Of a destination that nothing is known of.
     pub fn unjudged() -> Health {
-        Health { verdict: None, reason: String::new(), checked: None, latency: Duration::ZERO, scale: 1.0 }
+        Health {
+            verdict: None,
+            reason: Reason::default(),
+            since: None,
+            checked: None,
+            latency: Duration::ZERO,
+            scale: 1.0,
+        }
     }
 
     pub(super) fn is_older_than(&self, age: Duration, now: Instant) -> bool {
@@ -75,37 +101,29 @@ impl Table {
         inner.find(id).map(|slot| inner.destinations[slot].address)
     }
 
-    /// Says how a destination is from now on, and tells those who wait for it whether the probe found it `fit`. With
-    /// `close`, its connections are closed.
-    pub fn judge(&self, id: DestinationId, health: Health, fit: bool, close: bool) {
+    /// Sets how the destination is from now on, if it still is at the `address` that the verdict was found for. Clients
+    /// that wait for the check hear whether it found it `fit`.
+    pub fn judge(&self, id: DestinationId, address: SocketAddr, mut health: Health, fit: bool) {
         let mut inner = self.0.lock();
-        let Some(slot) = inner.find(id) else { return };
+        let Some(slot) = inner.find(id).filter(|slot| inner.destinations[*slot].address == address) else { return };
         let before = &inner.destinations[slot].health;
+        health.since = if before.verdict == health.verdict { before.since } else { Some(SystemTime::now()) };
         if before.verdict == health.verdict && before.scale == health.scale {
             // Its place among the others stays as it is.
             inner.destinations[slot].health = health;
         } else {
             inner.change(slot, |it| it.health = health);
         }
-        if close {
-            let address = inner.destinations[slot].address;
-            inner.tell(Event::Closed(id, address));
-        }
         if std::mem::take(&mut inner.destinations[slot].awaited) {
             inner.tell(Event::Checked(id, fit));
         }
     }
 
-    /// From now on, nobody is there to ask: what was found out last counts, for those who wait for an answer as well.
+    /// Goes on without health checks: the last results count, also for clients that wait for one.
     pub fn ask_nobody(&self) {
         let mut inner = self.0.lock();
         inner.balancing.recheck_after = None;
-        let answer = |(_, it): (usize, &mut Destination)| {
-            let fit = it.health.verdict == Some(Verdict::Ready);
-            std::mem::take(&mut it.awaited).then_some(Event::Checked(it.id, fit))
-        };
-        let answers: Vec<Event> = inner.destinations.iter_mut().filter_map(answer).collect();
-        answers.into_iter().for_each(|answer| inner.tell(answer));
+        inner.answer_awaited();
     }
 
     /// Changes what a destination's weight is multiplied by.
@@ -114,5 +132,17 @@ impl Table {
         if let Some(slot) = inner.find(id).filter(|slot| inner.destinations[*slot].health.scale != scale) {
             inner.change(slot, |it| it.health.scale = scale);
         }
+    }
+}
+
+impl Inner {
+    /// Tells those that wait for a check what was found before.
+    pub(super) fn answer_awaited(&mut self) {
+        let answer = |(_, it): (usize, &mut Destination)| {
+            let fit = it.health.verdict >= Some(Verdict::Spare);
+            std::mem::take(&mut it.awaited).then_some(Event::Checked(it.id, fit))
+        };
+        let answers: Vec<Event> = self.destinations.iter_mut().filter_map(answer).collect();
+        answers.into_iter().for_each(|answer| self.tell(answer));
     }
 }

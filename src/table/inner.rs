@@ -1,51 +1,73 @@
 //! What is behind the table's lock: destinations, and where each stands with the policies.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use slab::Slab;
 
-use super::destination::{Destination, Standing};
-use super::health::{Health, Verdict};
-use super::policy::Policy;
+use super::destination::Destination;
+use super::health::{Health, Reason};
+use super::single::{PickScope, SingleDestination};
+use super::tiers::{Tiers, readmission};
 use super::{Balancing, DestinationId, Event, MAX_DESTINATIONS, Origin, Subscriber, TableError};
 use crate::address::Endpoint;
 
 /// What the table's lock protects.
 pub(super) struct Inner {
     pub(super) destinations: Slab<Destination>,
+    /// The slot of each.
+    pub(super) by_address: HashMap<SocketAddr, usize>,
     pub(super) next_serial: u64,
     pub(super) balancing: Balancing,
-    /// Picks from those that are fit.
-    pub(super) fit: Box<dyn Policy>,
-    /// Picks from those that are avoided.
-    pub(super) avoided: Box<dyn Policy>,
+    /// Where each stands, and what picks from them.
+    pub(super) tiers: Tiers,
+    /// The single destination, where the policy keeps to one.
+    pub(super) single: Option<Box<SingleDestination>>,
     /// When each of those that are avoided is fit again.
     pub(super) readmissions: BTreeSet<(Instant, usize)>,
     /// The slots that a client has tried; kept for its memory.
     pub(super) tried: Vec<usize>,
     /// What was removed by hand, and is not to be discovered again.
     pub(super) withdrawn: HashSet<SocketAddr>,
+    /// Why no checks are being made.
+    pub(super) checks_note: Option<Reason>,
     pub(super) subscribers: Vec<Subscriber>,
 }
 
 impl Inner {
     pub(super) fn at(&self, address: SocketAddr) -> Option<usize> {
-        self.destinations.iter().find(|(_, it)| it.address == address).map(|(slot, _)| slot)
+        self.by_address.get(&address).copied()
     }
 
-    pub(super) fn pick(&mut self, client: IpAddr, tried: &[DestinationId], now: Instant) -> Option<usize> {
+    pub(super) fn pick(&mut self, client: IpAddr, tried: &[DestinationId], now: Instant) -> Picked {
         self.readmit(now);
+        match self.scope(tried, now) {
+            PickScope::Wait => return Picked::Wait,
+            PickScope::Only(slot) => return slot.map_or(Picked::Nothing, Picked::Slot),
+            PickScope::Policy => {}
+        }
         self.tried.clear();
         for id in tried {
             self.tried.extend(self.find(*id));
         }
-        self.fit.pick(client, &self.tried).or_else(|| self.avoided.pick(client, &self.tried))
+        self.tiers.pick(client, &self.tried).map_or(Picked::Nothing, Picked::Slot)
+    }
+
+    /// Has others preferred to a destination for a while. Without a watchdog, it is no longer the choice of a hand.
+    pub(super) fn avoid(&mut self, slot: usize, now: Instant) {
+        let until = now + self.balancing.avoid_failed_for;
+        let chosen = self.change(slot, |it| {
+            it.avoided_until = Some(until);
+            std::mem::take(&mut it.outweighs) > 0.0
+        });
+        if chosen {
+            self.tell(Event::Settled);
+        }
     }
 
     /// Those that have been avoided for long enough are fit again.
-    pub(super) fn readmit(&mut self, now: Instant) {
+    fn readmit(&mut self, now: Instant) {
         while let Some((_, slot)) = self.readmissions.first().copied().filter(|(until, _)| *until <= now) {
             self.change(slot, |it| it.avoided_until = None);
         }
@@ -56,58 +78,61 @@ impl Inner {
             // Its place among the others stays as it is.
             return weight;
         }
-        self.change(slot, |it| std::mem::replace(&mut it.weight, weight))
+        self.change(slot, |it| {
+            if weight == 0.0 {
+                it.outweighs = 0.0;
+            }
+            std::mem::replace(&mut it.weight, weight)
+        })
     }
 
-    /// Changes what decides where a destination stands.
+    /// Changes what decides where a destination stands, and what follows from that for the single one.
     pub(super) fn change<T>(&mut self, slot: usize, change: impl FnOnce(&mut Destination) -> T) -> T {
+        let result = self.rejoin(slot, change);
+        self.review_single();
+        result
+    }
+
+    /// Changes what decides where a destination stands, and nothing else.
+    pub(super) fn rejoin<T>(&mut self, slot: usize, change: impl FnOnce(&mut Destination) -> T) -> T {
         self.leave(slot);
         let result = change(&mut self.destinations[slot]);
         self.join(slot);
         result
     }
 
-    pub(super) fn join(&mut self, slot: usize) {
+    fn join(&mut self, slot: usize) {
         let destination = &self.destinations[slot];
-        match destination.standing() {
-            Standing::Out => {}
-            Standing::Fit => self.fit.join(&destination.candidate()),
-            Standing::Avoided(until) => {
-                self.avoided.join(&destination.candidate());
-                self.readmissions.insert((until, slot));
-            }
-        }
+        // In an older process, one that has moved may meet one that is removed elsewhere: that one was there first.
+        self.by_address.entry(destination.address).or_insert(slot);
+        self.tiers.join(destination);
+        self.readmissions.extend(readmission(destination).map(|until| (until, slot)));
     }
 
-    pub(super) fn leave(&mut self, slot: usize) {
+    fn leave(&mut self, slot: usize) {
         let destination = &self.destinations[slot];
-        match destination.standing() {
-            Standing::Out => {}
-            Standing::Fit => self.fit.leave(&destination.candidate()),
-            Standing::Avoided(until) => {
-                self.avoided.leave(&destination.candidate());
-                self.readmissions.remove(&(until, slot));
-            }
+        if self.by_address.get(&destination.address) == Some(&slot) {
+            self.by_address.remove(&destination.address);
+        }
+        self.tiers.leave(destination);
+        if let Some(until) = readmission(destination) {
+            self.readmissions.remove(&(until, slot));
         }
     }
 
     pub(super) fn count(&mut self, slot: usize, change: impl FnOnce(&mut Destination)) {
         let destination = &mut self.destinations[slot];
         change(destination);
-        let candidate = destination.candidate();
-        match destination.standing() {
-            Standing::Out => {}
-            Standing::Fit => self.fit.connections_changed(&candidate),
-            Standing::Avoided(_) => self.avoided.connections_changed(&candidate),
-        }
+        self.tiers.connections_changed(destination);
     }
 
     /// Each destination's part of 1.
     pub(super) fn weights_in_play(&self, destinations: &[&Destination]) -> Vec<f64> {
-        let fit = |it: &&&Destination| it.health.verdict == Some(Verdict::Ready);
-        let top = destinations.iter().filter(fit).map(|it| it.weight).fold(0.0, f64::max);
+        let best = destinations.iter().filter_map(|it| it.open_verdict()).max();
+        let comes_first = |it: &&&Destination| it.open_verdict().is_some_and(|verdict| Some(verdict) == best);
+        let top = destinations.iter().filter(comes_first).map(|it| it.weight).fold(0.0, f64::max);
         let in_play = |it: &&Destination| match it {
-            it if !fit(&it) || (self.balancing.top && it.weight < top) => 0.0,
+            it if !comes_first(&it) || (self.balancing.top && it.weight < top) => 0.0,
             it => it.weight_in_force(),
         };
         let total: f64 = destinations.iter().map(in_play).sum();
@@ -138,20 +163,30 @@ impl Inner {
             awaited: false,
             connections: 0,
             elsewhere: 0,
-            failed: false,
+            refusals: None,
             avoided_until: None,
+            outweighs: 0.0,
         });
         self.join(id.slot);
         self.tell(Event::Added(id));
+        self.review_single();
         Ok(())
+    }
+
+    /// Whether a client is to wait for another check; while none is made, there is nothing to wait for.
+    pub(super) fn is_outdated(&self, destination: &Destination, now: Instant) -> bool {
+        let age = self.balancing.recheck_after.filter(|_| self.checks_note.is_none());
+        age.is_some_and(|age| destination.health.is_older_than(age, now))
     }
 
     /// Returns the number of connections that it had.
     pub(super) fn remove(&mut self, slot: usize) -> usize {
         self.leave(slot);
+        self.tiers.forget(slot);
         let removed = self.destinations.remove(slot);
         self.tell(Event::Closed(removed.id, removed.address));
         self.tell(Event::Removed(removed.id));
+        self.single_removed(&removed);
         removed.all_connections()
     }
 
@@ -170,4 +205,11 @@ impl Inner {
     pub(super) fn find(&self, id: DestinationId) -> Option<usize> {
         self.destinations.get(id.slot).filter(|it| it.id == id).map(|_| id.slot)
     }
+}
+
+/// The outcome of a pick.
+pub(super) enum Picked {
+    Slot(usize),
+    Wait,
+    Nothing,
 }

@@ -3,7 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::health::Reason;
+use super::refusals::Refusals;
 use super::{DestinationId, Event, Table};
+
+/// What a failed connect is called where its cause is not known.
+const CONNECT_FAILED: &str = "connects fail";
+/// What it is called that a destination accepts a client and does not greet it.
+const GREETING_LATE: &str = "its greeting is late";
 
 /// One connection's claim on a destination: counted from the pick until it is dropped.
 pub struct Lease {
@@ -12,6 +19,7 @@ pub struct Lease {
     pub(super) address: SocketAddr,
     pub(super) doubtful: bool,
     pub(super) outdated: bool,
+    pub(super) retries: bool,
 }
 
 impl Lease {
@@ -30,6 +38,12 @@ impl Lease {
         self.outdated
     }
 
+    /// Whether a failed connect is to be tried again here, until the connect timeout, rather than elsewhere: the single
+    /// destination moves only by verdict or by hand where there is a watchdog.
+    pub fn retries(&self) -> bool {
+        self.retries
+    }
+
     /// Asks the watchdog, whose answer all subscribers get as [`Event::Checked`].
     pub fn ask_watchdog(&mut self) {
         self.outdated = false;
@@ -41,7 +55,7 @@ impl Lease {
         }
     }
 
-    /// The connect succeeded. True when the one before had failed.
+    /// The destination serves the client. Returns true if the one before was not served.
     pub fn connected(&mut self) -> bool {
         if !std::mem::take(&mut self.doubtful) {
             return false;
@@ -51,28 +65,45 @@ impl Lease {
         if inner.destinations[slot].avoided_until.is_some() {
             inner.change(slot, |it| it.avoided_until = None);
         }
-        std::mem::take(&mut inner.destinations[slot].failed)
+        inner.destinations[slot].refusals.take().is_some()
     }
 
-    /// Gives the lease back because the connect failed, so that others are preferred for a while. True when the one
-    /// before had not failed.
+    /// Gives the lease back because the connect failed. Others are preferred for a while, unless only a verdict moves the
+    /// single destination. Returns true if the one before had not failed.
     pub fn failed(self, now: Instant) -> bool {
+        self.not_served(now, CONNECT_FAILED)
+    }
+
+    /// Has others preferred while this connection still waits for the destination, which is late. Returns true if the
+    /// client before was served.
+    pub fn suspect(&mut self, now: Instant) -> bool {
+        self.doubtful = true;
+        self.not_served(now, GREETING_LATE)
+    }
+
+    /// Gives the lease back because the destination accepted the connection and then refused the client, in its first
+    /// packet or by ending without a word: the same as [`failed`](Lease::failed), with the reason.
+    pub fn refused(self, now: Instant, reason: &str) -> bool {
+        self.not_served(now, reason)
+    }
+
+    fn not_served(&self, now: Instant, reason: &str) -> bool {
         let mut inner = self.table.0.lock();
         let Some(slot) = inner.find(self.id) else { return false };
-        let until = now + inner.balancing.avoid_failed_for;
         inner.tell(Event::Doubted(self.id));
-        inner.change(slot, |it| {
-            it.avoided_until = Some(until);
-            !std::mem::replace(&mut it.failed, true)
-        })
+        let destination = &mut inner.destinations[slot];
+        let before = destination.refusals.take();
+        let is_news = before.is_none();
+        destination.refusals = Some(Refusals::add(before, Reason::new(reason)));
+        if !inner.retries() {
+            inner.avoid(slot, now);
+        }
+        is_news
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut inner = self.table.0.lock();
-        if let Some(slot) = inner.find(self.id) {
-            inner.count(slot, |it| it.connections -= 1);
-        }
+        self.table.0.lock().release(self.id);
     }
 }

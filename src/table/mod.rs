@@ -4,15 +4,25 @@
 //! long as they use a destination; control changes it; whoever holds connections subscribes to hear which of them must
 //! be closed. A watchdog, where there is one, says what each destination is good for: see [`health`].
 
+mod by_hand;
+mod clock;
 mod destination;
+mod fallen;
 mod found;
 pub mod health;
 mod inner;
 mod lease;
+mod moves;
 mod policy;
+mod reason;
+mod refusals;
 mod saved;
+mod single;
+mod succession;
+mod switchover;
+mod tiers;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -23,12 +33,18 @@ use serde::{Deserialize, Serialize};
 use slab::Slab;
 
 use crate::address::Endpoint;
+pub use by_hand::SwitchError;
 use destination::Destination;
 pub use destination::DestinationStatus;
-use inner::Inner;
+use health::ShutdownSessions;
+use inner::{Inner, Picked};
 pub use lease::Lease;
 pub use policy::PolicyKind;
+pub use refusals::Refusals;
 pub use saved::SavedTable;
+use single::SingleDestination;
+pub use switchover::SwitchDone;
+use tiers::Tiers;
 
 /// Most destinations that a table takes.
 pub const MAX_DESTINATIONS: usize = 16_384;
@@ -38,6 +54,13 @@ pub const MAX_DESTINATIONS: usize = 16_384;
 pub struct DestinationId {
     slot: usize,
     serial: u64,
+}
+
+impl DestinationId {
+    /// A number that no other destination of this process has had or will have.
+    pub fn serial(self) -> u64 {
+        self.serial
+    }
 }
 
 /// What subscribers are told.
@@ -57,10 +80,32 @@ pub enum Event {
     Awaited(DestinationId),
     /// That is known now, and whether it is fit.
     Checked(DestinationId, bool),
+    /// The single destination has moved, or stays after all: clients that wait because of [`Pick::Wait`] pick again.
+    Settled,
 }
 
 /// Called with the table locked: it must not call the table, nor wait for anybody.
 pub type Subscriber = Box<dyn Fn(Event) + Send>;
+
+/// The outcome of [`Table::pick`].
+pub enum Pick {
+    /// This destination.
+    Leased(Lease),
+    /// None now: the single destination is being moved. [`Event::Settled`] says when to pick again.
+    Wait,
+    /// Nothing is left to try.
+    Nothing,
+}
+
+impl Pick {
+    /// The lease, where there is one.
+    pub fn leased(self) -> Option<Lease> {
+        match self {
+            Pick::Leased(lease) => Some(lease),
+            Pick::Wait | Pick::Nothing => None,
+        }
+    }
+}
 
 /// Why a change was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +151,8 @@ pub struct Balancing {
     pub watched: bool,
     /// How old its word may be when a client comes; `None`: any age.
     pub recheck_after: Option<Duration>,
+    /// When sessions on a single destination that moves are closed.
+    pub shutdown_sessions: ShutdownSessions,
 }
 
 /// Who put a destination into the table.
@@ -126,13 +173,15 @@ impl Table {
     pub fn new(balancing: Balancing) -> Table {
         Table(Arc::new(Mutex::new(Inner {
             destinations: Slab::new(),
+            by_address: HashMap::new(),
             next_serial: 0,
-            fit: balancing.policy.build(balancing.top),
-            avoided: balancing.policy.build(balancing.top),
+            tiers: Tiers::new(balancing.policy, balancing.top),
+            single: SingleDestination::new(&balancing),
             readmissions: BTreeSet::new(),
             tried: Vec::new(),
             withdrawn: HashSet::new(),
             balancing,
+            checks_note: None,
             subscribers: Vec::new(),
         })))
     }
@@ -201,18 +250,23 @@ impl Table {
     }
 
     /// Picks a destination for a client, one that is not in `tried`, and counts a connection on it. Those whose last
-    /// connect failed come only when there are no others. `None`: nothing is left to try.
-    pub fn pick(&self, client: IpAddr, tried: &[DestinationId], now: Instant) -> Option<Lease> {
+    /// connect failed come only when there are no others, and those that are SPARE after all that are READY.
+    pub fn pick(&self, client: IpAddr, tried: &[DestinationId], now: Instant) -> Pick {
         let mut inner = self.0.lock();
-        let slot = inner.pick(client, tried, now)?;
+        let slot = match inner.pick(client, tried, now) {
+            Picked::Slot(slot) => slot,
+            Picked::Wait => return Pick::Wait,
+            Picked::Nothing => return Pick::Nothing,
+        };
         inner.count(slot, |it| it.connections += 1);
         let destination = &inner.destinations[slot];
-        Some(Lease {
+        Pick::Leased(Lease {
             table: self.clone(),
             id: destination.id,
             address: destination.address,
-            doubtful: destination.failed,
-            outdated: inner.balancing.recheck_after.is_some_and(|age| destination.health.is_older_than(age, now)),
+            doubtful: destination.refusals.is_some(),
+            outdated: inner.is_outdated(destination, now),
+            retries: inner.retries(),
         })
     }
 
@@ -227,6 +281,7 @@ impl Table {
         let mut destinations: Vec<&Destination> = inner.destinations.iter().map(|(_, it)| it).collect();
         destinations.sort_by_key(|it| it.id.serial);
         let share = inner.balancing.policy.deals_in_shares().then(|| inner.weights_in_play(&destinations));
+        let single = inner.current_single();
         let mut upper_end = 0.0;
         let status = |(index, it): (usize, &&Destination)| DestinationStatus {
             endpoint: it.endpoint.clone(),
@@ -236,6 +291,8 @@ impl Table {
             weight: it.weight,
             weight_in_force: it.weight_in_force(),
             health: it.health.clone(),
+            refusals: it.refusals.clone(),
+            is_single: single == Some(it.id.slot),
             connections: it.all_connections(),
             map: share.as_ref().map(|weights| {
                 upper_end += weights[index];

@@ -1,11 +1,12 @@
 //! The table as plain data, for a process that takes over from this one; and what other processes have to do with it.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::health::{Health, Verdict};
+use super::health::{Health, Reason, Verdict};
+use super::succession::SavedSwitchover;
 use super::{Origin, Table};
 use crate::address::Endpoint;
 
@@ -14,8 +15,10 @@ use crate::address::Endpoint;
 pub struct SavedTable {
     /// In the order in which they were added.
     destinations: Vec<SavedDestination>,
-    /// Where the one is that the policy keeps to.
+    /// Where the single destination is.
     kept: Option<SocketAddr>,
+    /// Its move, where one is under way.
+    switchover: Option<SavedSwitchover>,
     withdrawn: Vec<SocketAddr>,
 }
 
@@ -27,11 +30,13 @@ struct SavedDestination {
     weight: f64,
     obsolete: bool,
     verdict: Option<Verdict>,
-    reason: String,
+    reason: Reason,
+    since: Option<SystemTime>,
     /// How long ago.
     checked: Option<Duration>,
     latency: Duration,
     scale: f64,
+    outweighs: f64,
 }
 
 impl Table {
@@ -40,7 +45,7 @@ impl Table {
         let inner = self.0.lock();
         let mut slots: Vec<_> = inner.destinations.iter().map(|(_, it)| it).collect();
         slots.sort_by_key(|it| it.id.serial);
-        let kept = inner.fit.kept().and_then(|serial| slots.iter().find(|it| it.id.serial == serial));
+        let kept = inner.current_single().map(|slot| inner.destinations[slot].address);
         let saved = slots.iter().map(|it| SavedDestination {
             endpoint: it.endpoint.clone(),
             address: it.address,
@@ -49,13 +54,15 @@ impl Table {
             obsolete: it.obsolete,
             verdict: it.health.verdict,
             reason: it.health.reason.clone(),
+            since: it.health.since,
             checked: it.health.checked.map(|checked| now.saturating_duration_since(checked)),
             latency: it.health.latency,
             scale: it.health.scale,
+            outweighs: it.outweighs,
         });
         let destinations = saved.collect();
         let withdrawn = inner.withdrawn.iter().copied().collect();
-        SavedTable { destinations, kept: kept.map(|it| it.address), withdrawn }
+        SavedTable { destinations, kept, switchover: inner.save_switchover(now), withdrawn }
     }
 
     /// Goes on with another process's table; this one is empty.
@@ -68,16 +75,19 @@ impl Table {
             }
             let Some(slot) = inner.at(it.address) else { continue };
             let checked = it.checked.and_then(|age| now.checked_sub(age));
-            let health =
-                Health { verdict: it.verdict, reason: it.reason, checked, latency: it.latency, scale: it.scale };
-            let obsolete = it.obsolete;
-            inner.change(slot, |it| (it.health, it.obsolete) = (health, obsolete));
+            let health = Health {
+                verdict: it.verdict,
+                reason: it.reason,
+                since: it.since,
+                checked,
+                latency: it.latency,
+                scale: it.scale,
+            };
+            let (obsolete, outweighs) = (it.obsolete, it.outweighs);
+            inner.change(slot, |it| (it.health, it.obsolete, it.outweighs) = (health, obsolete, outweighs));
         }
         inner.withdrawn.extend(saved.withdrawn);
-        if let Some(slot) = saved.kept.and_then(|address| inner.at(address)) {
-            let serial = inner.destinations[slot].id.serial;
-            inner.fit.keep_to(serial);
-        }
+        inner.restore_single(saved.kept, saved.switchover, now);
     }
 
     /// How many connections of this process count on each destination that has any.
@@ -101,5 +111,6 @@ impl Table {
         if let Some(slot) = inner.at(address) {
             inner.count(slot, |it| it.elsewhere = connections);
         }
+        inner.former_elsewhere(address, connections);
     }
 }

@@ -15,6 +15,7 @@ use super::accept::Acceptor;
 use super::admission::Admitted;
 use super::connection::{Connection, Ending, Next};
 use super::kit::Kit;
+use super::listen::BACKLOG;
 use super::mailbox::{Letters, Mailbox, Message};
 use super::synchronous::ConnectTurns;
 use super::{Key, LISTENER, MAIL};
@@ -151,6 +152,7 @@ impl Worker {
                 Message::Table(Event::Checked(id, fit)) => {
                     self.with_all(|connection, kit| connection.on_destination_checked(id, fit, kit));
                 }
+                Message::Table(Event::Settled) => self.with_all(Connection::on_settled),
                 // Of no concern to connections.
                 Message::Table(_) => {}
                 Message::Accept => self.acceptor.release(),
@@ -187,7 +189,7 @@ impl Worker {
     fn serve(&mut self, client: TcpStream, address: SocketAddr, admitted: Admitted) {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.connections.vacant_entry();
-        let key = Key { generation: self.generation, slot: entry.key() as u32 };
+        let key = Key::new(self.generation, entry.key());
         match Connection::new(key, client, address, admitted, &self.kit) {
             Ok(connection) => {
                 entry.insert(connection);
@@ -208,7 +210,8 @@ impl Worker {
     fn take_in_backlog(&mut self) {
         self.acceptor.release();
         self.acceptor.listener_is_ready();
-        self.accept(usize::MAX);
+        // No more than there can be: those who come meanwhile would keep it from stopping.
+        self.accept(BACKLOG as usize);
     }
 
     fn stop_accepting(&mut self) {

@@ -5,6 +5,8 @@
 //! changes over only when nothing is held, so that bytes cannot overtake each other. It remembers what mio's
 //! edge-triggered events say just once: that the source may have more to read, that the sink may take more.
 
+mod prelude;
+
 use std::io::{self, ErrorKind, Read};
 
 use mio::net::TcpStream;
@@ -12,6 +14,7 @@ use socket2::SockRef;
 
 use super::pipe::{Pipe, PipeBudget, PipePool};
 use super::source::{Sign, Source};
+pub(super) use prelude::FirstPacket;
 
 /// Bytes that a flow may move before others get their turn: a quarter of a millisecond's worth. In larger portions, the
 /// processes at both ends are woken less often, which is most of what bulk costs.
@@ -19,9 +22,6 @@ const BUDGET: usize = 512 * 1024;
 
 /// What small messages are copied through, in bytes.
 const SCRATCH: usize = 64 * 1024;
-
-/// Most bytes that are taken from a source before there is a sink.
-const AHEAD: usize = 4 * 1024;
 
 /// What all flows of a worker share.
 pub(super) struct Tools {
@@ -128,34 +128,6 @@ impl Flow {
         self.source.hear(sign);
     }
 
-    /// There will be another source.
-    pub(super) fn forget_source(&mut self) {
-        self.source = Source::Drained;
-    }
-
-    /// Takes a little of what the source has to read, and holds it for a sink to come; unless its end or trouble has been
-    /// told of, or all is to be spliced.
-    ///
-    /// # Errors
-    /// Those of recv(2), when the source was reset.
-    pub(super) fn receive_ahead(
-        &mut self,
-        mut source: &TcpStream,
-        tools: &mut Tools,
-        traffic: &mut Traffic,
-    ) -> io::Result<()> {
-        if self.source != Source::Readable || self.held.is_some() || tools.splicing == Splicing::Always {
-            return Ok(());
-        }
-        let ahead = &mut tools.scratch[..AHEAD];
-        let received = self.received(source.read(ahead), traffic)?;
-        if received > 0 {
-            self.source.was_read(received < ahead.len());
-            self.held = Some(Held { bytes: ahead[..received].into(), sent: 0 });
-        }
-        Ok(())
-    }
-
     /// The sink may take more.
     pub(super) fn sink_is_writable(&mut self) {
         self.blocked = false;
@@ -250,13 +222,18 @@ impl Flow {
         if received > 0 {
             self.source.was_read(short);
         }
+        self.forward(sink, &scratch[..received], traffic).map_err(Failure::Sink)
+    }
+
+    /// Sends bytes; what the sink does not take is held.
+    fn forward(&mut self, sink: &TcpStream, bytes: &[u8], traffic: &mut Traffic) -> io::Result<()> {
         let flags = match self.source {
             Source::Ended if self.end_in_one => libc::MSG_MORE,
             _ => 0,
         };
-        let sent = self.send(sink, &scratch[..received], flags, traffic).map_err(Failure::Sink)?;
-        if sent < received {
-            self.held = Some(Held { bytes: scratch[sent..received].into(), sent: 0 });
+        let sent = self.send(sink, bytes, flags, traffic)?;
+        if sent < bytes.len() {
+            self.held = Some(Held { bytes: bytes[sent..].into(), sent: 0 });
         }
         Ok(())
     }

@@ -59,14 +59,14 @@ impl Kit {
     /// Tells that a client was turned away because no destination is left for it.
     pub(super) fn nowhere_to_go(&mut self, client: SocketAddr) {
         if let Some(unsaid) = self.nowhere.due(self.now) {
-            warn!("client {client} turned away: no destination can be reached{unsaid}");
+            warn!("client {client} turned away: no destination serves it{unsaid}");
         }
     }
 
     /// Tells that this machine lacks something that a connection needs.
     pub(super) fn out_of_resources(&mut self, error: &io::Error) {
         if let Some(unsaid) = self.shortage.due(self.now) {
-            warn!("no connection can be made: {error}; see to the limits{unsaid}");
+            warn!("this machine cannot make a connection: {error}; see to its limits{unsaid}");
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::config::ConnectionOptions;
 use crate::sys;
 
 /// Connections that may wait to be accepted, on each socket; the kernel allows less where net.core.somaxconn says so.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 /// How long a client may be silent before it is reported all the same, with deferred accepting.
 const DEFER_ACCEPT_SECONDS: i32 = 60;
 /// How often it is tried to listen where another begins to in the same moment.

@@ -4,6 +4,7 @@ mod accept;
 mod admission;
 mod connection;
 mod event_loop;
+mod first_packet;
 mod flow;
 mod kit;
 mod listen;
@@ -38,11 +39,25 @@ const MAIL: Token = Token(usize::MAX - 1);
 /// How long to wait when this machine is short of something, before trying again.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Which of a connection's sockets.
+/// One of a connection's sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Client,
-    Server,
+    /// The socket to a destination, of which there is a new one for each attempt.
+    Server(Attempt),
+}
+
+/// Numbers the sockets that one connection opens to destinations, so that an event of an earlier one does not reach the
+/// next. It wraps around after more attempts than one batch of events can hold of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Attempt(u8);
+
+impl Attempt {
+    const BITS: u32 = 7;
+
+    fn next(self) -> Attempt {
+        Attempt((self.0 + 1) & ((1 << Attempt::BITS) - 1))
+    }
 }
 
 /// A connection's place, and which of all that were in this place it is: an event that was meant for one does not reach
@@ -54,15 +69,29 @@ struct Key {
 }
 
 impl Key {
-    /// 31 bits of slot are enough: there are not that many descriptors.
+    /// Bits of the generation and of the slot: more than there can be descriptors.
+    const BITS: u32 = 28;
+    const MASK: usize = (1 << Key::BITS) - 1;
+
+    fn new(generation: u32, slot: usize) -> Key {
+        Key { generation: generation & Key::MASK as u32, slot: slot as u32 }
+    }
+
+    /// From the lowest bit on: the side, the attempt, the slot, the generation.
     fn token(self, side: Side) -> Token {
-        Token((self.generation as usize) << 32 | (self.slot as usize) << 1 | (side == Side::Server) as usize)
+        let (server, attempt) = match side {
+            Side::Client => (0, 0),
+            Side::Server(Attempt(attempt)) => (1, attempt as usize),
+        };
+        let place = (self.generation as usize) << Key::BITS | self.slot as usize;
+        Token(place << (Attempt::BITS + 1) | attempt << 1 | server)
     }
 
     fn of(token: Token) -> (Key, Side) {
-        let side = if token.0 & 1 == 0 { Side::Client } else { Side::Server };
-        let slot = (token.0 as u32) >> 1;
-        (Key { generation: (token.0 >> 32) as u32, slot }, side)
+        let attempt = Attempt((token.0 >> 1) as u8 & ((1 << Attempt::BITS) - 1));
+        let side = if token.0 & 1 == 0 { Side::Client } else { Side::Server(attempt) };
+        let place = token.0 >> (Attempt::BITS + 1);
+        (Key::new((place >> Key::BITS) as u32, place & Key::MASK), side)
     }
 }
 
@@ -155,7 +184,7 @@ impl Workers {
             workers.push(Worker::new(poll, letters, mailboxes.clone(), acceptor, Arc::clone(&accepting), kit));
             let mailbox = mailboxes[index].clone();
             table.subscribe(Box::new(move |event| {
-                if matches!(event, Event::Closed(..) | Event::Checked(..)) {
+                if matches!(event, Event::Closed(..) | Event::Checked(..) | Event::Settled) {
                     mailbox.send(Message::Table(event));
                 }
             }));
@@ -174,5 +203,24 @@ impl Workers {
         };
         let threads = self.workers.into_iter().map(start).collect::<io::Result<_>>()?;
         Ok((self.handle, threads))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_token_names_its_connection_its_side_and_its_attempt(
+            generation in 0..1u32 << Key::BITS, slot in 0..1usize << Key::BITS, attempt in 0..1u8 << Attempt::BITS
+        ) {
+            let key = Key::new(generation, slot);
+            prop_assert_eq!((key.generation, key.slot as usize), (generation, slot));
+            for side in [Side::Client, Side::Server(Attempt(attempt))] {
+                prop_assert_eq!(Key::of(key.token(side)), (key, side));
+            }
+        }
     }
 }

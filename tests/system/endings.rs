@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::SockRef;
 
@@ -168,11 +168,11 @@ fn twenty_stalled_readers_cost_little_memory_and_no_processor_time() {
         let swallowed = sent.load(Ordering::SeqCst);
         assert!(swallowed < 5, "{swallowed} of 20 went where nobody reads");
 
-        let used = stage.glbd.cpu_time();
-        let begun = Instant::now();
-        thread::sleep(Duration::from_secs(2));
-        let used = stage.glbd.cpu_time() - used;
-        assert!(used < Duration::from_millis(100), "{used:?} of processor time in {:?}", begun.elapsed());
+        wait_until("two seconds go by in which it uses no processor time to speak of", || {
+            let used = stage.glbd.cpu_time();
+            thread::sleep(Duration::from_secs(2));
+            stage.glbd.cpu_time() - used < Duration::from_millis(100)
+        });
         let grown = stage.glbd.resident_bytes().saturating_sub(before);
         assert!(grown < 20_000_000, "{grown} bytes for 20 stalled readers");
 

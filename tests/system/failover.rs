@@ -63,13 +63,20 @@ fn a_destination_without_a_route_is_passed_over() {
     assert_eq!(names_of(&clients), ["up"; 4]);
 }
 
-#[test]
-fn a_silent_destination_is_passed_over_after_the_connect_timeout() {
-    let (silent, up) = (SilentDestination::start(), Server::echo());
+/// A glbd that tries a silent destination for a second, and then this server.
+fn with_a_silent_one_ahead_of(up: &Server) -> (SilentDestination, Glbd) {
+    let silent = SilentDestination::start();
     let glbd = Glbd::builder()
         .args(["--single", "--connect-timeout", "1"])
         .destinations([format!("{silent}:2"), up.weighted(1.0)])
         .start();
+    (silent, glbd)
+}
+
+#[test]
+fn a_silent_destination_is_passed_over_after_the_connect_timeout() {
+    let up = Server::echo();
+    let (_silent, glbd) = with_a_silent_one_ahead_of(&up);
     let begun = Instant::now();
     let mut client = glbd.connect();
     client.write_all(b"sent before anybody could hear it\n").expect("an open connection");
@@ -91,6 +98,18 @@ fn what_a_client_has_said_goes_to_the_destination_that_it_gets_in_the_end() {
     payload.send(&client).expect("an open connection");
     client.shutdown(Shutdown::Write).expect("an open connection");
     payload.receive_to_end(&client);
+}
+
+/// The first attempt reads a little of it ahead. What the next attempt reads must not replace that.
+#[test]
+fn what_a_client_says_beyond_what_was_taken_before_is_added_to_it() {
+    let up = Server::echo();
+    let (_silent, glbd) = with_a_silent_one_ahead_of(&up);
+    glbd.signal(Signal::SIGSTOP);
+    let (client, payload) = (glbd.connect(), Payload::new(1, 20_000));
+    payload.send(&client).expect("an open connection");
+    glbd.signal(Signal::SIGCONT);
+    payload.receive(&client);
 }
 
 #[test]

@@ -194,7 +194,7 @@ impl Run {
 
     /// What it reports in the end; panics if it has anything to complain of.
     fn report(mut self) -> String {
-        wait_until_within(Duration::from_secs(180), "sysbench ends", || !self.is_going_on());
+        wait_until_within(Duration::from_secs(300), "sysbench ends", || !self.is_going_on());
         let status = self.process.wait().expect("a child of this process");
         let [report, complaints] = self.said();
         assert!(status.success(), "sysbench: {status}\n{complaints}\n{report}");

@@ -1,12 +1,17 @@
 //! More clients than there is room for, and room that comes back.
 
+use std::fs;
 use std::io::ErrorKind;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::harness::{Glbd, Server, echoes, names_of, read_line, wait_until, wait_until_within};
+use nix::sched::{CloneFlags, unshare};
+use socket2::{Domain, Socket, Type};
+
+use crate::harness::client::patient;
+use crate::harness::{Glbd, Server, echoes, names_of, read_line, reset, wait_until, wait_until_within};
 
 #[test]
 fn with_sixty_four_descriptors_all_clients_are_served_in_the_end() {
@@ -42,13 +47,13 @@ fn crowd(glbd: &Glbd, size: usize) -> usize {
     });
     let room = served();
 
-    let used = glbd.cpu_time();
+    let (used, begun) = (glbd.cpu_time(), Instant::now());
     for _ in 0..10 {
         assert_eq!(glbd.info().total, room);
         thread::sleep(Duration::from_millis(200));
     }
-    let used = glbd.cpu_time() - used;
-    assert!(used < Duration::from_millis(200), "{used:?} of processor time while clients wait");
+    let (used, passed) = (glbd.cpu_time() - used, begun.elapsed());
+    assert!(used < passed / 4, "{used:?} of processor time in {passed:?} while clients wait");
     assert_eq!(served(), room);
 
     while !waiting.is_empty() {
@@ -80,10 +85,12 @@ fn descriptors_that_run_out_unforeseen_neither_kill_the_daemon_nor_make_it_spin(
     set_descriptor_limit(&glbd, start + 9);
     let clients: Vec<_> = (0..40).map(|_| glbd.connect()).collect();
     glbd.wait_for_log("Too many open files");
-    let used = glbd.cpu_time();
-    thread::sleep(Duration::from_secs(2));
-    let used = glbd.cpu_time() - used;
-    assert!(used < Duration::from_millis(200), "{used:?} of processor time without descriptors");
+    // A call may take long on a busy machine; one that spins does so all the time.
+    wait_until("two seconds without descriptors take little processor time", || {
+        let before = glbd.cpu_time();
+        thread::sleep(Duration::from_secs(2));
+        glbd.cpu_time() - before < Duration::from_millis(800)
+    });
 
     set_descriptor_limit(&glbd, 1024);
     wait_until("clients are served again", || read_line(&glbd.connect()).is_ok_and(|name| name == "a"));
@@ -152,4 +159,38 @@ fn five_thousand_connections_leave_nothing_behind() {
     assert_eq!((stats.created, stats.open), (5_000, 0));
     assert_eq!(servers.iter().map(Server::accepted).sum::<usize>(), 5_000);
     wait_until("the servers are left alone", || servers.iter().all(|server| server.open() == 0));
+}
+
+/// Local ports are this machine's: no destination is to blame, least of all the single one, which would be two then.
+#[test]
+fn a_client_for_which_there_is_no_local_port_waits_for_one_and_goes_nowhere_else() {
+    let alone = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace, which only root may make");
+        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+        assert!(up.expect("ip, from Debian's package iproute2").success());
+        let (first, second) = (Server::named("first"), Server::named("second"));
+        let glbd = Glbd::builder()
+            .args(["--single", "--connect-timeout", "60"])
+            .destinations([first.weighted(2.0), second.weighted(1.0)])
+            .start();
+        fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40003").expect("this namespace's own range");
+        let clients: Vec<_> = (50_000..50_004).map(|port| connect_through(port, &glbd)).collect();
+        assert_eq!(names_of(&clients), ["first"; 4]);
+        let waiting = connect_through(50_004, &glbd);
+        glbd.wait_for_log("this machine cannot make a connection: Cannot assign requested address");
+        // A reset leaves no TIME_WAIT, which would keep the port.
+        clients.into_iter().for_each(reset);
+        assert_eq!(read_line(&waiting).expect("a name"), "first");
+        assert!(!glbd.log().contains("cannot be reached"), "{}", glbd.log());
+        assert_eq!(second.accepted(), 0);
+    });
+    alone.join().expect("the test");
+}
+
+/// A client that comes from this port.
+fn connect_through(port: u16, glbd: &Glbd) -> TcpStream {
+    let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    client.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("a port");
+    client.connect(&glbd.address().into()).expect("glbd listens");
+    patient(client.into()).expect("timeouts")
 }

@@ -1,11 +1,17 @@
 //! Options that change how sockets are made, and the kinds of addresses.
 
-use std::io::Write;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 use std::{process, thread};
 
-use crate::harness::{Glbd, KernelsEnd, Payload, Server, Stage, connect_to, free_port, read_line, servers, wait_until};
+use socket2::SockRef;
+
+use crate::harness::{
+    Glbd, KernelsEnd, PATIENCE, Payload, Server, Stage, connect_to, free_port, patient, read_line, servers, wait_until,
+};
+use crate::high_availability::network::Network;
+use crate::init_scripts::machine::Machine;
 
 #[test]
 fn ipv6_listens_and_is_a_destination() {
@@ -74,6 +80,34 @@ fn no_linger_leaves_no_time_wait_towards_destinations_when_clients_close() {
         // A table that changes while it is read may come out short, hence more than one look.
         wait_until("the right number lingers", || KernelsEnd::in_time_wait_towards(server.address()) == expected);
     }
+}
+
+/// A reset takes what is still on its way, and what would be sent again.
+#[test]
+fn no_linger_loses_nothing_when_packets_are_lost() {
+    let network = Network::new(&["10.0.0.1/24", "10.0.1.1/24"].map(str::to_owned));
+    let machine = Machine::boot(&[]);
+    network.plug("servers", &machine, "eth0", "10.0.0.10/24");
+    network.plug("clients", &machine, "eth1", "10.0.1.10/24");
+    let listening = SocketAddr::from(([10, 0, 1, 10], 8010));
+    let listener = network.inside(|| TcpListener::bind("10.0.0.1:9000")).expect("an address of the network");
+    SockRef::from(&listener).set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
+    machine.expect(&["/usr/sbin/glbd", "--daemon", "-l", &listening.to_string(), "10.0.0.1:9000"]);
+    let mut client = network.inside(|| connect_to(listening)).expect("glbd");
+    let mut server = patient(listener.accept().expect("a connection from glbd").0).expect("timeouts");
+    client.write_all(b"first words").expect("room");
+    server.read_exact(&mut [0; 11]).expect("the first words");
+
+    network.isolate("servers");
+    client.write_all(b"last words").expect("room");
+    drop(client);
+    wait_until("glbd has read all up to the client's end", || {
+        KernelsEnd::at(listening, &machine.expect(&["cat", "/proc/net/tcp"])).iter().all(KernelsEnd::has_read_all)
+    });
+    network.join("servers");
+    let mut last = [0; 10];
+    server.read_exact(&mut last).expect("what was sent again");
+    assert_eq!(&last, b"last words");
 }
 
 #[test]

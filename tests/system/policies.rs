@@ -89,6 +89,20 @@ fn least_connected_takes_turns_with_short_connections() {
 }
 
 #[test]
+fn a_destination_whose_weight_changes_all_the_time_gets_no_more_clients() {
+    let servers = named(["a", "b", "c"]);
+    for option in [&[][..], &["--round"]] {
+        let glbd = Glbd::builder().args(option).destinations(&servers).start();
+        let names = (0..60).flat_map(|number| {
+            glbd.change(servers[0].weighted([1.0, 1.01][number % 2]));
+            one_after_the_other(&glbd, 1)
+        });
+        let changed = names.filter(|name| name == "a").count();
+        assert!((19..=22).contains(&changed), "{changed} of 60 with {option:?}");
+    }
+}
+
+#[test]
 fn real_weights_count_as_what_they_are() {
     let servers = named(["a", "b", "c"]);
     let glbd = Glbd::start(weighted(&servers, [0.75, 0.75, 1.5]));

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use socket2::SockRef;
@@ -206,6 +206,29 @@ fn all_that_a_client_says_before_it_is_let_in_arrives() {
     let said: u64 = 1 + 4095 + 4096 + 4097 + 20_000;
     let stats = glbd.stats();
     assert_eq!((stats.bytes_in, stats.bytes_out), (said, said));
+}
+
+/// The second write of a server that has not set TCP_NODELAY waits until the first one is acknowledged, which takes 40 ms
+/// where acknowledgements are delayed. Each of several answers would take that long.
+#[test]
+fn an_answer_in_small_writes_is_not_late_because_the_client_spoke_first() {
+    let stage = Stage::start();
+    let answer_takes = || {
+        stage.glbd.signal(Signal::SIGSTOP);
+        let mut client = stage.glbd.connect();
+        client.write_all(b"question").expect("room");
+        stage.glbd.signal(Signal::SIGCONT);
+        let mut server = stage.accept();
+        server.read_exact(&mut [0; 8]).expect("the question");
+        let asked = Instant::now();
+        for _ in 0..2 {
+            server.write_all(b"answer").expect("room");
+        }
+        client.read_exact(&mut [0; 12]).expect("both parts");
+        asked.elapsed()
+    };
+    let quickest = (0..10).map(|_| answer_takes()).min().expect("ten");
+    assert!(quickest < Duration::from_millis(30), "{quickest:?}");
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Connections are spread over the worker threads.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 
+use crate::harness::proc::times_woken;
 use crate::harness::{Glbd, Server, read_line, wait_until};
 
 #[test]
@@ -28,28 +28,14 @@ fn a_few_long_lived_clients_do_not_all_land_on_one_thread() {
 
 /// The thread that serves this client: the one that works when the client talks.
 fn worker_of(glbd: &Glbd, client: &TcpStream) -> String {
-    let before = times_woken(glbd);
+    // The other threads wake now and then on their own account.
+    let times_woken = || times_woken(glbd.pid(), "worker");
+    let before = times_woken();
     for _ in 0..20 {
         (&*client).write_all(b"ping\n").expect("an open connection");
         assert_eq!(read_line(client).expect("an echo"), "ping");
     }
-    let after = times_woken(glbd);
+    let after = times_woken();
     let woken = |thread: &String| after[thread] - before.get(thread).unwrap_or(&0);
     after.keys().max_by_key(|thread| woken(thread)).expect("threads").clone()
-}
-
-/// How often each thread of the daemon has gone to sleep and been woken.
-fn times_woken(glbd: &Glbd) -> BTreeMap<String, u64> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", glbd.pid())).expect("glbd runs");
-    let count = |thread: &str| -> Option<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/task/{thread}/status", glbd.pid())).ok()?;
-        let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
-        switches.trim().parse().ok()
-    };
-    let threads = tasks.map(|task| task.expect("a task").file_name().to_string_lossy().into_owned());
-    // The others wake now and then on their own account.
-    let name = |thread: &String| fs::read_to_string(format!("/proc/{}/task/{thread}/comm", glbd.pid()));
-    let workers = threads.filter(|thread| name(thread).is_ok_and(|name| name.starts_with("worker")));
-    // A thread may end while this is being read.
-    workers.filter_map(|thread| Some((thread.clone(), count(&thread)?))).collect()
 }

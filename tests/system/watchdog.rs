@@ -1,19 +1,24 @@
 //! Destinations that are watched: who is fit, and who gets clients.
 
 mod answers;
+mod authentication;
+mod checker;
 mod crowd;
+mod endurance;
 mod galera;
 mod hints;
 mod scripts;
+mod split;
 mod start;
+mod stuck;
 mod verdicts;
 mod weights;
 
 use crate::harness::{Builder, Glbd, wait_until};
 
-/// A glbd that asks pages at this port, ten times a second.
+/// A glbd that asks pages at this port, ten times a second, and waits for them as long as the machine may need.
 fn asking(port: u16) -> Builder {
-    Glbd::builder().args(["-i", "0.1", "-w", &format!("http:{port}")])
+    Glbd::builder().args(["-i", "0.1", "--timeout", "30", "-w", &format!("http:{port}")])
 }
 
 fn state(glbd: &Glbd, destination: &impl ToString) -> String {

@@ -13,7 +13,6 @@
 //! stays open for as long as the old process has connections: it tells how many there are and what they carry, and hears
 //! what becomes of their destinations.
 
-mod channel;
 mod inheritance;
 mod predecessors;
 mod reports;
@@ -25,19 +24,19 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::channel::Channel;
+use crate::checker::Credentials;
 use crate::process::Handed;
 use crate::stats::{SavedStats, Totals};
 use crate::table::{SavedTable, Table};
-use crate::watchdog::Credentials;
 use crate::worker;
-use channel::Channel;
 pub(super) use inheritance::{Inheritance, Predecessor};
 pub(super) use predecessors::{PredecessorLink, Predecessors};
 pub(super) use reports::Reports;
 pub(super) use successor::{Offer, Successor};
 
 /// Two processes understand each other when they say the same.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 
 /// What the two processes say to each other.
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,6 +66,8 @@ pub(super) enum Order {
     Close(SocketAddr),
     /// Know the destination by another address, where it is now.
     Move(SocketAddr, SocketAddr),
+    /// Send clients that wait for the single destination to this one.
+    Single(SocketAddr),
     /// Stop at once.
     Stop,
 }
@@ -117,12 +118,21 @@ impl State {
     /// Counts the connections that the processes before this one have, as many as they had when this was written, so
     /// that the first clients find the limit and the balance as they are.
     pub(super) fn count_elsewhere(&self, table: &Table, workers: &worker::Handle) {
+        workers.set_elsewhere(self.elsewhere().values().sum());
+        self.count_in(table);
+    }
+
+    /// Counts those connections in the table only.
+    pub(super) fn count_in(&self, table: &Table) {
+        self.elsewhere().into_iter().for_each(|(address, count)| table.set_elsewhere(address, count));
+    }
+
+    fn elsewhere(&self) -> HashMap<SocketAddr, usize> {
         let mut elsewhere: HashMap<SocketAddr, usize> = HashMap::new();
         let older = self.predecessors.iter().map(|(connections, _)| connections);
         for (address, count) in older.chain([&self.connections]).flatten() {
             *elsewhere.entry(*address).or_default() += count;
         }
-        workers.set_elsewhere(elsewhere.values().sum());
-        elsewhere.into_iter().for_each(|(address, count)| table.set_elsewhere(address, count));
+        elsewhere
     }
 }

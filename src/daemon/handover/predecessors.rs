@@ -84,6 +84,8 @@ impl AsFd for PredecessorLink {
 /// What the thread is told that talks to them.
 enum Word {
     Order(Order),
+    /// The single destination has moved.
+    Settled,
     /// They are to stop at once. Dropped when all have heard it.
     Stop(Sender<()>),
     /// Nobody is to be listened to, so that another process can; this is how far each is.
@@ -123,12 +125,13 @@ impl Predecessors {
         let (words, heard) = unbounded();
         let (orders, bell) = (words.clone(), Arc::clone(&waker));
         table.subscribe(Box::new(move |event| {
-            let order = match event {
-                Event::Closed(_, address) => Order::Close(address),
-                Event::Moved(_, from, to) => Order::Move(from, to),
+            let word = match event {
+                Event::Closed(_, address) => Word::Order(Order::Close(address)),
+                Event::Moved(_, from, to) => Word::Order(Order::Move(from, to)),
+                Event::Settled => Word::Settled,
                 _ => return,
             };
-            if orders.send(Word::Order(order)).is_ok() {
+            if orders.send(word).is_ok() {
                 // Fails only when the counter behind it is full, and then the thread will wake.
                 let _ = bell.wake();
             }
@@ -202,6 +205,9 @@ impl Listener {
     /// Goes on until none is left.
     fn run(mut self) {
         let mut events = Events::with_capacity(64);
+        // It may have moved since they decided themselves.
+        self.order_single();
+        self.tell();
         while !self.links.is_empty() {
             match self.poll.poll(&mut events, None) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -221,6 +227,7 @@ impl Listener {
     fn obey(&mut self, word: Word) {
         match word {
             Word::Order(order) => self.order(order),
+            Word::Settled => self.order_single(),
             Word::Stop(done) => {
                 self.order(Order::Stop);
                 self.stopping = Some(done);
@@ -236,6 +243,13 @@ impl Listener {
             }
             Word::Resume => self.paused = false,
             Word::End => self.links.clear(),
+        }
+    }
+
+    /// Tells them where the single destination is, unless it is being moved: they hear it when that is over.
+    fn order_single(&mut self) {
+        if let Some(address) = self.table.single() {
+            self.order(Order::Single(address));
         }
     }
 

@@ -14,8 +14,10 @@ use crate::table::Table;
 
 /// How often there is something to tell.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// How long the end may wait for the last report.
+/// How long the end may wait for the last report. What is not reported by then is never counted.
 const LAST_REPORT: Duration = Duration::from_millis(300);
+/// The same for a process without connections: nothing waits for its end.
+const LAST_REPORT_IF_IDLE: Duration = Duration::from_secs(10);
 
 /// The thread that reports.
 pub(in crate::daemon) struct Reports {
@@ -60,11 +62,12 @@ impl Reports {
         Ok(Reports { ending, thread })
     }
 
-    /// Reports for the last time.
-    pub(in crate::daemon) fn finish(self) {
+    /// Reports for the last time, and waits for that; longer if this process `is_idle`, that is, has no connections.
+    pub(in crate::daemon) fn finish(self, is_idle: bool) {
+        let patience = if is_idle { LAST_REPORT_IF_IDLE } else { LAST_REPORT };
         self.ending.store(true, Ordering::SeqCst);
         let since = std::time::Instant::now();
-        while !self.thread.is_finished() && since.elapsed() < LAST_REPORT {
+        while !self.thread.is_finished() && since.elapsed() < patience {
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -78,7 +81,7 @@ impl Reporter {
                 Ok(Some(_)) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // Whoever took over is gone, and this process not told to stop: the connections go on.
-                Ok(None) | Err(_) => return,
+                Ok(None) | Err(_) => return self.table.follow_nobody(),
             }
             self.report();
         }
@@ -87,8 +90,7 @@ impl Reporter {
 
     fn obey(&mut self, order: Order, stop: &impl Fn()) {
         match order {
-            // It may be gone already.
-            Order::Close(address) => drop(self.table.remove(address)),
+            Order::Close(address) => self.table.close_sessions(address),
             Order::Move(from, to) => {
                 self.table.rename(from, to);
                 // The other process has done the same.
@@ -96,6 +98,7 @@ impl Reporter {
                     self.connections.insert(to, count);
                 }
             }
+            Order::Single(address) => self.table.follow_single(address),
             Order::Stop => stop(),
         }
     }

@@ -3,16 +3,21 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{BySlot, Candidate, Policy, Time, turn};
+use super::{Ahead, BySlot, Candidate, Policy, START, Time, turn};
 
 /// All, in the order in which they are to be picked. Those that have equally few connections per weight take turns by
 /// weight, as in start-time fair queueing (Goyal, Vin and Cheng, 1996): the one whose turn begins first is first.
-#[derive(Default)]
 pub(super) struct LeastConnected {
     order: BTreeSet<(Rank, usize)>,
     standings: BySlot<Standing>,
     /// When the last turn taken began.
     now: Time,
+}
+
+impl Default for LeastConnected {
+    fn default() -> Self {
+        LeastConnected { order: BTreeSet::new(), standings: BySlot::default(), now: START }
+    }
 }
 
 struct Standing {
@@ -50,16 +55,17 @@ impl LeastConnected {
 }
 
 impl Policy for LeastConnected {
-    fn join(&mut self, candidate: &Candidate) {
-        let rank = Rank { load: Load::of(candidate), turn_begins: self.now };
+    fn join(&mut self, candidate: &Candidate, ahead: Ahead) {
+        let turn_begins = ahead.begins(self.now, candidate.weight);
+        let rank = Rank { load: Load::of(candidate), turn_begins };
         self.standings.insert(candidate.slot, Standing { rank, weight: candidate.weight });
         self.order.insert((rank, candidate.slot));
     }
 
-    fn leave(&mut self, candidate: &Candidate) {
-        if let Some(standing) = self.standings.remove(candidate.slot) {
-            self.order.remove(&(standing.rank, candidate.slot));
-        }
+    fn leave(&mut self, candidate: &Candidate) -> Ahead {
+        let Some(standing) = self.standings.remove(candidate.slot) else { return Ahead::default() };
+        self.order.remove(&(standing.rank, candidate.slot));
+        Ahead::of(standing.rank.turn_begins, self.now, standing.weight)
     }
 
     fn connections_changed(&mut self, candidate: &Candidate) {

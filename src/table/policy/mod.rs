@@ -38,11 +38,12 @@ pub(super) struct Candidate {
 /// Picks one of the candidates that have joined, and keeps whatever it needs to remember between picks: nothing of it is
 /// in the destinations, so that several policies can pick from the same ones.
 pub(super) trait Policy: Send {
-    /// From now on it may be picked. One whose weight changes leaves and joins again.
-    fn join(&mut self, candidate: &Candidate);
+    /// From now on it may be picked. One whose weight or tier changes leaves and joins again, as far ahead as it was then.
+    fn join(&mut self, candidate: &Candidate, ahead: Ahead);
 
-    /// It may not be picked any more. It is as it was when it joined, but for its connections.
-    fn leave(&mut self, candidate: &Candidate);
+    /// It may not be picked any more. It is as it was when it joined, but for its connections. Returns how far it is
+    /// ahead.
+    fn leave(&mut self, candidate: &Candidate) -> Ahead;
 
     /// The number of connections of one that has joined is another now.
     fn connections_changed(&mut self, _candidate: &Candidate) {}
@@ -113,6 +114,9 @@ impl PolicyKind {
 /// do not overflow before 2^34 turns of the least weight that there may be.
 type Time = u128;
 
+/// When a policy begins: one that joins it may be overdue.
+const START: Time = 1 << 100;
+
 const TURN: f64 = (1u128 << 64) as f64;
 
 /// How long a turn takes that comes with this weight, or any turn with this sum of weights.
@@ -120,8 +124,44 @@ fn turn(weight: f64) -> Time {
     (TURN / weight) as Time
 }
 
-/// What a policy keeps for each candidate, by slot.
-struct BySlot<T>(Vec<Option<T>>);
+/// How long a candidate's next turn is off, by the time of the policy that it leaves; the same share of a turn when it
+/// joins one with another time or another weight.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ahead {
+    time: Time,
+    /// It should have begun so long ago.
+    overdue: bool,
+    weight: f64,
+}
+
+impl Ahead {
+    /// Of one whose next turn begins then.
+    fn of(begins: Time, now: Time, weight: f64) -> Ahead {
+        Ahead { time: begins.abs_diff(now), overdue: begins < now, weight }
+    }
+
+    /// The same, but after all whose turn begins in the same moment.
+    pub(super) fn after_equals(self) -> Ahead {
+        if self.overdue { self } else { Ahead { time: self.time.saturating_add(1), ..self } }
+    }
+
+    /// When its next turn begins.
+    fn begins(self, now: Time, weight: f64) -> Time {
+        let same = weight == self.weight;
+        let time = if same { self.time } else { (self.time as f64 * (self.weight / weight)) as Time };
+        if self.overdue { now.saturating_sub(time) } else { now.saturating_add(time) }
+    }
+}
+
+/// Of a newcomer, whose turn begins now.
+impl Default for Ahead {
+    fn default() -> Self {
+        Ahead { time: 0, overdue: false, weight: 1.0 }
+    }
+}
+
+/// What is kept for each candidate, by slot.
+pub(super) struct BySlot<T>(Vec<Option<T>>);
 
 impl<T> Default for BySlot<T> {
     fn default() -> Self {
@@ -130,7 +170,7 @@ impl<T> Default for BySlot<T> {
 }
 
 impl<T> BySlot<T> {
-    fn insert(&mut self, slot: usize, value: T) {
+    pub(super) fn insert(&mut self, slot: usize, value: T) {
         if self.0.len() <= slot {
             self.0.resize_with(slot + 1, || None);
         }
@@ -141,7 +181,7 @@ impl<T> BySlot<T> {
         self.0.get_mut(slot)?.as_mut()
     }
 
-    fn remove(&mut self, slot: usize) -> Option<T> {
+    pub(super) fn remove(&mut self, slot: usize) -> Option<T> {
         self.0.get_mut(slot)?.take()
     }
 

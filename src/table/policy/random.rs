@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Candidate, Policy};
+use super::{Ahead, Candidate, Policy};
 
 /// A tree of sums over the weights by slot: the node `n` is the sum of the nodes `2n` and `2n + 1`, the root is node 1,
 /// the leaves are the last half.
@@ -61,12 +61,13 @@ impl Random {
 }
 
 impl Policy for Random {
-    fn join(&mut self, candidate: &Candidate) {
+    fn join(&mut self, candidate: &Candidate, _ahead: Ahead) {
         self.set(candidate.slot, candidate.weight);
     }
 
-    fn leave(&mut self, candidate: &Candidate) {
+    fn leave(&mut self, candidate: &Candidate) -> Ahead {
         self.set(candidate.slot, 0.0);
+        Ahead::default()
     }
 
     fn pick(&mut self, _client: IpAddr, tried: &[usize]) -> Option<usize> {

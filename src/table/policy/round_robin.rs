@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{BySlot, Candidate, Policy, Time, turn};
+use super::{Ahead, BySlot, Candidate, Policy, START, Time, turn};
 
 /// Weighted turns, spread as evenly as they go: worst-case fair queueing (WF2Q, Bennett and Zhang, 1996). A turn begins
 /// when its time has come and is over 1/weight later; among those begun, the one that is over first is taken.
-#[derive(Default)]
 pub(super) struct RoundRobin {
     /// Each turn taken moves it on by 1 over the sum of weights.
     now: Time,
@@ -17,6 +16,13 @@ pub(super) struct RoundRobin {
     waiting: BTreeSet<(Time, usize)>,
     /// Those whose turn has begun, by when it is over.
     begun: BTreeSet<(Time, usize)>,
+}
+
+impl Default for RoundRobin {
+    fn default() -> Self {
+        let (waiting, begun) = (BTreeSet::new(), BTreeSet::new());
+        RoundRobin { now: START, sum_of_weights: 0.0, turns: BySlot::default(), waiting, begun }
+    }
 }
 
 struct Turn {
@@ -35,8 +41,10 @@ const ROUNDING: Time = 1 << 24;
 
 impl RoundRobin {
     fn begin_turns(&mut self) {
-        if let (true, Some((begins, _))) = (self.begun.is_empty(), self.waiting.first()) {
-            self.now = self.now.max(*begins);
+        if let (true, Some((begins, _))) = (self.begun.is_empty(), self.waiting.first())
+            && *begins > self.now.saturating_add(ROUNDING)
+        {
+            self.now = *begins;
         }
         let begun = self.now.saturating_add(ROUNDING);
         while let Some((_, slot)) = self.waiting.first().copied().filter(|(begins, _)| *begins <= begun) {
@@ -53,18 +61,19 @@ impl RoundRobin {
 
 impl Policy for RoundRobin {
     /// A newcomer's turn begins now: it does not catch up on those that it missed.
-    fn join(&mut self, candidate: &Candidate) {
-        self.turns.insert(candidate.slot, Turn { weight: candidate.weight, begins: self.now });
-        self.waiting.insert((self.now, candidate.slot));
+    fn join(&mut self, candidate: &Candidate, ahead: Ahead) {
+        let begins = ahead.begins(self.now, candidate.weight);
+        self.turns.insert(candidate.slot, Turn { weight: candidate.weight, begins });
+        self.waiting.insert((begins, candidate.slot));
         self.weigh();
     }
 
-    fn leave(&mut self, candidate: &Candidate) {
-        if let Some(turn) = self.turns.remove(candidate.slot) {
-            self.waiting.remove(&(turn.begins, candidate.slot));
-            self.begun.remove(&(turn.is_over(), candidate.slot));
-            self.weigh();
-        }
+    fn leave(&mut self, candidate: &Candidate) -> Ahead {
+        let Some(turn) = self.turns.remove(candidate.slot) else { return Ahead::default() };
+        self.waiting.remove(&(turn.begins, candidate.slot));
+        self.begun.remove(&(turn.is_over(), candidate.slot));
+        self.weigh();
+        Ahead::of(turn.begins, self.now, turn.weight)
     }
 
     fn pick(&mut self, _client: IpAddr, tried: &[usize]) -> Option<usize> {

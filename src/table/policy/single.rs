@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Candidate, Policy};
+use super::{Ahead, Candidate, Policy};
 
 /// Of the heaviest the one that was picked before; else the one of them that was added to the table first, so that
 /// daemons with the same table agree.
@@ -32,12 +32,13 @@ impl Rank {
 }
 
 impl Policy for Single {
-    fn join(&mut self, candidate: &Candidate) {
+    fn join(&mut self, candidate: &Candidate, _ahead: Ahead) {
         self.candidates.insert(Rank::of(candidate));
     }
 
-    fn leave(&mut self, candidate: &Candidate) {
+    fn leave(&mut self, candidate: &Candidate) -> Ahead {
         self.candidates.remove(&Rank::of(candidate));
+        Ahead::default()
     }
 
     fn pick(&mut self, _client: IpAddr, tried: &[usize]) -> Option<usize> {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use twox_hash::XxHash3_64;
 
-use super::{Candidate, Policy};
+use super::{Ahead, Candidate, Policy};
 
 /// Weighted rendezvous hashing (Schindelhauer and Schomaker, 2005): a destination that goes loses only its own clients,
 /// and gets them back when it returns.
@@ -106,19 +106,20 @@ fn octets(address: IpAddr) -> [u8; 16] {
 }
 
 impl Policy for Source {
-    fn join(&mut self, candidate: &Candidate) {
+    fn join(&mut self, candidate: &Candidate, _ahead: Ahead) {
         let Candidate { slot, weight, address, .. } = *candidate;
         self.hashes.push(hash_of(address));
         self.candidates.push(Weighted { slot, weight });
         self.changed();
     }
 
-    fn leave(&mut self, candidate: &Candidate) {
+    fn leave(&mut self, candidate: &Candidate) -> Ahead {
         if let Some(index) = self.candidates.iter().position(|it| it.slot == candidate.slot) {
             self.hashes.swap_remove(index);
             self.candidates.swap_remove(index);
             self.changed();
         }
+        Ahead::default()
     }
 
     fn pick(&mut self, client: IpAddr, tried: &[usize]) -> Option<usize> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{Candidate, Policy, PolicyKind};
+use super::{Ahead, Candidate, Policy, PolicyKind};
 
 /// A policy for each weight that there is; the heaviest that has anything left to try picks.
 pub(super) struct Top {
@@ -25,22 +25,22 @@ impl Top {
 }
 
 impl Policy for Top {
-    fn join(&mut self, candidate: &Candidate) {
+    fn join(&mut self, candidate: &Candidate, ahead: Ahead) {
         let new = || Equals { count: 0, policy: self.kind.build_plain() };
         let equals = self.by_weight.entry(candidate.configured_weight.to_bits()).or_insert_with(new);
         equals.count += 1;
-        equals.policy.join(candidate);
+        equals.policy.join(candidate, ahead);
     }
 
-    fn leave(&mut self, candidate: &Candidate) {
+    fn leave(&mut self, candidate: &Candidate) -> Ahead {
         let weight = candidate.configured_weight.to_bits();
-        if let Some(equals) = self.by_weight.get_mut(&weight) {
-            equals.count -= 1;
-            equals.policy.leave(candidate);
-            if equals.count == 0 {
-                self.by_weight.remove(&weight);
-            }
+        let Some(equals) = self.by_weight.get_mut(&weight) else { return Ahead::default() };
+        equals.count -= 1;
+        let ahead = equals.policy.leave(candidate);
+        if equals.count == 0 {
+            self.by_weight.remove(&weight);
         }
+        ahead
     }
 
     fn connections_changed(&mut self, candidate: &Candidate) {

@@ -1,122 +1,177 @@
-//! Finding a destination that accepts: the first part of a connection's life.
+//! Finding a destination that serves the client: the first part of a connection's life.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
-use std::ops::RangeInclusive;
-use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{debug, info, warn};
 use mio::event::Event;
-use mio::net::TcpStream;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 
+use super::connecting::Phase;
+use super::greeting::what_follows;
 use super::idle::LastActive;
-use super::{Connection, Ending, INTERESTS, Next, Stage};
-use crate::process;
+use super::relay::Direction;
+use super::upstream::{acknowledge_at_once, has_answered, is_itself, lacks_local_port, open};
+use super::{Connection, Ending, Next, Stage};
 use crate::sys;
-use crate::table::{DestinationId, Lease};
+use crate::table::{DestinationId, Lease, Pick};
 use crate::worker::source::Sign;
-use crate::worker::{Key, Kit, SHORTAGE_PAUSE, Side};
+use crate::worker::{Kit, SHORTAGE_PAUSE, Side};
 
-/// What is only needed until there is a destination.
-pub(super) struct Connecting {
-    tried: Vec<DestinationId>,
-    /// When to give up the attempt under way, or when to make the next one.
-    pub deadline: Instant,
-    /// Since when this machine has been short of something that a connect needs.
-    short_since: Option<Instant>,
-}
-
-impl Connecting {
-    pub(super) fn new(now: Instant) -> Connecting {
-        Connecting { tried: Vec::new(), deadline: now, short_since: None }
-    }
+/// Between two attempts on the same destination.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// The outcome of an attempt on a destination.
+pub(super) enum Outcome {
+    /// It is under way.
+    Begun,
+    /// There is to be another one after a pause.
+    Postponed,
+    /// It failed at once; others are to be tried.
+    Failed,
+    /// The destination has been tried for as long as the client may wait.
+    OutOfTime,
+    /// This machine has been short of something for as long as the client may wait.
+    OutOfResources,
+    /// The client has reset its connection.
+    ClientReset,
 }
 
 impl Connection {
     /// Tries destinations until one accepts or has to be waited for.
     pub(in crate::worker) fn connect(&mut self, kit: &mut Kit) -> Next {
-        self.server = None;
-        self.lease = None;
-        // What the socket before has told says nothing of the next.
-        self.down.forget_source();
+        self.end_attempt(kit);
+        if self.drops_half_closed(kit) && self.client_has_left() {
+            return Next::Close(Ending::Clean);
+        }
         loop {
             let Stage::Connecting(connecting) = &mut self.stage else { return Next::Wait };
-            let Some(mut lease) = kit.table.pick(self.client_address.ip(), &connecting.tried, kit.now) else {
-                kit.nowhere_to_go(self.client_address);
-                return Next::Close(Ending::Clean);
+            let outcome = match kit.table.pick(self.client_address.ip(), &connecting.tried, kit.now) {
+                Pick::Leased(lease) if lease.is_outdated() => return self.await_check(lease, kit),
+                Pick::Leased(lease) => self.attempt(lease, kit),
+                Pick::Wait => return self.await_settled(kit),
+                Pick::Nothing => return self.turn_away(kit),
             };
-            if lease.is_outdated() {
-                lease.ask_watchdog();
-                connecting.deadline = kit.now + kit.options.connect_timeout;
-                self.lease = Some(lease);
-                // Nothing is lacking as long as nothing is asked for.
-                self.admitted.set_short(false);
-                self.arm(kit);
-                return Next::Wait;
-            }
-            if let Some(next) = self.connect_to(lease, kit) {
-                return next;
+            match outcome {
+                Outcome::Failed => {}
+                outcome => return self.conclude(outcome, kit),
             }
         }
     }
 
-    /// Begins to connect to a destination. `None`: it could not even be begun, and others are to be tried.
-    fn connect_to(&mut self, lease: Lease, kit: &mut Kit) -> Option<Next> {
-        if let Some(next) = self.hear_ahead(kit) {
-            return Some(next);
+    pub(super) fn conclude(&mut self, outcome: Outcome, kit: &mut Kit) -> Next {
+        match outcome {
+            Outcome::Begun | Outcome::Postponed => {
+                self.arm(kit);
+                Next::Wait
+            }
+            Outcome::Failed => self.connect(kit),
+            Outcome::OutOfTime => self.turn_away(kit),
+            Outcome::OutOfResources => Next::Close(Ending::Clean),
+            Outcome::ClientReset => Next::Close(Ending::Reset),
         }
-        let Stage::Connecting(connecting) = &mut self.stage else { return Some(Next::Wait) };
-        match open(lease.address(), self.up.holds_anything(), self.key, kit) {
+    }
+
+    /// Gives up the destination that is being tried.
+    fn end_attempt(&mut self, kit: &Kit) {
+        if let Some(server) = self.server.take() {
+            if kit.options.reset_on_close {
+                // Without it the socket is closed the ordinary way.
+                let _ = SockRef::from(&server).set_linger(Some(Duration::ZERO));
+            }
+            self.attempt = self.attempt.next();
+        }
+        self.lease = None;
+        // What is known of this socket says nothing of the next.
+        self.down.forget_source();
+    }
+
+    /// Begins to connect to a destination.
+    pub(super) fn attempt(&mut self, lease: Lease, kit: &mut Kit) -> Outcome {
+        if let Err(error) = self.hear_ahead(kit) {
+            self.source_failed(Direction::Up, &error);
+            return Outcome::ClientReset;
+        }
+        let said = self.has_something_to_say(kit);
+        let Stage::Connecting(connecting) = &mut self.stage else { return Outcome::Begun };
+        connecting.settling_since = None;
+        let until = connecting.end_of_attempt(&lease, kit);
+        if until <= kit.now {
+            return Outcome::OutOfTime;
+        }
+        let token = self.key.token(Side::Server(self.attempt));
+        match open(lease.address(), said, token, kit) {
             Ok(server) => {
                 connecting.short_since = None;
                 self.admitted.set_short(false);
-                connecting.deadline = kit.now + kit.options.connect_timeout;
+                connecting.enter(Phase::Opening, until);
+                connecting.suspect_at = kit.inspects_greeting().then(|| kit.now + kit.options.suspect_after);
                 (self.server, self.lease) = (Some(server), Some(lease));
+                Outcome::Begun
             }
             Err(error) if sys::is_shortage(&error) => {
-                let since = *connecting.short_since.get_or_insert(kit.now);
-                kit.out_of_resources(&error);
+                // Those who are not in yet would take what this one lacks.
                 self.admitted.set_short(true);
-                if kit.now.duration_since(since) > kit.options.connect_timeout {
-                    return Some(Next::Close(Ending::Clean));
-                }
-                connecting.deadline = kit.now + SHORTAGE_PAUSE;
+                self.wait_for_resources(&error, kit)
+            }
+            Err(error) if lacks_local_port(&error, lease.address()) => {
+                self.admitted.set_short(false);
+                self.wait_for_resources(&error, kit)
             }
             Err(error) => {
-                connecting.tried.push(lease.id());
+                let (id, retries) = (lease.id(), lease.retries());
                 give_back(lease, &error, kit);
-                return None;
+                self.after_failure(id, retries, kit)
             }
         }
-        self.arm(kit);
-        Some(Next::Wait)
     }
 
-    /// The watchdog was asked about a destination, and this is its answer.
-    pub(in crate::worker) fn on_destination_checked(&mut self, id: DestinationId, fit: bool, kit: &mut Kit) -> Next {
-        if self.server.is_some() || self.lease.as_ref().is_none_or(|lease| lease.id() != id) {
-            return Next::Wait;
+    /// Tries again later, because this machine lacks something: no destination is to blame.
+    fn wait_for_resources(&mut self, error: &io::Error, kit: &mut Kit) -> Outcome {
+        let Stage::Connecting(connecting) = &mut self.stage else { return Outcome::Begun };
+        kit.out_of_resources(error);
+        let since = *connecting.short_since.get_or_insert(kit.now);
+        if kit.now.duration_since(since) > kit.options.connect_timeout {
+            return Outcome::OutOfResources;
         }
-        match self.lease.take() {
-            Some(lease) if fit => self.connect_to(lease, kit).unwrap_or_else(|| self.connect(kit)),
-            lease => self.pass_over(lease, kit),
-        }
+        connecting.enter(Phase::Paused, kit.now + SHORTAGE_PAUSE);
+        Outcome::Postponed
     }
 
-    /// Goes on to the next destination, without a word against this one.
-    pub(super) fn pass_over(&mut self, lease: Option<Lease>, kit: &mut Kit) -> Next {
-        if let (Stage::Connecting(connecting), Some(lease)) = (&mut self.stage, lease) {
-            connecting.tried.push(lease.id());
+    /// Decides where to go on after a destination has failed.
+    fn after_failure(&mut self, id: DestinationId, retries: bool, kit: &Kit) -> Outcome {
+        let Stage::Connecting(connecting) = &mut self.stage else { return Outcome::Begun };
+        if retries {
+            let end = connecting.tried_since.map_or(kit.now, |(_, since)| since + kit.options.connect_timeout);
+            connecting.enter(Phase::Paused, end.min(kit.now + RETRY_PAUSE));
+            return Outcome::Postponed;
         }
-        self.connect(kit)
+        connecting.tried.push(id);
+        Outcome::Failed
+    }
+
+    /// Goes on after the attempt under way has failed and its lease was given back.
+    pub(super) fn go_on(&mut self, id: DestinationId, retries: bool, kit: &mut Kit) -> Next {
+        self.end_attempt(kit);
+        let outcome = self.after_failure(id, retries, kit);
+        self.conclude(outcome, kit)
+    }
+
+    /// Gives back the lease of an attempt that failed with this error, and goes on.
+    pub(super) fn next_destination(&mut self, error: &io::Error, kit: &mut Kit) -> Next {
+        let Some(lease) = self.lease.take() else { return self.connect(kit) };
+        let (id, retries) = (lease.id(), lease.retries());
+        give_back(lease, error, kit);
+        self.go_on(id, retries, kit)
     }
 
     /// Something was found out about the destination's socket.
     pub(super) fn on_connect_event(&mut self, event: &Event, kit: &mut Kit) -> Next {
+        if self.is_in(Phase::Greeting) {
+            return self.read_greeting(kit);
+        }
         let Some(server) = &self.server else { return Next::Wait };
-        if event.is_error() || event.is_write_closed() {
+        // Where the greeting is inspected, reading it reports the error behind it.
+        if !kit.inspects_greeting() && (event.is_error() || event.is_write_closed()) {
             let error = server.take_error().and_then(|error| error.map_or(Ok(()), Err));
             match error {
                 Err(error) if !has_answered(server, &error) => return self.next_destination(&error, kit),
@@ -138,10 +193,16 @@ impl Connection {
             let error = io::Error::new(ErrorKind::ConnectionRefused, "nobody listens there");
             return self.next_destination(&error, kit);
         }
-        self.begin_to_relay(kit)
+        match &mut self.stage {
+            Stage::Connecting(connecting) if kit.inspects_greeting() => {
+                connecting.phase = Phase::Greeting;
+                self.read_greeting(kit)
+            }
+            _ => self.begin_to_relay(kit),
+        }
     }
 
-    fn begin_to_relay(&mut self, kit: &mut Kit) -> Next {
+    pub(super) fn begin_to_relay(&mut self, kit: &mut Kit) -> Next {
         if let Some(lease) = &mut self.lease {
             debug!("client {}: passed on to {}", self.client_address, lease.address());
             if lease.connected() {
@@ -154,56 +215,23 @@ impl Connection {
             self.last_active = Some(Box::new(LastActive::new(kit.now)));
             self.arm(kit);
         }
-        self.relay(kit)
-    }
-
-    /// The attempt under way has failed.
-    pub(super) fn next_destination(&mut self, error: &io::Error, kit: &mut Kit) -> Next {
-        if let (Stage::Connecting(connecting), Some(lease)) = (&mut self.stage, self.lease.take()) {
-            connecting.tried.push(lease.id());
-            give_back(lease, error, kit);
+        let said = self.has_something_to_say(kit);
+        let next = self.relay(kit);
+        if let (true, Some(server)) = (said, &self.server) {
+            acknowledge_at_once(server);
         }
-        self.connect(kit)
+        next
     }
-}
 
-/// Begins to connect to a destination, to which something can be `said` as soon as it accepts.
-fn open(address: SocketAddr, said: bool, key: Key, kit: &Kit) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
-    if said {
-        // What there is to say acknowledges the handshake as well, and finds the server awake. Where there is nothing,
-        // the server may be the one to speak first, and is not to be kept from it. Without it, it only costs a packet.
-        let _ = socket.set_tcp_quickack(false);
+    /// Whether the client has said something that the destination may hear as soon as it accepts.
+    fn has_something_to_say(&self, kit: &Kit) -> bool {
+        !kit.inspects_greeting() && self.up.holds_anything()
     }
-    match socket.connect(&address.into()) {
-        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
-        _ => {}
-    }
-    let mut server = TcpStream::from_std(socket.into());
-    if kit.options.nodelay {
-        server.set_nodelay(true)?;
-    }
-    if kit.options.keepalive {
-        SockRef::from(&server).set_keepalive(true)?;
-    }
-    kit.registry.register(&mut server, key.token(Side::Server), INTERESTS)?;
-    Ok(server)
-}
-
-/// TCP lets a socket connect to itself, when the kernel happens to choose a local destination's port for it.
-fn is_itself(server: &TcpStream, destination: SocketAddr) -> bool {
-    static CHOSEN_PORTS: LazyLock<RangeInclusive<u16>> = LazyLock::new(process::ephemeral_ports);
-    CHOSEN_PORTS.contains(&destination.port()) && server.local_addr().ok() == Some(destination)
-}
-
-/// Whether a destination that has reset its connection had accepted it before, and said something.
-fn has_answered(server: &TcpStream, error: &io::Error) -> bool {
-    error.kind() != ErrorKind::ConnectionRefused && server.peek(&mut [0]).is_ok_and(|count| count > 0)
 }
 
 fn give_back(lease: Lease, error: &io::Error, kit: &Kit) {
-    let address = lease.address();
+    let (address, follows) = (lease.address(), what_follows(lease.retries()));
     if lease.failed(kit.now) {
-        warn!("destination {address} cannot be reached: {error}; others are preferred while there are any");
+        warn!("destination {address} cannot be reached: {error}; {follows}");
     }
 }

@@ -1,8 +1,14 @@
 //! One client's connection, from the first connect to the last byte.
 
 mod connect;
+mod connecting;
+mod farewell;
+mod greeting;
 mod idle;
 mod relay;
+mod turn_away;
+mod upstream;
+mod waiting;
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,11 +23,12 @@ use socket2::SockRef;
 use super::admission::Admitted;
 use super::flow::Flow;
 use super::source::Sign;
-use super::{Key, Kit, Side};
-use crate::sys;
+use super::{Attempt, Key, Kit, Side};
 use crate::table::{DestinationId, Lease};
-use connect::Connecting;
+use connecting::Connecting;
+use farewell::Farewell;
 use idle::LastActive;
+use turn_away::TurnedAway;
 
 /// What there is to hear of a connection's sockets, all of it from the beginning.
 const INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
@@ -55,6 +62,8 @@ pub(super) struct Connection {
     client: TcpStream,
     client_address: SocketAddr,
     server: Option<TcpStream>,
+    /// Which of this connection's sockets to destinations that is.
+    attempt: Attempt,
     lease: Option<Lease>,
     stage: Stage,
     /// Client to server.
@@ -75,6 +84,10 @@ pub(super) struct Connection {
 enum Stage {
     Connecting(Box<Connecting>),
     Relaying,
+    /// All that the client said is sent, and not all of it acknowledged.
+    Farewell(Box<Farewell>),
+    /// No destination serves the client, which is given the last one's error.
+    TurnedAway(Box<TurnedAway>),
 }
 
 impl Connection {
@@ -99,6 +112,7 @@ impl Connection {
             client,
             client_address,
             server: None,
+            attempt: Attempt::default(),
             lease: None,
             stage: Stage::Connecting(Box::new(Connecting::new(kit.now))),
             up,
@@ -130,7 +144,9 @@ impl Connection {
     pub(super) fn on_event(&mut self, side: Side, event: &Event, kit: &mut Kit) -> Next {
         let (source, sink) = match side {
             Side::Client => (&mut self.up, &mut self.down),
-            Side::Server => (&mut self.down, &mut self.up),
+            // Its socket was closed while this event was under way.
+            Side::Server(attempt) if attempt != self.attempt => return Next::Wait,
+            Side::Server(_) => (&mut self.down, &mut self.up),
         };
         if let Some(sign) = Sign::of(event) {
             source.hear(sign);
@@ -141,12 +157,19 @@ impl Connection {
             kit.stats().writable.add(1);
         }
         match (&self.stage, side) {
-            (Stage::Connecting(_), Side::Server) => self.on_connect_event(event, kit),
-            (Stage::Connecting(_), Side::Client) if event.is_error() => Next::Close(Ending::Reset),
-            (Stage::Connecting(_), Side::Client) => Next::Wait,
+            (Stage::Connecting(_), Side::Server(_)) => self.on_connect_event(event, kit),
+            (Stage::Connecting(_) | Stage::TurnedAway(_), Side::Client) if event.is_error() => {
+                Next::Close(Ending::Reset)
+            }
+            (Stage::Connecting(_), Side::Client) => self.on_event_of_waiting_client(kit),
+            (Stage::TurnedAway(_), _) => self.see_off(kit),
             // Small messages first; its turn comes with those of the others that are unfinished.
-            (Stage::Relaying, _) if (self.unfinished || self.carries_bulk()) && !event.is_error() => Next::Again,
-            (Stage::Relaying, _) => match self.relay(kit) {
+            (Stage::Relaying | Stage::Farewell(_), _)
+                if (self.unfinished || self.carries_bulk()) && !event.is_error() =>
+            {
+                Next::Again
+            }
+            (Stage::Relaying | Stage::Farewell(_), _) => match self.relay(kit) {
                 Next::Close(ending) => Next::Close(ending),
                 _ if event.is_error() && self.has_failed(side) => Next::Close(Ending::Reset),
                 next => next,
@@ -178,25 +201,20 @@ impl Connection {
             return Next::Wait;
         }
         match &self.stage {
+            Stage::Connecting(_) => self.on_connect_timer(kit),
             Stage::Relaying => Next::Wait,
-            Stage::Connecting(_) if self.server.is_none() => {
-                // Something was short, or the watchdog has not answered.
-                let lease = self.lease.take();
-                self.pass_over(lease, kit)
-            }
-            Stage::Connecting(_) => {
-                let seconds = kit.options.connect_timeout.as_secs_f64();
-                let error = io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {seconds} s"));
-                self.next_destination(&error, kit)
-            }
+            Stage::Farewell(_) => self.relay(kit),
+            Stage::TurnedAway(_) => Next::Close(Ending::Clean),
         }
     }
 
     fn deadline(&self, kit: &Kit) -> Option<Instant> {
-        if let Stage::Connecting(connecting) = &self.stage {
-            return Some(connecting.deadline);
+        match &self.stage {
+            Stage::Connecting(connecting) => Some(connecting.deadline()),
+            Stage::Relaying => self.last_active.as_ref()?.next_look(&kit.options, kit.now),
+            Stage::Farewell(farewell) => Some(farewell.next_look()),
+            Stage::TurnedAway(turned_away) => Some(turned_away.deadline),
         }
-        self.last_active.as_ref()?.next_look(&kit.options, kit.now)
     }
 
     /// Sets a timer for the deadline, unless there is one that comes no later: on hearing that one, it is seen how much
@@ -217,7 +235,7 @@ impl Connection {
     fn has_failed(&self, side: Side) -> bool {
         let stream = match side {
             Side::Client => Some(&self.client),
-            Side::Server => self.server.as_ref(),
+            Side::Server(_) => self.server.as_ref(),
         };
         stream.is_some_and(|stream| !matches!(stream.take_error(), Ok(None)))
     }
@@ -230,7 +248,7 @@ impl Connection {
     /// Sees to it that both sides end like this when they are closed, by whomever.
     pub(super) fn prepare_to_close(&self, ending: Ending, kit: &Kit) {
         let (reset_client, reset_server) = match ending {
-            Ending::Clean => (false, kit.options.reset_on_close && self.all_is_sent()),
+            Ending::Clean => (false, kit.options.reset_on_close && self.all_is_acknowledged()),
             Ending::Reset => (true, true),
             Ending::Cut => (!self.down.is_done(), !self.up.is_done()),
         };
@@ -240,10 +258,5 @@ impl Connection {
                 let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
             }
         }
-    }
-
-    /// Whether a reset in place of an end would take nothing from the destination.
-    fn all_is_sent(&self) -> bool {
-        self.server.as_ref().is_some_and(|server| sys::unsent_bytes(server).is_ok_and(|bytes| bytes == 0))
     }
 }

@@ -11,7 +11,7 @@ use crate::worker::flow::{Failure, Flow, Progress, Traffic};
 use crate::worker::source::Sign;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
+pub(super) enum Direction {
     /// Client to server.
     Up,
     /// Server to client.
@@ -49,10 +49,13 @@ impl Connection {
                 Ok(Progress::Unfinished) => again = true,
                 // Passing on the end first would bring about the TIME_WAIT that is to be avoided, and waiting for the
                 // destination's own end would not avoid it.
-                Ok(Progress::Ended)
-                    if direction == Direction::Up && kit.options.reset_on_close && self.all_is_sent() =>
-                {
-                    return Next::Close(Ending::Clean);
+                Ok(Progress::Ended) if direction == Direction::Up && kit.options.reset_on_close => {
+                    if self.all_is_acknowledged() {
+                        return Next::Close(Ending::Clean);
+                    }
+                    if !self.waits_for_acknowledgement(kit) {
+                        self.pass_on_end(direction);
+                    }
                 }
                 Ok(Progress::Ended) => self.pass_on_end(direction),
                 Err(Failure::Source(error)) => return self.source_failed(direction, &error),
@@ -99,20 +102,23 @@ impl Connection {
         progress
     }
 
-    fn source_failed(&self, direction: Direction, error: &io::Error) -> Next {
+    pub(super) fn source_failed(&self, direction: Direction, error: &io::Error) -> Next {
         debug!("client {}: cannot receive from the {}: {error}", self.client_address, direction.source());
         Next::Close(Ending::Reset)
     }
 
-    /// Hears what the client says before there is anybody to pass it on to. `Some`: it has reset its connection.
-    pub(super) fn hear_ahead(&mut self, kit: &mut Kit) -> Option<Next> {
+    /// Receives a little of what the client says before there is a destination to pass it on to.
+    ///
+    /// # Errors
+    /// Those of recv(2), when the client has reset its connection.
+    pub(super) fn hear_ahead(&mut self, kit: &mut Kit) -> io::Result<()> {
         let mut traffic = Traffic::default();
         let result = self.up.receive_ahead(&self.client, &mut kit.tools, &mut traffic);
         self.account(Direction::Up, &traffic, kit);
-        result.err().map(|error| self.source_failed(Direction::Up, &error))
+        result
     }
 
-    fn account(&mut self, direction: Direction, traffic: &Traffic, kit: &Kit) {
+    pub(super) fn account(&mut self, direction: Direction, traffic: &Traffic, kit: &Kit) {
         let stats = kit.stats();
         match direction {
             Direction::Up => stats.from_clients.add(traffic.received),

@@ -19,7 +19,7 @@ fn refuses(status: i32, arguments: &[&str]) -> String {
 /// [`refuses`] by another command, to which glbd's is appended.
 fn refuses_by(wrapper: &[String], status: i32, arguments: &[&str]) -> String {
     let mut command = Command::new("timeout");
-    let output: Output = command.arg("20").args(wrapper).arg(PROGRAM).args(arguments).output().expect("timeout");
+    let output: Output = command.arg("60").args(wrapper).arg(PROGRAM).args(arguments).output().expect("timeout");
     let said = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
     assert!(output.stdout.is_empty(), "{arguments:?} writes to stdout");
@@ -82,6 +82,7 @@ fn options_without_their_value_are_named() {
         ("--connect-timeout", "--connect-timeout"),
         ("--client-idle-timeout", "--client-idle-timeout"),
         ("--server-idle-timeout", "--server-idle-timeout"),
+        ("--greeting", "--greeting"),
         ("--user", "--user"),
         ("--pidfile", "--pidfile"),
     ] {
@@ -106,6 +107,7 @@ fn wrong_values_are_named_with_their_option() {
         ("--max_conn", &["0", "-1", "1e3", "many", ""]),
         ("--interval", &["0", "-1", "x", "nan", "inf", "1,5", "1s", ""]),
         ("--connect-timeout", &["0", "-1", "soon", "nan", "inf", ""]),
+        ("--greeting", &["postgres", "MySQL", "mysql,none", ""]),
         ("--client-idle-timeout", &["-1", "never", "1e99", ""]),
         ("--server-idle-timeout", &["-1", "never", "infinity", ""]),
         ("--control", &["0", "65536", "localhost", "127.0.0.1", "127.0.0.1:", "::1:8011", "[::1]", "1.2.3:8011", ""]),

@@ -30,6 +30,7 @@ fn help_names_every_option_and_shows_what_to_type() {
         "connections",
         "connect-timeout",
         "client-idle-timeout",
+        "greeting",
         "server-idle-timeout",
         "user",
         "pidfile",

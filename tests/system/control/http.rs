@@ -148,7 +148,7 @@ fn curl_gets_no_answer_and_is_not_obeyed() {
     ] {
         // So that it would show any answer, were there one.
         let output = Command::new("curl")
-            .args(["--silent", "--show-error", "--http0.9", "--max-time", "20"])
+            .args(["--silent", "--show-error", "--http0.9", "--max-time", "60"])
             .args(options)
             .arg(&url)
             .output()

@@ -36,7 +36,7 @@ impl NameServer {
         socket.set_read_timeout(Some(Duration::from_millis(10))).expect("a timeout");
         let settings = tempfile::tempdir().expect("a temporary directory");
         let write = |name: &str, text: &str| fs::write(settings.path().join(name), text).expect("a file");
-        write("resolv.conf", &format!("nameserver {address}\noptions timeout:30 attempts:1\n"));
+        write("resolv.conf", &format!("nameserver {address}\noptions timeout:30 attempts:5\n"));
         write("nsswitch.conf", "hosts: files dns\n");
         let shared = Arc::new(Shared::default());
         let thread = thread::spawn({

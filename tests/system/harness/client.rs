@@ -48,10 +48,15 @@ pub fn reset(stream: TcpStream) {
 pub fn read_line(mut stream: &TcpStream) -> io::Result<String> {
     let mut line = String::new();
     let mut byte = [0];
-    while stream.read(&mut byte)? == 1 && byte != *b"\n" {
-        line.push(char::from(byte[0]));
+    loop {
+        match stream.read(&mut byte) {
+            Ok(1) if byte != *b"\n" => line.push(char::from(byte[0])),
+            // A read with a timeout is interrupted when the process is stopped and continued: signal(7).
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(line),
+        }
     }
-    Ok(line)
 }
 
 /// The names of the [`Server::named`](super::Server::named) at the other ends of `clients`.

@@ -34,6 +34,8 @@ pub struct Row {
     pub usage: f64,
     /// `None` where glbd prints `N/A`.
     pub map: Option<f64>,
+    /// Whether it is the single destination, which stands where `map` would.
+    pub is_single: bool,
     pub conns: usize,
 }
 
@@ -79,7 +81,8 @@ impl Row {
             address: address.trim_start().to_owned(),
             weight: weight.parse().ok()?,
             usage: usage.parse().ok()?,
-            map: if map == "N/A" { None } else { Some(map.parse().ok()?) },
+            map: if ["N/A", "single"].contains(&map) { None } else { Some(map.parse().ok()?) },
+            is_single: map == "single",
             conns: conns.parse().ok()?,
         })
     }

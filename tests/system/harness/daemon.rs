@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::client::connect_to;
 use super::control::{self, Info, Stats};
 use super::glbd::PROGRAM;
+use super::kernel::listens;
 use super::net::{PATIENCE, free_port, wait_until};
 
 /// A place for one daemon: its ports, and its directory, which only the user who runs the test may enter. All processes
@@ -122,11 +123,11 @@ impl Daemon {
         Pid::from_raw(text.lines().next().and_then(|line| line.parse().ok()).expect("a process id"))
     }
 
-    /// Has another process take over, and waits until it has.
+    /// Has another process take over. Returns when that serves and the old one has closed its listening sockets.
     pub fn upgrade(&self) {
         let old = self.pid();
         self.signal(Signal::SIGUSR2);
-        wait_until("another process has taken over", || self.pid() != old);
+        wait_until("another process has taken over", || self.pid() != old && !listens(old));
         self.started_processes().push(self.pid());
     }
 

@@ -15,10 +15,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{User, geteuid};
 use tempfile::TempDir;
 
+use super::mariadb::copy_system_tables;
 use super::net::{PATIENCE, free_port, wait_until_within};
 
 /// A node copies all data from another one before it serves, which takes seconds on a machine that is idle.
-const PATIENCE_WITH_NODES: Duration = Duration::from_secs(180);
+const PATIENCE_WITH_NODES: Duration = Duration::from_secs(300);
 
 const PROVIDER: &str = "/usr/lib/galera/libgalera_smm.so";
 
@@ -108,8 +109,10 @@ impl Node {
         node
     }
 
-    /// With a tmpdir of its own, since a server that starts removes what others have in the common one. The buffers are
-    /// small, and a commit is not written to disk at once: the machine has other tests to run.
+    /// Galera's timeouts are longer than its defaults, so that nodes do not take each other for dead while other tests use
+    /// the processors. Each node has its own tmpdir, because a server removes the files of other servers from a shared
+    /// tmpdir when it starts. The buffers are small, and a commit is not written to disk at once: the machine has other
+    /// tests to run.
     fn configuration(&self, group_port: u16, group: &str) -> String {
         let (name, port, directory) = (&self.name, self.address.port(), self.directory.display());
         let (state_port, increment_port) = (free_port(), free_port());
@@ -137,7 +140,8 @@ impl Node {
             wsrep-sst-method = rsync
             wsrep-sst-receive-address = 127.0.0.1:{state_port}
             wsrep-provider-options = base_port={group_port};gmcast.listen_addr=tcp://127.0.0.1:{group_port};\
-            ist.recv_addr=127.0.0.1:{increment_port};gcache.size=16M;gcache.page_size=16M
+            ist.recv_addr=127.0.0.1:{increment_port};gcache.size=16M;gcache.page_size=16M;\
+            evs.suspect_timeout=PT15S;evs.inactive_timeout=PT30S;evs.install_timeout=PT30S;gmcast.peer_timeout=PT15S
             "
         )
     }
@@ -151,12 +155,10 @@ impl Node {
     }
 
     fn install_system_tables(&self) {
-        let outcome = Command::new("mariadb-install-db")
-            .arg(self.defaults_file())
-            .args(["--user=mysql", "--auth-root-authentication-method=normal", "--skip-test-db"])
-            .output()
-            .expect("mariadb-install-db, from Debian's package mariadb-server");
-        assert!(outcome.status.success(), "mariadb-install-db: {outcome:?}");
+        let data = self.directory.join("data");
+        copy_system_tables(&data);
+        let owned = Command::new("chown").args(["-R", "mysql"]).arg(&data).status().expect("chown");
+        assert!(owned.success(), "chown of {}: {owned}", data.display());
     }
 
     /// Starts the node again, which joins the others. [`Cluster::wait_until_whole`] tells when it serves.
@@ -274,7 +276,7 @@ impl fmt::Display for Node {
 /// an error is what the client says, behind the rows that came before.
 pub fn query(address: SocketAddr, statement: &str) -> Result<String, String> {
     let client =
-        Command::new("timeout").args(["60", "mariadb"]).args(options(address)).args(["--execute", statement]).output();
+        Command::new("timeout").args(["120", "mariadb"]).args(options(address)).args(["--execute", statement]).output();
     let outcome = client.expect("timeout, from Debian's package coreutils");
     assert_ne!(outcome.status.code(), Some(127), "mariadb, from Debian's package mariadb-client");
     let text = |bytes| String::from_utf8_lossy(bytes).trim_end().to_owned();

@@ -18,6 +18,7 @@ use super::client::connect_to;
 use super::control::{self, Info, Stats};
 use super::log::Log;
 use super::net::{free_port, wait_until};
+use super::proc;
 use super::watch::Watch;
 
 /// The program under test.
@@ -201,9 +202,12 @@ impl Glbd {
         Pid::from_raw(self.process.id() as i32)
     }
 
-    /// Sends a signal.
+    /// Sends a signal; SIGSTOP has stopped all threads when this returns.
     pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).expect("glbd runs");
+        if signal == Signal::SIGSTOP {
+            wait_until("glbd is stopped", || proc::is_stopped(self.pid()));
+        }
     }
 
     /// Waits for the end of the process.
@@ -249,13 +253,7 @@ impl Glbd {
 
     /// Processor time that all threads used since the start.
     pub fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(self.proc("stat")).expect("glbd runs");
-        // The name of the program, in parentheses, may contain blanks.
-        let (_, fields) = stat.rsplit_once(')').expect("a name in stat");
-        let ticks: u64 =
-            fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks")).sum();
-        // Linux reports hundredths of a second, whatever its clock does inside.
-        Duration::from_millis(ticks * 10)
+        proc::cpu_time(self.pid())
     }
 
     fn proc(&self, file: &str) -> PathBuf {

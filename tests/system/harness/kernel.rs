@@ -1,5 +1,6 @@
 //! What the kernel tells of TCP connections.
 
+use std::fmt::Display;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 
@@ -8,6 +9,8 @@ pub struct KernelsEnd {
     local: String,
     remote: String,
     state: String,
+    inode: String,
+    unread: String,
     /// Which timer runs for it.
     pub timer: u8,
 }
@@ -29,10 +32,32 @@ impl KernelsEnd {
         all().filter(|end| end.remote == remote && end.state == "06").count()
     }
 
+    /// Connections to this address that are open at the end which opened them.
+    pub fn established_towards(address: SocketAddr) -> usize {
+        let remote = in_hex(address);
+        all().filter(|end| end.remote == remote && end.state == "01").count()
+    }
+
     /// Those in TIME_WAIT of connections that this address has accepted.
     pub fn in_time_wait_at(address: SocketAddr) -> usize {
         let local = in_hex(address);
         all().filter(|end| end.local == local && end.state == "06").count()
+    }
+
+    /// The ends in another network namespace, whose /proc/net/tcp this is, that have this address.
+    pub fn at(address: SocketAddr, table: &str) -> Vec<Self> {
+        let local = in_hex(address);
+        listed_in(table).filter(|end| end.local == local).collect()
+    }
+
+    /// Whether its process has read all up to the end that the other end has sent.
+    pub fn has_read_all(&self) -> bool {
+        self.state != "01" && self.unread == "00000000"
+    }
+
+    /// Whether neither end has said that nothing more will come.
+    pub fn is_open(&self) -> bool {
+        self.state == "01"
     }
 
     /// Whether it has said that nothing more will come (FIN_WAIT1), and the other end has not got everything yet.
@@ -41,18 +66,33 @@ impl KernelsEnd {
     }
 }
 
+/// Whether a process of this network namespace has a socket that listens for IPv4.
+pub fn listens(pid: impl Display) -> bool {
+    let listening: Vec<_> =
+        all().filter(|end| end.state == "0A").map(|end| format!("socket:[{}]", end.inode)).collect();
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+    let mut open = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    open.any(|link| listening.iter().any(|socket| link.as_os_str() == socket.as_str()))
+}
+
 fn all() -> impl Iterator<Item = KernelsEnd> {
-    let table = fs::read_to_string("/proc/net/tcp").expect("/proc");
+    listed_in(&fs::read_to_string("/proc/net/tcp").expect("/proc"))
+}
+
+fn listed_in(table: &str) -> impl Iterator<Item = KernelsEnd> + use<> {
     let lines: Vec<_> = table
         .lines()
         .skip(1)
         .map(|line| {
             let field: Vec<_> = line.split_whitespace().collect();
+            let (_, unread) = field[4].split_once(':').expect("bytes to send and to read");
             let (timer, _) = field[5].split_once(':').expect("a timer and its time");
             KernelsEnd {
                 local: field[1].to_owned(),
                 remote: field[2].to_owned(),
                 state: field[3].to_owned(),
+                inode: field[9].to_owned(),
+                unread: unread.to_owned(),
                 timer: timer.parse().expect("the number of a timer"),
             }
         })

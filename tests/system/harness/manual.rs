@@ -30,8 +30,14 @@ fn run_make(arguments: &[&str]) -> Output {
     let cargo = Path::new(env!("CARGO")).parent().expect("a directory").display();
     let path = env::var("PATH").expect("PATH");
     let build = Path::new(PROGRAM).ancestors().nth(2).expect("a directory of builds");
-    Command::new("make")
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+    let mut make = Command::new("make");
+    // `cargo test` sets variables for the tests. Build scripts that look at them would be run again, and their packages
+    // built again, by the cargo that make calls.
+    let is_told = |name: &str| name.starts_with("CARGO_") && name != "CARGO_HOME";
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_told)) {
+        make.env_remove(name);
+    }
+    make.current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("PATH", format!("{cargo}:{path}"))
         .arg("--silent")
         .arg(format!("BINARY={PROGRAM}"))

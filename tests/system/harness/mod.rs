@@ -10,9 +10,11 @@ pub mod glbd;
 pub mod kernel;
 pub mod log;
 pub mod manual;
+pub mod mariadb;
 pub mod mounts;
 pub mod net;
 pub mod payload;
+pub mod proc;
 pub mod programs;
 pub mod servers;
 pub mod site;
@@ -20,7 +22,7 @@ pub mod stage;
 pub mod watch;
 
 pub use client::{
-    begin_to_connect_to, connect_from, connect_to, echoes, names_of, read_line, reset, said_goodbye, was_reset,
+    begin_to_connect_to, connect_from, connect_to, echoes, names_of, patient, read_line, reset, said_goodbye, was_reset,
 };
 pub use control::{Info, Stats};
 pub use daemon::{Daemon, Launch};

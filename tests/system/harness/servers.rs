@@ -104,19 +104,27 @@ impl Server {
 
     /// Stops listening and closes all connections. The port stays this server's.
     pub fn stop(&mut self) {
-        let Some(Running { listener, acceptor }) = self.running.take() else {
+        if self.running.is_none() {
             return;
-        };
-        // Makes a blocked accept(2) return, which closing the socket would not.
-        SockRef::from(&*listener).shutdown(Shutdown::Both).expect("shutdown of a listening socket");
-        acceptor.join().expect("the accepting thread");
+        }
+        self.stop_listening();
         for stream in self.shared.open().values().filter_map(Weak::upgrade) {
             // It may have ended by itself in the meantime.
             stream.shutdown(Shutdown::Both).ok();
         }
     }
 
-    /// Listens again on the same port after [`Server::stop`].
+    /// Refuses new connections; those that are open go on.
+    pub fn stop_listening(&mut self) {
+        let Some(Running { listener, acceptor }) = self.running.take() else {
+            return;
+        };
+        // Makes a blocked accept(2) return, which closing the socket would not.
+        SockRef::from(&*listener).shutdown(Shutdown::Both).expect("shutdown of a listening socket");
+        acceptor.join().expect("the accepting thread");
+    }
+
+    /// Listens again on the same port after [`Server::stop`] or [`Server::stop_listening`].
     pub fn start(&mut self) {
         assert!(self.running.is_none(), "the server at {self} runs already");
         let listener = Arc::new(TcpListener::bind(self.address).expect("the server's own port"));

@@ -20,6 +20,8 @@ pub struct Judged {
     pub latency: f64,
     pub weight_in_force: f64,
     pub reason: String,
+    /// Since when it has its state.
+    pub since: Option<String>,
 }
 
 impl Watch {
@@ -31,7 +33,7 @@ impl Watch {
     fn try_parse(answer: &str) -> Option<Self> {
         let mut lines = answer.lines();
         let is_rule = |line: &str| !line.is_empty() && line.bytes().all(|byte| byte == b'-');
-        let title = lines.next()? == "Watchdog:";
+        let title = lines.next()?.starts_with("Watchdog:");
         let ruled = is_rule(lines.next()?);
         let columns = ["Address", ":", "exp", "setw", "state", "lat", "curw", "reason"];
         let heading = lines.next()?.split_whitespace().eq(columns);
@@ -54,6 +56,10 @@ impl Judged {
     fn parse(line: &str) -> Option<Self> {
         let (address, rest) = line.split_once(" : ")?;
         let by_hand = rest.trim_start().starts_with('+');
+        let (rest, since) = match rest.strip_suffix(')').and_then(|it| it.rsplit_once("(since ")) {
+            Some((rest, since)) => (rest, Some(since.to_owned())),
+            None => (rest, None),
+        };
         let mut words = rest.trim_start().trim_start_matches('+').split_whitespace();
         Some(Self {
             address: address.trim_start().to_owned(),
@@ -63,6 +69,7 @@ impl Judged {
             latency: words.next()?.parse().ok()?,
             weight_in_force: words.next()?.parse().ok()?,
             reason: words.collect::<Vec<_>>().join(" "),
+            since,
         })
     }
 }

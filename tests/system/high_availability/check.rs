@@ -1,6 +1,7 @@
 //! init/keepalived/check-glbd, under each of the small shells and with each way to speak to the control port.
 
 use std::fs;
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -47,14 +48,24 @@ impl Site {
     }
 }
 
-/// Does this under each shell with each of the speakers, all at the same time.
+/// Does this under each shell with each of the speakers, two at a time: more of them would wait for each other.
 fn in_all_ways(act: impl Fn(&[&str], (&str, &str), &str) + Sync) {
-    thread::scope(|scope| {
-        for (shell, speaker) in SHELLS.iter().flat_map(|shell| SPEAKERS.map(|speaker| (*shell, speaker))) {
-            let act = &act;
-            scope.spawn(move || act(shell, speaker, &format!("{shell:?} {speaker:?}")));
+    let ways = SHELLS.iter().flat_map(|shell| SPEAKERS.map(|speaker| (*shell, speaker)));
+    let ways = Mutex::new(ways.collect::<Vec<_>>());
+    let next = || ways.lock().expect("no thread panics with it").pop();
+    let act_in_turn = || {
+        while let Some((shell, speaker)) = next() {
+            act(shell, speaker, &format!("{shell:?} {speaker:?}"));
         }
-    });
+    };
+    thread::scope(|scope| [(); 2].map(|()| drop(scope.spawn(act_in_turn))));
+}
+
+/// Repeats this up to ten times while it says that glbd does not answer: on a loaded machine the answer may take longer
+/// than two seconds. keepalived repeats the script as well before it acts (`fall 2`).
+fn answered(check: impl Fn() -> Outcome) -> Outcome {
+    let in_time = |outcome: &Outcome| !outcome.text.contains(NO_ANSWER);
+    (1..10).map(|_| check()).find(in_time).unwrap_or_else(&check)
 }
 
 fn assert_yes(outcome: &Outcome, what: &str) {
@@ -73,8 +84,8 @@ fn a_glbd_that_answers_passes_with_any_netcat_or_none() {
     let site = Site::new();
     site.start(&["8010", "127.0.0.2:8000"]);
     in_all_ways(|shell, speaker, what| {
-        assert_yes(&site.run_with(shell, speaker, &["127.0.0.1", "8011"]), what);
-        assert_yes(&site.run_with(shell, speaker, &["--fit", "127.0.0.1", "8011"]), what);
+        assert_yes(&answered(|| site.run_with(shell, speaker, &["127.0.0.1", "8011"])), what);
+        assert_yes(&answered(|| site.run_with(shell, speaker, &["--fit", "127.0.0.1", "8011"])), what);
     });
 }
 
@@ -99,7 +110,8 @@ fn a_glbd_that_hangs_does_not_pass_and_costs_little_more_than_two_seconds() {
         let outcome = site.run_with(shell, speaker, &["127.0.0.1", "8011"]);
         let took = begun.elapsed();
         assert_no(&outcome, NO_ANSWER, what);
-        assert!(took < Duration::from_secs(5), "{what} took {took:?}");
+        // Two seconds, and what a loaded machine needs to start a few programs.
+        assert!(took < Duration::from_secs(10), "{what} took {took:?}");
     });
 }
 
@@ -118,8 +130,8 @@ fn fit_passes_while_a_destination_may_get_new_clients() {
         say("3\n");
         let quick = ["--fall", "1", "--rise", "1"];
         site.start(&[&["--watchdog", "exec:/srv/watch"], &quick[..], &["8010", "127.0.0.2:8000:0.5"]].concat());
-        let fit = || site.run(shell, &["--fit", "127.0.0.1", "8011"]);
-        let answers = || site.run(shell, &["127.0.0.1", "8011"]);
+        let fit = || answered(|| site.run(shell, &["--fit", "127.0.0.1", "8011"]));
+        let answers = || answered(|| site.run(shell, &["127.0.0.1", "8011"]));
 
         for (state, verdict) in [("2\n", "AVOID"), ("3\n", "READY"), ("1\n", "DOWN"), ("3\n", "READY")] {
             say(state);

@@ -138,12 +138,12 @@ impl Machine {
         command
     }
 
-    /// Runs a command to its end, which must come within a minute.
+    /// Runs a command to its end, which must come within three minutes.
     pub fn run(&self, words: &[&str]) -> Outcome {
         // Not a pipe: a daemon that kept it open would hold up the test.
         let mut output = tempfile::tempfile().expect("a temporary file");
         let status = self
-            .command(&[&["timeout", "60"], words].concat())
+            .command(&[&["timeout", "180"], words].concat())
             .stdout(duplicate(&output))
             .stderr(duplicate(&output))
             .status()

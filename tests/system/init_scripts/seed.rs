@@ -56,8 +56,16 @@ impl Site {
         for pid in self.machine.daemons() {
             self.machine.expect(&["chrt", "--all-tasks", "--rr", "--pid", "50", &pid]);
         }
-        let said = self.succeeds(&["restart"]);
+        let outcome = self.machine.run(&self.script(&["restart"]));
+        let mut said = outcome.text;
         assert!(said.contains("stopping... done."), "{said}");
+        if said.contains("already running") {
+            // Nor did that help.
+            wait_until("the old daemon ends", || self.machine.daemons().is_empty());
+            said = self.succeeds(&["start"]);
+        } else {
+            assert_eq!(outcome.status, Some(0), "{said}");
+        }
         assert!(said.contains("glbd: started"), "{said}");
     }
 

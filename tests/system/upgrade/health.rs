@@ -40,7 +40,7 @@ fn it_still_takes_several_answers_in_a_row_to_change_a_verdict() {
     daemon.upgrade();
     let asked = site.asked().len();
     wait_until("it is asked by the successor", || site.asked().len() > asked + 5);
-    assert_eq!(states(&daemon), ["READY"]);
+    assert_eq!(states(&daemon), ["AVOID"]);
 }
 
 #[test]
@@ -115,4 +115,19 @@ fn scripts_are_the_successors_and_none_is_left_in_the_end() {
     assert!(echoes(&client));
     daemon.signal(Signal::SIGKILL);
     wait_until("no script is left", || scripts().is_empty());
+}
+
+#[test]
+fn sessions_on_a_destination_that_is_down_are_closed_by_the_successor() {
+    let (port, [falling, other]) = sites();
+    let daemon = daemon(&["-w", &format!("http:{port}"), "-i", "0.1", "--timeout", "60", &falling.to_string()]);
+    let session = daemon.connect();
+    assert_eq!(names_of(std::slice::from_ref(&session)), ["2"]);
+    falling.say(503);
+    wait_until("it is DOWN", || states(&daemon) == ["DOWN"]);
+    daemon.upgrade();
+    assert!(echoes(&session), "there is nowhere better to go");
+    assert_eq!(daemon.control(&other.to_string()), "Ok\n");
+    wait_until("its sessions are closed", || falling.server.open() == 0);
+    assert!(!echoes(&session));
 }

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 
@@ -177,11 +177,12 @@ fn a_signal_that_comes_meanwhile_is_meant_for_the_daemon() {
     for signal in [Signal::SIGTERM, Signal::SIGUSR1] {
         for delay in 0..20 {
             let daemon = daemon(&[]);
-            let pid = daemon.pid();
+            let (pid, since) = (daemon.pid(), Instant::now());
             daemon.signal(Signal::SIGUSR2);
-            thread::sleep(Duration::from_micros(delay * 1000));
-            // As an init script does, which has read the pid file before. The old process may have ended by now.
-            if kill(pid, signal).is_ok() {
+            thread::sleep(Duration::from_millis(delay));
+            // As an init script does, which has read the pid file before. If this thread slept for long, the old process
+            // may be ending, and the signal is lost.
+            if kill(pid, signal).is_ok() && since.elapsed() < Duration::from_secs(1) {
                 daemon.wait_until_gone();
                 assert_eq!(daemon.files(), [""; 0], "{signal} after {delay} ms");
             }

@@ -52,7 +52,7 @@ fn only_status_200_is_fit() {
         (b"HTTP/1.1 2".to_vec(), "DOWN", "its answer is not HTTP, or is cut short"),
         (Vec::new(), "DOWN", "its answer is not HTTP, or is cut short"),
         (vec![b'x'; 1_000_000], "DOWN", "its answer is not HTTP: "),
-        ([b"HTTP/1.1 200 OK\r\nX: ".to_vec(), vec![b'x'; 1_000_000]].concat(), "READY", ""),
+        ([b"HTTP/1.1 200 OK\r\nX: ".to_vec(), vec![b'x'; 1_000_000]].concat(), "DOWN", "its answer's head is too long"),
     ] {
         let server = answering(answer.clone());
         let glbd = watching("http", &server);

@@ -9,6 +9,7 @@ use crate::harness::{Glbd, Server, names_of, said_goodbye, sites};
 fn a_client_that_is_refused_has_the_destination_checked_at_once() {
     let mut servers = ["a", "b"].map(Server::named);
     let glbd = Glbd::builder().args(["-w", "tcp", "-i", "600", "--fall", "1"]).destinations(&servers).start();
+    wait_until_judged(&glbd, &servers[0], "READY");
     servers[0].stop();
     assert_eq!(state(&glbd, &servers[0]), "READY", "nobody has noticed");
     assert_eq!(names_of(&[glbd.connect()]), ["b"], "the client is served all the same");
@@ -39,7 +40,7 @@ fn when_a_check_for_a_clients_sake_finds_nobody_fit_the_client_is_sent_away() {
 #[test]
 fn a_check_for_a_clients_sake_that_hangs_passes_the_client_on() {
     let (port, [first, second]) = sites();
-    let arguments = ["-i", "600", "--timeout", "0.3", "-x", "0.05"];
+    let arguments = ["-i", "600", "--timeout", "2", "-x", "0.05"];
     let glbd = asking(port).args(arguments).destinations([&first, &second]).start();
     wait_until_judged(&glbd, &second, "READY");
     first.hang(true);

@@ -9,7 +9,8 @@ use crate::harness::{names_of, sites, wait_until};
 fn the_weight_of_a_destination_that_came_back_grows() {
     let (port, [first, second]) = sites();
     let glbd =
-        asking(port).args(["--slow-start", "3"]).destinations([&first, &second].map(|it| format!("{it}:2"))).start();
+        asking(port).args(["--slow-start", "8"]).destinations([&first, &second].map(|it| format!("{it}:2"))).start();
+    wait_until_judged(&glbd, &first, "READY");
     assert_eq!(glbd.watch().row(&first).weight_in_force, 2.0, "at the start there is nothing to spare it");
     first.say(503);
     wait_until_judged(&glbd, &first, "DOWN");
@@ -47,4 +48,27 @@ fn a_destination_that_answers_slowly_has_less_weight() {
     assert!(names_of(&clients).iter().filter(|name| *name == "3").count() < 5);
     slow.delay(Duration::from_millis(25));
     wait_until("it has its weight again", || glbd.watch().row(&slow).weight_in_force > 0.7);
+}
+
+#[test]
+fn a_destination_that_came_back_is_not_the_next_ones_choice_at_each_step() {
+    let (port, [first, second, third]) = sites();
+    let glbd = asking(port).args(["--slow-start", "20"]).destinations([&first, &second, &third]).start();
+    for site in [&first, &second, &third] {
+        wait_until_judged(&glbd, site, "READY");
+    }
+    first.say(503);
+    wait_until_judged(&glbd, &first, "DOWN");
+    first.say(200);
+    wait_until_judged(&glbd, &first, "READY");
+    let mut names = Vec::new();
+    let weight = || glbd.watch().row(&first).weight_in_force;
+    while weight() < 0.5 {
+        let before = weight();
+        names.extend(names_of(&[glbd.connect()]));
+        wait_until("it has more weight", || weight() > before);
+        wait_until("the client is gone", || glbd.info().total == 0);
+    }
+    let served = names.iter().filter(|name| *name == "2").count();
+    assert!(served * 4 <= names.len(), "{served} of {}", names.len());
 }

@@ -1,0 +1,113 @@
+//! The addresses of a cluster's members, which some nodes report by name.
+//!
+//! Checks never wait for a name: a name that is not known yet is left out of the answer, and looked up meanwhile.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::protocol::MAX_MEMBERS;
+use crate::address::{Endpoint, Host, parse_destination};
+use crate::resolve::Resolver;
+
+/// How long the address of a name is good for, and how long a name that has none is not looked up again.
+const FRESH: Duration = Duration::from_secs(10);
+/// Most names that are remembered.
+const MAX_NAMES: usize = 1024;
+
+/// Knows the addresses of the names that nodes report.
+#[derive(Default)]
+pub(super) struct Members {
+    resolver: Resolver,
+    known: Arc<Mutex<HashMap<Endpoint, Known>>>,
+}
+
+struct Known {
+    address: Option<SocketAddr>,
+    /// When it was asked for last.
+    asked: Instant,
+    /// Whether the answer is still to come.
+    pending: bool,
+}
+
+impl Members {
+    /// The addresses of `members`, those without a port at `port`; and whether none of them is missing. What is no
+    /// address at all is passed over: a node may say anything of itself.
+    pub(super) fn locate(&self, members: &[String], port: u16) -> (Vec<SocketAddr>, bool) {
+        let mut addresses = Vec::new();
+        let mut are_complete = members.len() <= MAX_MEMBERS;
+        for member in members.iter().take(MAX_MEMBERS) {
+            let Ok(spec) = parse_destination(member, Some(port)) else { continue };
+            match spec.endpoint.host {
+                Host::Address(address) => addresses.push(SocketAddr::new(address, spec.endpoint.port)),
+                Host::Name(_) => match self.look_up(spec.endpoint) {
+                    Some(address) => addresses.push(address),
+                    None => are_complete = false,
+                },
+            }
+        }
+        (addresses, are_complete)
+    }
+
+    /// The last known address of a name, which is asked for again when that is old.
+    fn look_up(&self, endpoint: Endpoint) -> Option<SocketAddr> {
+        let now = Instant::now();
+        let mut known = self.known.lock();
+        if known.len() >= MAX_NAMES && !known.contains_key(&endpoint) {
+            known.retain(|_, it| it.pending || now.duration_since(it.asked) < FRESH);
+            if known.len() >= MAX_NAMES {
+                return None;
+            }
+        }
+        let entry = known.entry(endpoint.clone()).or_insert(Known { address: None, asked: now, pending: false });
+        let is_new = entry.asked == now;
+        if !entry.pending && (is_new || now.duration_since(entry.asked) >= FRESH) {
+            let answers = Arc::clone(&self.known);
+            let name = endpoint.clone();
+            let done = move |found: std::io::Result<Vec<SocketAddr>>| {
+                if let Some(entry) = answers.lock().get_mut(&name) {
+                    entry.pending = false;
+                    // A name that does not resolve now keeps the address that it had.
+                    entry.address = found.ok().and_then(|found| found.first().copied()).or(entry.address);
+                }
+            };
+            // When too many are being looked up already, the next answer asks again.
+            entry.pending = self.resolver.resolve_later(endpoint, done).is_ok();
+            entry.asked = if entry.pending { now } else { now.checked_sub(FRESH).unwrap_or(now) };
+        }
+        entry.address
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn locate(members: &Members, names: &[&str]) -> (Vec<String>, bool) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let (addresses, are_complete) = members.locate(&names, 3306);
+        (addresses.iter().map(ToString::to_string).collect(), are_complete)
+    }
+
+    #[test]
+    fn addresses_are_taken_as_they_are_and_nonsense_is_passed_over() {
+        let members = Members::default();
+        let found = locate(&members, &["10.0.0.1", "10.0.0.2:3307", "[::1]:3308", "", "10.0.0.3:99999", "a b"]);
+        assert_eq!(found, (["10.0.0.1:3306", "10.0.0.2:3307", "[::1]:3308"].map(str::to_owned).to_vec(), true));
+    }
+
+    #[test]
+    fn a_name_is_there_once_it_is_resolved_and_never_waited_for() {
+        let members = Members::default();
+        let first = locate(&members, &["localhost:7", "10.0.0.1"]);
+        assert!(first.0.contains(&"10.0.0.1:3306".to_owned()), "{first:?}");
+        let since = Instant::now();
+        while !locate(&members, &["localhost:7", "10.0.0.1"]).1 {
+            assert!(since.elapsed() < Duration::from_secs(20), "localhost does not resolve");
+            std::thread::yield_now();
+        }
+    }
+}

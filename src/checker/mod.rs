@@ -1,0 +1,71 @@
+//! The checker: a separate process, started from the same program, that checks the destinations.
+//!
+//! It holds the credentials and everything that reads what servers and scripts say, and no client's connection:
+//! whatever a node answers, the worst that it can bring down is this process, which the daemon replaces. OpenBSD's
+//! relayd separates its host check engine in the same way. See [`protocol`] for what the two say to each other.
+//!
+//! All checks are tasks of one thread: one that hangs costs the others nothing.
+
+mod engine;
+pub mod fuzz;
+mod members;
+pub mod mysql;
+mod option_file;
+mod probe;
+pub mod protocol;
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::channel::Channel;
+use crate::sys;
+pub use option_file::Credentials;
+pub use probe::{Prober, mark, take_mark};
+
+/// Has the number of the descriptor through which the checker and the daemon talk.
+const ENVIRONMENT: &str = "GLBD_CHECKER";
+/// Most memory that the checker may use for data, in bytes. When it needs more, it ends and is replaced.
+const MEMORY: u64 = 512 * 1024 * 1024;
+
+/// Starts the checker: the program that this process runs, whatever lies on the disk by now.
+///
+/// It is killed when the thread that calls this ends.
+///
+/// # Errors
+/// When no process, or no socket for the conversation, can be made.
+pub fn start() -> io::Result<(Child, Channel)> {
+    let (ours, theirs) = Channel::pair()?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("glbd-checker").env(ENVIRONMENT, theirs.as_raw_fd().to_string()).process_group(0);
+    sys::inherit(&mut command, &theirs);
+    sys::die_with_parent(&mut command);
+    Ok((command.spawn()?, ours))
+}
+
+/// Is the checker, where this process was started to be it, and does not return then.
+pub fn run_if_asked() {
+    let Some(number) = std::env::var_os(ENVIRONMENT) else { return };
+    sys::forget_variable(ENVIRONMENT);
+    let channel = number.to_str().and_then(|number| sys::take_inherited(number.parse().ok()?).ok());
+    // An error has no place to go to: the daemon says how the process has ended.
+    let status = match channel.map(Channel::from).map(run) {
+        Some(Ok(())) => 0,
+        Some(Err(_)) | None => 1,
+    };
+    sys::exit_at_once(status);
+}
+
+fn run(daemon: Channel) -> io::Result<()> {
+    let _ = nix::sys::prctl::set_name(c"glbd-checker");
+    // What stops or signals the daemon and all its processes must not stop this one before the daemon says so. Scripts
+    // start with none blocked.
+    let mut blocked = SigSet::all();
+    blocked.remove(Signal::SIGCHLD);
+    blocked.thread_block()?;
+    crate::process::limit_data(MEMORY)?;
+    engine::run(daemon)
+}

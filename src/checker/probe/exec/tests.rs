@@ -1,0 +1,70 @@
+use super::*;
+use proptest::prelude::*;
+
+#[test]
+fn answers_are_read_as_glb_reads_them() {
+    for (line, verdict, absent, members) in [
+        ("0\n", Verdict::Down, true, &[][..]),
+        ("1\n", Verdict::Down, false, &[]),
+        ("2 a:1\r\n", Verdict::Avoid, false, &["a:1"]),
+        ("3 a:1,,b:2,\n", Verdict::Ready, false, &["a:1", "b:2"]),
+        (" 3", Verdict::Ready, false, &[]),
+    ] {
+        let answer = parse(line.as_bytes()).expect("an answer");
+        assert_eq!((answer.verdict, answer.absent), (verdict, absent), "{line:?}");
+        assert_eq!(answer.members, members, "{line:?}");
+    }
+}
+
+#[test]
+fn what_follows_the_members_is_the_reason() {
+    for (line, members, reason) in [
+        (
+            "2 10.0.0.1:3306,10.0.0.2 donor since 5 minutes\n",
+            &["10.0.0.1:3306", "10.0.0.2"][..],
+            "donor since 5 minutes",
+        ),
+        ("2 - donor\n", &[], "donor"),
+        ("2 donor since 5 minutes\n", &[], "donor since 5 minutes"),
+        ("2 - 10.0.0.1:3306 is the writer\n", &[], "10.0.0.1:3306 is the writer"),
+        ("2 node1:3306, node2:3306 full\n", &["node1:3306", "node2:3306"], "full"),
+        ("2 [::1]:3306,node2 full\n", &["[::1]:3306", "node2"], "full"),
+        ("2 -\n", &[], "the script says 2 (avoid)"),
+        ("2 , lonely\n", &[], "lonely"),
+        ("2 slow, but alive\n", &[], "slow, but alive"),
+        ("2 \u{1b}[2J\n", &[], "?[2J"),
+    ] {
+        let answer = parse(line.as_bytes()).expect("an answer");
+        assert_eq!(
+            (answer.members.as_slice(), answer.reason.as_str()),
+            (&members.iter().map(|it| it.to_string()).collect::<Vec<_>>()[..], reason),
+            "{line:?}"
+        );
+    }
+    let long = format!("1 {}\n", "x".repeat(1000));
+    assert_eq!(parse(long.as_bytes()).expect("an answer").reason.len(), MAX_REASON);
+}
+
+#[test]
+fn nonsense_is_quoted_in_one_line() {
+    for line in ["", "\n", "4\n", "-1\n", "33\n", "ready\n", "\u{7}\n"] {
+        let error = parse(line.as_bytes()).expect_err("no answer");
+        assert!(error.to_string().starts_with("the script answers '"), "{error}");
+    }
+    let long = parse("x".repeat(1000).as_bytes()).expect_err("no answer").to_string();
+    assert!(long.len() < 120, "{long}");
+}
+
+#[test]
+fn the_address_stands_behind_the_first_word() {
+    let command = |text| Exec::new(text, "[::1]:3306".parse().expect("an address")).command;
+    assert_eq!(command("mysql.sh -utest -ptestpass"), "mysql.sh [::1]:3306 -utest -ptestpass");
+    assert_eq!(command("mysql.sh"), "mysql.sh [::1]:3306");
+}
+
+proptest! {
+    #[test]
+    fn no_answer_makes_it_panic(line in prop::collection::vec(any::<u8>(), 0..80)) {
+        let _ = parse(&line);
+    }
+}

@@ -1,0 +1,59 @@
+//! Whether an HTTP server, such as clustercheck, says that a destination is fit.
+
+mod answer;
+
+use std::net::SocketAddr;
+
+use tokio::io::AsyncWriteExt;
+
+use super::tcp::connect;
+use super::{Answer, Asking, Probe};
+use crate::config::HttpOptions;
+use crate::table::health::Verdict;
+pub(in crate::checker) use answer::read_status;
+
+/// Fetches a page, and judges by its status.
+pub(super) struct Http {
+    server: SocketAddr,
+    request: String,
+    options: HttpOptions,
+}
+
+impl Http {
+    /// Asks at the destination's host, and at its port unless there is another.
+    pub(super) fn new(destination: SocketAddr, options: HttpOptions) -> Http {
+        let server = SocketAddr::new(destination.ip(), options.port.unwrap_or(destination.port()));
+        let (agent, path) = (concat!("glbd/", env!("CARGO_PKG_VERSION")), &options.path);
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nUser-Agent: {agent}\r\nConnection: close\r\n\r\n");
+        Http { server, request, options }
+    }
+}
+
+impl Probe for Http {
+    fn is_waited_for(&self) -> bool {
+        true
+    }
+
+    fn ask(&mut self, _fresh: bool) -> Asking<'_> {
+        Box::pin(async {
+            let mut stream = connect(self.server).await?;
+            // Some answer without having read anything, and are gone by now.
+            let asked = stream.write_all(self.request.as_bytes()).await;
+            match read_status(&mut stream).await {
+                Ok(status) => Ok(judge(status, &self.options)),
+                Err(error) => Err(asked.err().unwrap_or(error)),
+            }
+        })
+    }
+}
+
+fn judge(status: u16, options: &HttpOptions) -> Answer {
+    let reason = format!("HTTP status {status}");
+    match status {
+        _ if options.ready.contains(&status) => Answer::new(Verdict::Ready, ""),
+        _ if options.spare.contains(&status) => Answer::new(Verdict::Spare, reason),
+        _ if options.avoid.contains(&status) => Answer::new(Verdict::Avoid, reason),
+        _ => Answer::new(Verdict::Down, reason),
+    }
+}

@@ -1,0 +1,158 @@
+//! What the daemon and its checker process say to each other, one message at a time.
+//!
+//! The checker is not trusted: it reads what servers and scripts say, and may be wrong, hang, or die. The daemon takes a
+//! [`Report`] for no more than it is, and checks the length of each part of it: see [`Report::is_within_bounds`].
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::option_file::Credentials;
+use crate::config::ProbeSpec;
+use crate::table::health::{Reason, Verdict};
+
+/// Most members of a cluster that one answer may name.
+pub const MAX_MEMBERS: usize = 128;
+/// Longest text in a report, in bytes. What is longer is cut off by the checker, so that more is a sign of a defect.
+pub const MAX_TEXT: usize = 1000;
+
+/// From the daemon to the checker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Request {
+    /// How to check; the first message.
+    Settings(Box<Settings>),
+    /// A destination that will be checked.
+    Watch {
+        /// The daemon's number for it, which no other destination has, earlier or later.
+        id: u64,
+        /// Where it is.
+        address: SocketAddr,
+    },
+    /// A destination that will not be checked any more.
+    Forget {
+        /// See [`Request::Watch`].
+        id: u64,
+    },
+    /// Check a destination, and report. While the check before has not been answered, that one is waited for.
+    Check {
+        /// See [`Request::Watch`].
+        id: u64,
+        /// Whether a connection that is kept will not do: a new client must be able to log in.
+        fresh: bool,
+    },
+}
+
+/// How to check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// What to ask.
+    pub spec: ProbeSpec,
+    /// Who to log in as.
+    pub credentials: Credentials,
+    /// How long an answer may take until the destination counts as silent.
+    pub timeout: Duration,
+    /// `NAME=VALUE` in the environment of scripts.
+    pub mark: String,
+}
+
+/// From the checker to the daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Report {
+    /// What a check has found out. Each [`Request::Check`] brings at least one of these.
+    Checked {
+        /// See [`Request::Watch`].
+        id: u64,
+        /// See [`Request::Watch`]: a name's destination keeps its number when it moves.
+        address: SocketAddr,
+        /// The result.
+        finding: Finding,
+        /// How long the check took.
+        took: Duration,
+        /// Silence was reported of this same check before.
+        is_late: bool,
+    },
+    /// A line for the log, as a warning.
+    Log(String),
+}
+
+/// The result of a check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Finding {
+    /// The destination's own word.
+    Answer(Answer),
+    /// It does not answer, for this reason.
+    Silence(String),
+    /// It was not asked, for lack of something on this machine.
+    Shortage(String),
+    /// It was not asked, since its script is not to be started again so soon.
+    Pause,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Finding::Answer(answer) => write!(f, "{} {}", answer.verdict, Reason::new(&answer.reason)),
+            Finding::Silence(reason) => write!(f, "nothing: {}", Reason::new(reason)),
+            Finding::Shortage(reason) => write!(f, "nothing, for lack of something here: {}", Reason::new(reason)),
+            Finding::Pause => f.write_str("nothing new: its script is started again later"),
+        }
+    }
+}
+
+/// A destination's own word.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// What it is good for.
+    pub verdict: Verdict,
+    /// Why, in words; empty when there is nothing to say.
+    pub reason: String,
+    /// Whether there is nothing at all at this address, so that it may be checked less often.
+    pub absent: bool,
+    /// The cluster's members as it reports them.
+    pub members: Vec<SocketAddr>,
+    /// Whether these are all of them: the names of some may still be being resolved.
+    pub members_are_complete: bool,
+    /// What it says of its cluster, where it was asked.
+    pub galera: Option<GaleraFacts>,
+}
+
+/// What a MySQL server says of the Galera cluster that it belongs to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GaleraFacts {
+    /// Whether it has Galera at all. Without it, the rest says nothing.
+    pub has_galera: bool,
+    /// `wsrep_cluster_state_uuid`: which data these are.
+    pub state_uuid: String,
+    /// `wsrep_cluster_conf_id`: how many times the component has changed its members.
+    pub conf_id: u64,
+    /// `wsrep_cluster_size`: members of the component.
+    pub size: u32,
+    /// Whether the component is primary.
+    pub primary: bool,
+    /// `wsrep_local_recv_queue`: write sets that wait to be applied.
+    pub recv_queue: u64,
+}
+
+impl Report {
+    /// Whether no part is longer than the checker makes it.
+    pub fn is_within_bounds(&self) -> bool {
+        match self {
+            Report::Log(text) => text.len() <= MAX_TEXT,
+            Report::Checked { finding: Finding::Silence(reason) | Finding::Shortage(reason), .. } => {
+                reason.len() <= MAX_TEXT
+            }
+            Report::Checked { finding: Finding::Pause, .. } => true,
+            Report::Checked { finding: Finding::Answer(answer), .. } => {
+                let uuid = answer.galera.as_ref().map_or(0, |facts| facts.state_uuid.len());
+                answer.reason.len() <= MAX_TEXT && answer.members.len() <= MAX_MEMBERS && uuid <= MAX_TEXT
+            }
+        }
+    }
+}
+
+/// The beginning of a text, as much as a report may hold.
+pub(super) fn cut(text: &str) -> String {
+    text.chars().take(MAX_TEXT / 4).collect()
+}

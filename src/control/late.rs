@@ -1,0 +1,69 @@
+//! Answers that come later: what other threads report to the control thread.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+use mio::Waker;
+
+use crate::address::{DestinationSpec, Endpoint};
+use crate::table::SwitchDone;
+
+/// Where a command came from, and a late answer goes to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asker {
+    Fifo,
+    Conversation { slot: usize, generation: u64 },
+}
+
+/// What other threads report to this one.
+pub(super) enum LateReport {
+    /// A name was resolved.
+    Resolved { asker: Asker, spec: DestinationSpec, addresses: io::Result<Vec<SocketAddr>> },
+    /// A move of the single destination to this one has ended, or was given up for this reason.
+    Switched { asker: Asker, endpoint: Endpoint, result: Result<(), String> },
+    /// The single destination has moved, or a move of it has a new deadline.
+    SingleChanged,
+}
+
+/// How other threads report, and wake this one.
+#[derive(Clone)]
+pub(super) struct ReportSender {
+    pub reports: Sender<LateReport>,
+    pub waker: Arc<Waker>,
+}
+
+impl ReportSender {
+    pub(super) fn send(&self, report: LateReport) {
+        // Without a control thread there is nothing to do about it.
+        let _ = self.reports.send(report);
+        let _ = self.waker.wake();
+    }
+
+    /// The same for one command.
+    pub(super) fn answering(&self, asker: Asker) -> LateAnswer<'_> {
+        LateAnswer { sender: self, asker }
+    }
+}
+
+/// What a command needs that is answered later.
+#[derive(Clone, Copy)]
+pub(super) struct LateAnswer<'a> {
+    sender: &'a ReportSender,
+    asker: Asker,
+}
+
+impl LateAnswer<'_> {
+    /// For the thread that resolves a name.
+    pub(super) fn resolved(self) -> impl FnOnce(DestinationSpec, io::Result<Vec<SocketAddr>>) + Send + 'static {
+        let (sender, asker) = (self.sender.clone(), self.asker);
+        move |spec, addresses| sender.send(LateReport::Resolved { asker, spec, addresses })
+    }
+
+    /// For the table, which moves the single destination.
+    pub(super) fn switched(self, endpoint: Endpoint) -> SwitchDone {
+        let (sender, asker) = (self.sender.clone(), self.asker);
+        Box::new(move |result| sender.send(LateReport::Switched { asker, endpoint, result }))
+    }
+}

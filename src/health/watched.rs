@@ -1,0 +1,266 @@
+//! One destination that is watched: when it is checked, and what the results make of it. No input or output here.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::cluster::Heard;
+use super::hysteresis::{Hysteresis, Observation};
+use super::members::ClusterView;
+use crate::checker::protocol::Answer;
+use crate::config::WatchdogOptions;
+use crate::table::DestinationId;
+use crate::table::health::{Health, Verdict};
+
+/// How many times more often a destination is checked while the last result contradicts its verdict.
+const IN_DOUBT: u32 = 4;
+/// How many times less often one is checked of which there is nothing at all.
+const ABSENT: u32 = 10;
+/// A hint brings the next check forward, but no closer to the one before than this.
+const HINTED: Duration = Duration::from_millis(100);
+/// In how many steps the weight of one that came back grows.
+const STEPS: u32 = 20;
+const SHORTEST_STEP: Duration = Duration::from_millis(50);
+/// A scale that differs by less is not worth to change all picks for.
+const SAME_SCALE: f64 = 0.05;
+/// Most reports that come of one check: silence, and an answer that is late. The next one may have begun by then.
+const REPORTS: u8 = 2;
+
+/// One destination that is watched.
+pub(super) struct Watched {
+    pub id: DestinationId,
+    pub address: SocketAddr,
+    hysteresis: Hysteresis,
+    pub health: Health,
+    samples: u32,
+    /// Since when its weight grows.
+    returned: Option<Instant>,
+    /// When it last grew, or began to.
+    grown: Instant,
+    /// When the last check was asked for.
+    asked: Option<Instant>,
+    /// Whether that has not been reported yet.
+    pub is_being_checked: bool,
+    /// How many reports may come without another check being asked for.
+    due_reports: u8,
+    next: Instant,
+    /// Whether the next check is to log in afresh.
+    pub fresh: bool,
+    /// So that not all are checked at the same time for ever.
+    phase: f64,
+    /// Whether it is DOWN, and its sessions have not been closed.
+    has_fallen: bool,
+    /// Whether the last check found it so.
+    is_found_down: bool,
+    /// What it last said of its cluster, unless it said that it cannot serve, or is DOWN because it is silent.
+    pub heard: Option<Heard>,
+}
+
+/// When a check came to its result.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timing {
+    /// How long it took.
+    pub took: Duration,
+    /// The same check has counted as silence before.
+    pub is_late: bool,
+}
+
+/// What came of a check.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Outcome {
+    /// Whether it may be sent clients.
+    pub fit: bool,
+    /// The verdict before, if that was another.
+    pub changed_from: Option<Option<Verdict>>,
+}
+
+impl Watched {
+    /// One to be checked at once; another process may have watched it before, and have come to this.
+    pub(super) fn new(
+        id: DestinationId,
+        address: SocketAddr,
+        health: Health,
+        options: &WatchdogOptions,
+        phase: f64,
+        now: Instant,
+    ) -> Watched {
+        let known = health.verdict.is_some();
+        let grown = options.slow_start.mul_f64(health.scale.clamp(0.0, 1.0));
+        let growing = known && options.latency_samples.is_none() && grown < options.slow_start;
+        Watched {
+            id,
+            address,
+            hysteresis: Hysteresis::new(options.rise, options.fall, health.verdict),
+            samples: if known { options.latency_samples.unwrap_or(1) } else { 0 },
+            has_fallen: health.verdict == Some(Verdict::Down),
+            is_found_down: false,
+            returned: growing.then(|| now.checked_sub(grown)).flatten(),
+            grown: now,
+            health,
+            asked: None,
+            is_being_checked: false,
+            // Of an earlier watch of the same.
+            due_reports: REPORTS,
+            next: now,
+            fresh: false,
+            phase,
+            heard: None,
+        }
+    }
+
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        self.hysteresis.verdict()
+    }
+
+    /// Observations in a row, up to the last, that it is down.
+    pub(super) fn failures(&self) -> u32 {
+        self.hysteresis.failures()
+    }
+
+    /// Has the next check made as soon as may be; `fresh`, as a new client would be served.
+    pub(super) fn hint(&mut self, fresh: bool, now: Instant) {
+        self.fresh |= fresh;
+        self.next = self.next.min(self.asked.map_or(now, |asked| asked + HINTED));
+    }
+
+    /// Has it checked at once, because the checker that was to report is gone.
+    pub(super) fn check_again(&mut self, now: Instant) {
+        self.is_being_checked = false;
+        self.next = now;
+    }
+
+    /// When to check it; `None` while it is being checked.
+    pub(super) fn next_check(&self) -> Option<Instant> {
+        (!self.is_being_checked).then_some(self.next)
+    }
+
+    /// A check is asked for. Returns whether it is to log in afresh.
+    pub(super) fn begin_check(&mut self, now: Instant) -> bool {
+        (self.asked, self.is_being_checked) = (Some(now), true);
+        self.due_reports = (self.due_reports + REPORTS).min(2 * REPORTS);
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// Since when a report is waited for.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        self.asked.filter(|_| self.is_being_checked)
+    }
+
+    /// A report has come. Returns false if there are more than were asked for.
+    pub(super) fn expects_report(&mut self) -> bool {
+        let rest = self.due_reports.checked_sub(1);
+        self.due_reports = rest.unwrap_or(0);
+        rest.is_some()
+    }
+
+    /// It could not be checked; it stays as it is.
+    pub(super) fn was_not_checked(&mut self, options: &WatchdogOptions, now: Instant) {
+        self.is_being_checked = false;
+        self.next = now + options.interval;
+    }
+
+    /// Takes note of what it says of its cluster; `None` is silence.
+    pub(super) fn hear(&mut self, answer: Option<&Answer>, now: Instant) {
+        let Some(answer) = answer else {
+            self.heard.iter_mut().for_each(|heard| heard.is_silent = true);
+            return;
+        };
+        let facts = answer.galera.clone().filter(|_| answer.verdict > Verdict::Down);
+        self.heard = facts.map(|facts| Heard { facts, at: now, is_silent: false });
+    }
+
+    /// A check was made. Returns what came of it.
+    pub(super) fn observe(
+        &mut self,
+        observation: Observation,
+        reason: &str,
+        absent: bool,
+        timing: Timing,
+        options: &WatchdogOptions,
+        now: Instant,
+    ) -> Outcome {
+        self.is_being_checked = false;
+        let before = self.verdict();
+        let observed = observation.verdict();
+        let changed = self.hysteresis.observe(observation, timing.is_late);
+        let verdict = self.verdict();
+        self.health.verdict = verdict;
+        self.health.checked = Some(now);
+        let fit = observed >= Verdict::Spare && verdict >= Some(Verdict::Spare);
+        if observed >= Verdict::Spare {
+            self.measure(timing.took, options);
+        }
+        if changed || verdict == Some(observed) {
+            self.health.reason = reason.into();
+        }
+        if changed {
+            self.returned = (before.is_some() && verdict == Some(Verdict::Ready)).then_some(now);
+            self.grown = now;
+            self.has_fallen = verdict == Some(Verdict::Down);
+        }
+        if verdict == Some(Verdict::Down) {
+            self.heard.take_if(|heard| heard.is_silent);
+        }
+        self.is_found_down = observed == Verdict::Down;
+        self.next = self.after(self.pause(absent, options), now);
+        Outcome { fit, changed_from: changed.then_some(before) }
+    }
+
+    /// Whether its sessions are to be closed as soon as another destination is READY. One that may just be coming back
+    /// keeps them.
+    pub(super) fn is_to_be_closed(&self) -> bool {
+        self.has_fallen && self.is_found_down
+    }
+
+    /// They are closed.
+    pub(super) fn sessions_are_closed(&mut self) {
+        self.has_fallen = false;
+    }
+
+    /// A moving average, as far as there are samples for one.
+    fn measure(&mut self, took: Duration, options: &WatchdogOptions) {
+        let most = options.latency_samples.unwrap_or(1);
+        self.samples = (self.samples + 1).min(most);
+        let (before, part) = (self.health.latency.as_secs_f64(), f64::from(self.samples));
+        self.health.latency = Duration::from_secs_f64((before + (took.as_secs_f64() - before) / part).max(0.0));
+    }
+
+    /// From the beginning of the last check to that of the next.
+    fn pause(&self, absent: bool, options: &WatchdogOptions) -> Duration {
+        match () {
+            () if self.hysteresis.is_in_doubt() => options.interval / IN_DOUBT,
+            () if absent => options.interval * ABSENT,
+            () => options.interval,
+        }
+    }
+
+    fn after(&mut self, pause: Duration, now: Instant) -> Instant {
+        let phase = std::mem::replace(&mut self.phase, 1.0);
+        // A hint may have come while it was being checked.
+        let hinted = self.fresh.then(|| self.asked.map_or(now, |asked| asked + HINTED));
+        let next = self.asked.unwrap_or(now) + pause.mul_f64(phase);
+        next.min(hinted.unwrap_or(next)).max(now)
+    }
+
+    /// What its weight is to be multiplied by, unless that hardly differs from before.
+    pub(super) fn rescale(&mut self, view: &ClusterView, options: &WatchdogOptions, now: Instant) {
+        let grown = self.returned.map_or(1.0, |returned| {
+            let part = now.saturating_duration_since(returned).as_secs_f64() / options.slow_start.as_secs_f64();
+            // Also where there is no slow start, and the division gives no number.
+            if part < 1.0 { part.max(1.0 / f64::from(STEPS)) } else { 1.0 }
+        });
+        if grown >= 1.0 {
+            self.returned = None;
+        }
+        let speed = options.latency_samples.map_or(1.0, |_| view.speed(self.health.latency));
+        let (scale, before) = (grown * speed, self.health.scale);
+        if (scale - before).abs() >= SAME_SCALE * before || scale >= 1.0 {
+            self.health.scale = scale;
+        }
+        self.grown = now;
+    }
+
+    /// When its weight is to grow by the next step, if it grows.
+    pub(super) fn next_step(&self, options: &WatchdogOptions) -> Option<Instant> {
+        self.returned.map(|_| self.grown + (options.slow_start / STEPS).max(SHORTEST_STEP))
+    }
+}

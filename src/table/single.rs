@@ -1,0 +1,151 @@
+//! The single destination, which all clients go to: which one it is, and how it moves.
+//!
+//! With a watchdog, the table chooses: the best verdict, then the most weight, then the one that it is already, then the
+//! one that was added first. The choice is reviewed after each change. Without a watchdog the policy chooses when it
+//! picks, as GLB does, and only a move by hand is a [`Switchover`].
+
+use std::cmp::Reverse;
+use std::time::Instant;
+
+use log::info;
+
+use super::destination::Destination;
+use super::health::ShutdownSessions;
+use super::inner::Inner;
+use super::switchover::Switchover;
+use super::{Balancing, DestinationId, Event, PolicyKind};
+
+/// The single destination of a table whose policy keeps to one.
+pub(super) struct SingleDestination {
+    pub watched: bool,
+    /// A move closes the sessions on the former.
+    pub closes: bool,
+    pub leadership: Leadership,
+    /// The one, where there is a watchdog; `None` before it is elected. Without a watchdog, the policy knows it.
+    pub current: Option<DestinationId>,
+    pub switchover: Option<Switchover>,
+}
+
+/// Which process decides about the single destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leadership {
+    /// This one.
+    Leads,
+    /// The one that has taken over from it.
+    Follows,
+    /// The same, and clients wait to be told where the single destination is, until this moment at most.
+    Asks(Option<Instant>),
+}
+
+/// How the single destination restricts a pick.
+pub(super) enum PickScope {
+    /// Not at all.
+    Policy,
+    /// To this slot, or to nothing.
+    Only(Option<usize>),
+    /// The client has to wait.
+    Wait,
+}
+
+impl SingleDestination {
+    /// `None` where the policy does not keep to one.
+    pub(super) fn new(balancing: &Balancing) -> Option<Box<SingleDestination>> {
+        (balancing.policy == PolicyKind::Single).then(|| {
+            Box::new(SingleDestination {
+                watched: balancing.watched,
+                closes: balancing.shutdown_sessions != ShutdownSessions::Never,
+                leadership: Leadership::Leads,
+                current: None,
+                switchover: None,
+            })
+        })
+    }
+
+    fn waits(&self) -> bool {
+        self.switchover.is_some() || matches!(self.leadership, Leadership::Asks(_))
+    }
+
+    /// Whether a move leaves no destination but the current one with sessions.
+    pub(super) fn closes_others(&self) -> bool {
+        self.watched && self.closes
+    }
+}
+
+impl Inner {
+    /// Decides what a pick may choose from.
+    pub(super) fn scope(&mut self, tried: &[DestinationId], now: Instant) -> PickScope {
+        if self.single.is_none() {
+            return PickScope::Policy;
+        }
+        self.advance(now);
+        match &self.single {
+            Some(single) if single.waits() => PickScope::Wait,
+            Some(single) if single.watched => {
+                self.elect();
+                let current = self.current_single().filter(|slot| !tried.contains(&self.destinations[*slot].id));
+                PickScope::Only(current.filter(|slot| self.destinations[*slot].open_verdict().is_some()))
+            }
+            _ => PickScope::Policy,
+        }
+    }
+
+    /// Whether a failed connect to a destination is retried there, since only verdicts and hands move the single one.
+    pub(super) fn retries(&self) -> bool {
+        self.single.as_ref().is_some_and(|single| single.watched)
+    }
+
+    /// The slot of the single destination, where there is one.
+    pub(super) fn current_single(&self) -> Option<usize> {
+        let single = self.single.as_ref()?;
+        if single.watched {
+            return self.find(single.current?);
+        }
+        let serial = self.tiers.kept()?;
+        self.destinations.iter().find(|(_, it)| it.id.serial == serial).map(|(slot, _)| slot)
+    }
+
+    /// Chooses the first one, if there is a watchdog and nothing was chosen yet.
+    pub(super) fn elect(&mut self) {
+        if let Some(single) = &self.single
+            && single.watched
+            && single.current.is_none()
+            && single.leadership == Leadership::Leads
+            && let Some(slot) = self.best_single()
+        {
+            self.set_single(slot, false);
+            info!("single destination is {}", self.destinations[slot].address);
+            // Another one may have been preferred.
+            self.tell(Event::Settled);
+        }
+    }
+
+    /// The slot of the destination that should be the single one.
+    pub(super) fn best_single(&self) -> Option<usize> {
+        let current = self.single.as_ref().and_then(|single| single.current);
+        let rank = |(slot, it): (usize, &Destination)| {
+            // The bits of a weight, which has no sign, are in the order of the numbers.
+            let weight = it.weight.max(it.outweighs).to_bits();
+            // At the start there is no current one, and an earlier choice by hand decides among equals.
+            let is_chosen = it.outweighs > 0.0;
+            Some(((it.open_verdict()?, weight, Some(it.id) == current, is_chosen, Reverse(it.id.serial)), slot))
+        };
+        self.destinations.iter().filter_map(rank).max().map(|(_, slot)| slot)
+    }
+
+    /// Makes a destination the single one. An earlier choice by hand is forgotten; this one outweighs all that the table
+    /// holds now, if it was chosen by hand.
+    pub(super) fn set_single(&mut self, slot: usize, by_hand: bool) {
+        let chosen_before = |(other, it): (usize, &Destination)| (it.outweighs > 0.0 && other != slot).then_some(other);
+        let forgotten: Vec<usize> = self.destinations.iter().filter_map(chosen_before).collect();
+        forgotten.into_iter().for_each(|other| self.rejoin(other, |it| it.outweighs = 0.0));
+        if by_hand {
+            let heaviest = self.heaviest();
+            self.rejoin(slot, |it| (it.outweighs, it.avoided_until) = (heaviest, None));
+        }
+        let id = self.destinations[slot].id;
+        match &mut self.single {
+            Some(single) if single.watched => single.current = Some(id),
+            _ => self.tiers.keep_to(id.serial),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What a connection knows while it looks for a destination.
+
+use std::time::Instant;
+
+use crate::table::{DestinationId, Lease};
+use crate::worker::Kit;
+
+/// What is only needed until there is a destination.
+pub(super) struct Connecting {
+    pub phase: Phase,
+    /// When the phase ends by itself.
+    pub until: Instant,
+    /// When the destination counts as late.
+    pub suspect_at: Option<Instant>,
+    pub tried: Vec<DestinationId>,
+    /// Since when this machine has been short of something that a connect needs.
+    pub short_since: Option<Instant>,
+    /// Since when the single destination, which is not passed over, has been tried.
+    pub tried_since: Option<(DestinationId, Instant)>,
+    /// Since when the table has been moving the single destination.
+    pub settling_since: Option<Instant>,
+    /// The last error packet with which a destination refused this client.
+    pub last_error: Option<Box<[u8]>>,
+}
+
+/// What a client waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its first attempt.
+    Queued,
+    /// The next attempt, after a pause.
+    Paused,
+    /// The table, which is moving the single destination.
+    Settling,
+    /// The watchdog, which was asked about the leased destination.
+    Checking,
+    /// The leased destination, to accept the connection.
+    Opening,
+    /// The leased destination, to send its first packet.
+    Greeting,
+}
+
+impl Connecting {
+    pub(super) fn new(now: Instant) -> Connecting {
+        Connecting {
+            phase: Phase::Queued,
+            until: now,
+            suspect_at: None,
+            tried: Vec::new(),
+            short_since: None,
+            tried_since: None,
+            settling_since: None,
+            last_error: None,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.suspect_at.map_or(self.until, |at| at.min(self.until))
+    }
+
+    /// Begins to wait for something else, at most until this moment.
+    pub(super) fn enter(&mut self, phase: Phase, until: Instant) {
+        (self.phase, self.until, self.suspect_at) = (phase, until, None);
+    }
+
+    /// When to give up a destination that is leased now.
+    pub(super) fn end_of_attempt(&mut self, lease: &Lease, kit: &Kit) -> Instant {
+        if !lease.retries() {
+            return kit.now + kit.options.connect_timeout;
+        }
+        let since = match self.tried_since {
+            Some((id, since)) if id == lease.id() => since,
+            _ => kit.now,
+        };
+        self.tried_since = Some((lease.id(), since));
+        since + kit.options.connect_timeout
+    }
+}

@@ -1,0 +1,144 @@
+//! What a flow does before it relays, or when it never will: only one of its ends is known, or serves.
+
+use std::borrow::Cow;
+use std::io::{self, Read};
+
+use mio::net::TcpStream;
+
+use super::{Failure, Flow, Held, Splicing, Tools, Traffic};
+use crate::worker::first_packet::{self, Inspection};
+use crate::worker::source::Source;
+
+/// Most bytes that are taken from a source before there is a sink.
+const AHEAD: usize = 4 * 1024;
+
+/// What became of a source's first packet.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::worker) enum FirstPacket {
+    /// It has not come yet, or not all of it.
+    Awaited,
+    /// It is with the sink.
+    PassedOn,
+    /// It is this error, and was not passed on.
+    Error(Box<[u8]>),
+    /// The source ended before it was complete.
+    Missing,
+}
+
+impl Flow {
+    /// Prepares for another source: discards what is known of this one, and what it said.
+    pub(in crate::worker) fn forget_source(&mut self) {
+        self.source = Source::Drained;
+        self.held = None;
+    }
+
+    /// Returns true if the source's end may be the next thing to read.
+    pub(in crate::worker) fn may_have_ended(&self) -> bool {
+        matches!(self.source, Source::Ending | Source::Uncertain | Source::Ended)
+    }
+
+    /// Receives the source's first packet, and passes it on, with all that follows it in the same read, once it has
+    /// been inspected. Until then it is held here.
+    ///
+    /// # Errors
+    /// [`Failure`]: one end was reset.
+    pub(in crate::worker) fn pass_first_packet(
+        &mut self,
+        mut source: &TcpStream,
+        sink: &TcpStream,
+        tools: &mut Tools,
+        traffic: &mut Traffic,
+    ) -> Result<FirstPacket, Failure> {
+        loop {
+            match self.source {
+                Source::Ended => return Ok(FirstPacket::Missing),
+                Source::Drained => return Ok(FirstPacket::Awaited),
+                Source::Readable | Source::Ending | Source::Uncertain => {}
+            }
+            let received = self.received(source.read(&mut tools.scratch), traffic).map_err(Failure::Source)?;
+            if received == 0 {
+                continue;
+            }
+            self.source.was_read(received < tools.scratch.len());
+            let fresh = &tools.scratch[..received];
+            let bytes = match self.held.take() {
+                None => Cow::Borrowed(fresh),
+                Some(held) => Cow::Owned([&held.bytes, fresh].concat()),
+            };
+            match first_packet::inspect(&bytes) {
+                Inspection::Incomplete => self.held = Some(Held { bytes: bytes.into_owned().into(), sent: 0 }),
+                Inspection::Refused(packet) => return Ok(FirstPacket::Error(packet.into())),
+                Inspection::Accepted => {
+                    self.forward(sink, &bytes, traffic).map_err(Failure::Sink)?;
+                    return Ok(FirstPacket::PassedOn);
+                }
+            }
+        }
+    }
+
+    /// Returns true if nothing of the source is held here, or waits to be read.
+    pub(in crate::worker) fn is_silent(&self) -> bool {
+        self.source == Source::Drained && self.held.is_none()
+    }
+
+    /// Sends bytes of the worker's own to the sink; what it does not take is held.
+    ///
+    /// # Errors
+    /// Those of send(2), when the sink was reset.
+    pub(in crate::worker) fn say(&mut self, sink: &TcpStream, bytes: &[u8], traffic: &mut Traffic) -> io::Result<()> {
+        self.forward(sink, bytes, traffic)
+    }
+
+    /// Sends what the sink did not take before. Returns true once nothing is left.
+    ///
+    /// # Errors
+    /// Those of send(2), when the sink was reset.
+    pub(in crate::worker) fn flush(&mut self, sink: &TcpStream, traffic: &mut Traffic) -> io::Result<bool> {
+        self.send_held(sink, traffic)?;
+        Ok(!self.holds_anything())
+    }
+
+    /// Receives and discards what the source says, up to `most` bytes. Returns true at its end.
+    ///
+    /// # Errors
+    /// Those of recv(2), when the source was reset.
+    pub(in crate::worker) fn discard(
+        &mut self,
+        mut source: &TcpStream,
+        most: usize,
+        tools: &mut Tools,
+        traffic: &mut Traffic,
+    ) -> io::Result<bool> {
+        self.held = None;
+        while traffic.received < most && !matches!(self.source, Source::Drained | Source::Ended) {
+            let received = self.received(source.read(&mut tools.scratch), traffic)?;
+            if received > 0 {
+                self.source.was_read(received < tools.scratch.len());
+            }
+        }
+        Ok(self.source == Source::Ended)
+    }
+
+    /// Takes a little of what the source has to read, and holds it for a sink to come; unless its end or trouble has been
+    /// told of, or all is to be spliced.
+    ///
+    /// # Errors
+    /// Those of recv(2), when the source was reset.
+    pub(in crate::worker) fn receive_ahead(
+        &mut self,
+        mut source: &TcpStream,
+        tools: &mut Tools,
+        traffic: &mut Traffic,
+    ) -> io::Result<()> {
+        if self.source != Source::Readable || self.held.is_some() || tools.splicing == Splicing::Always {
+            return Ok(());
+        }
+        let ahead = &mut tools.scratch[..AHEAD];
+        let received = self.received(source.read(ahead), traffic)?;
+        if received > 0 {
+            self.source.was_read(received < ahead.len());
+            self.held = Some(Held { bytes: ahead[..received].into(), sent: 0 });
+        }
+        Ok(())
+    }
+}
