@@ -7,7 +7,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use super::packets::{assert_greeted_by, assert_hears, greeter, handshake, in_order, read_packet, say};
-use crate::harness::{Payload, Server, echoes, wait_until, was_reset};
+use crate::harness::{Payload, Server, begin_to_connect_to, echoes, wait_until, was_reset};
 
 #[test]
 fn a_greeting_in_single_bytes_arrives_unharmed() {
@@ -59,7 +59,7 @@ fn a_greeting_with_a_reset_right_behind_it_arrives_before_the_reset() {
     });
     let glbd = in_order([&resetting]).start();
     for _ in 0..10 {
-        let client = glbd.connect();
+        let client = begin_to_connect_to(glbd.address());
         assert_greeted_by("resetting", &client);
         let over = read_packet(&client).expect_err("the end");
         assert!(was_reset(&over), "{over}");

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -42,14 +43,20 @@ pub struct Cluster {
     group: String,
     /// Removed after the nodes, which have ended by then.
     directory: TempDir,
+    /// On a small machine, several clusters at a time take each other's nodes for dead.
+    _turn: MutexGuard<'static, ()>,
 }
 
+static TURN: Mutex<()> = Mutex::new(());
+
 impl Cluster {
-    /// Starts a cluster without data, and returns when all nodes serve.
+    /// Starts a cluster without data once no other one runs, and returns when all nodes serve.
     pub fn start() -> Self {
         assert!(geteuid().is_root(), "only root may make namespaces");
         assert!(Path::new(PROVIDER).exists(), "{PROVIDER}, from Debian's package galera-4");
         Command::new("rsync").arg("--version").output().expect("rsync, from Debian's package rsync");
+        // That another test has failed says nothing of this one.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let everybody_may_look = Permissions::from_mode(0o755);
         let directory = tempfile::Builder::new().permissions(everybody_may_look).tempdir().expect("a directory");
 
@@ -57,7 +64,7 @@ impl Cluster {
         let group = ports.map(|port| format!("127.0.0.1:{port}")).join(",");
         let [first, second, third] =
             [1, 2, 3].map(|number| Node::set_up(directory.path(), number, ports[number - 1], &group));
-        let mut cluster = Self { nodes: [first, second, third], group, directory };
+        let mut cluster = Self { nodes: [first, second, third], group, directory, _turn: turn };
         let [first, second, third] = &mut cluster.nodes;
         first.install_system_tables();
         first.start_with(&["--wsrep-new-cluster"]);

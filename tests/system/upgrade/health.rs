@@ -34,7 +34,7 @@ fn verdicts_hold_before_the_first_answer() {
 fn it_still_takes_several_answers_in_a_row_to_change_a_verdict() {
     let (port, [site]) = sites();
     let watchdog = format!("http:{port}");
-    let daemon = daemon(&["-w", &watchdog, "-i", "0.1", "--fall", "1000", &site.to_string()]);
+    let daemon = daemon(&["-w", &watchdog, "-i", "0.1", "--timeout", "30", "--fall", "1000", &site.to_string()]);
     wait_until("it is judged", || states(&daemon) == ["READY"]);
     site.say(503);
     daemon.upgrade();
@@ -47,7 +47,8 @@ fn it_still_takes_several_answers_in_a_row_to_change_a_verdict() {
 fn a_destination_that_falls_after_an_upgrade_loses_the_connections_of_old_processes_too() {
     let (port, [first, second]) = sites();
     let watchdog = format!("http:{port}");
-    let daemon = daemon(&["--round", "-w", &watchdog, "-i", "0.1", &first.to_string(), &second.to_string()]);
+    let daemon =
+        daemon(&["--round", "-w", &watchdog, "-i", "0.1", "--timeout", "30", &first.to_string(), &second.to_string()]);
     let clients = [(); 4].map(|()| daemon.connect());
     names_of(&clients);
     daemon.upgrade();

@@ -1,7 +1,8 @@
 //! What clients and operators see of an upgrade: nothing.
 
+use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::{Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -123,18 +124,21 @@ fn single_keeps_to_its_destination() {
 
 #[test]
 fn every_change_that_is_answered_is_there_after_the_upgrades() {
+    const DESTINATIONS: u32 = 2000;
     let daemon = daemon(&[]);
     let done = AtomicBool::new(false);
     let answered = thread::scope(|scope| {
         let change = || {
-            let mut answered = Vec::new();
-            for port in 1u16.. {
+            let mut answered = BTreeMap::new();
+            // As many rounds over all destinations as there is time for, each with another weight.
+            for (weight, number) in (1..).flat_map(|weight| (0..DESTINATIONS).map(move |number| (weight, number))) {
                 if done.load(Ordering::Relaxed) {
                     break;
                 }
-                let destination = format!("127.0.0.1:{port}:0.5");
+                let address = format!("{}:1", Ipv4Addr::from_bits(0x0a00_0001 + number));
+                let destination = format!("{address}:{weight}");
                 assert_eq!(control::ask(daemon.control_address(), &destination).expect("an answer"), "Ok\n");
-                answered.push(format!("127.0.0.1:{port}"));
+                answered.insert(address, f64::from(weight));
             }
             answered
         };
@@ -143,7 +147,7 @@ fn every_change_that_is_answered_is_there_after_the_upgrades() {
         done.store(true, Ordering::Relaxed);
         changes.join().expect("every change was answered")
     });
-    let there: Vec<String> = daemon.info().rows.into_iter().map(|row| row.address).collect();
+    let there: BTreeMap<_, _> = daemon.info().rows.into_iter().map(|row| (row.address, row.weight)).collect();
     assert_eq!(there, answered);
 }
 

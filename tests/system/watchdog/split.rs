@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::galera::{judged, wait_until_judged, watching};
+use super::galera::{judged, wait_until_judged, wait_until_told, watching};
 use crate::harness::galera::{Cluster, SqlClient, query};
-use crate::harness::{wait_until, wait_until_within};
+use crate::harness::wait_until;
 
 /// How long two primary components must stand against each other before sessions are closed for it.
 const SETTLED: Duration = Duration::from_secs(15);
@@ -28,15 +28,14 @@ fn the_smaller_of_two_primary_components_gets_no_clients_and_loses_those_that_it
     let sizes = cluster.nodes.each_ref().map(|node| node.status("wsrep_cluster_size").expect("a size"));
     assert_eq!(sizes, ["2", "2", "1"]);
 
-    wait_until("the reason is known", || judged(&glbd, lone) == ("DOWN".to_owned(), SMALLER.to_owned()));
+    wait_until_told(&glbd, lone, "DOWN", SMALLER);
     wait_until_judged(&unaware, lone, "READY");
     let mut session = SqlClient::connect(unaware.address());
     session.ask("SELECT 1").expect("an answer");
     [first, second].iter().for_each(|node| unaware.change(node));
     let begun = Instant::now();
-    wait_until_within(3 * SETTLED, "it is taken out", || judged(&unaware, lone).0 == "DOWN");
+    wait_until_told(&unaware, lone, "DOWN", SMALLER);
     assert!(begun.elapsed() >= SETTLED / 2, "Galera is given time to find out: {:?}", begun.elapsed());
-    assert_eq!(judged(&unaware, lone).1, SMALLER);
     wait_until("its session is closed", || session.ask("SELECT 1").is_err());
     for glbd in [&glbd, &unaware] {
         for _ in 0..6 {
