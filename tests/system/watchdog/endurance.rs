@@ -80,11 +80,12 @@ fn twenty_moves_of_the_writer_under_load_and_no_two_nodes_write_in_the_same_mome
         } else {
             // Of the two others, the one that was added first would be next.
             let other = cluster.nodes.iter().find(|node| node.name() != current.name() && node.name() != next.name());
-            let unfit = [Some(current), other].into_iter().flatten();
-            let [desync, sync] = ["ON", "OFF"].map(|value| format!("SET GLOBAL wsrep_desync = {value}"));
-            unfit.clone().rev().for_each(|node| drop(node.query(&desync)));
-            unfit.clone().for_each(|node| wait_until_judged(&glbd, node, "SPARE"));
-            unfit.for_each(|node| drop(node.query(&sync)));
+            let unfit = [other, Some(current)].into_iter().flatten();
+            for node in unfit.clone() {
+                node.query("SET GLOBAL wsrep_desync = ON");
+                wait_until_judged(&glbd, node, "SPARE");
+            }
+            unfit.for_each(|node| drop(node.query("SET GLOBAL wsrep_desync = OFF")));
             wait_until_all_are_ready(&glbd, &cluster);
         }
         wait_until("it has moved", || single_of(&glbd.info()) == Some(next.to_string()));

@@ -175,7 +175,9 @@ fn a_node_that_is_killed_under_load_is_out_until_it_is_synced_again_and_no_clien
     assert!(complaints.len() <= 2 * SYSBENCHES || have_lost_each_other, "{complaints:?}");
     for complaint in complaints {
         let is_expected = says_its_connection_was_lost(&complaint) && !complaint.contains("not yet prepared");
-        assert!(is_expected || have_lost_each_other, "{complaint}");
+        // Its first statement waits with the nodes while these miss the killed one, which may take longer.
+        let began_meanwhile = complaint.contains("Worker threads failed to initialize within 30 seconds");
+        assert!(is_expected || began_meanwhile || have_lost_each_other, "{complaint}");
     }
 }
 

@@ -151,7 +151,8 @@ fn a_destination_that_says_that_it_is_not_fit_gets_no_client_from_that_moment_on
 #[test]
 fn while_all_are_down_no_session_is_closed() {
     let (port, [first, second]) = sites();
-    let glbd = asking(port).destinations([&first, &second]).start();
+    // So many that one is not DOWN before the other has been asked again.
+    let glbd = asking(port).args(["--fall", "20"]).destinations([&first, &second]).start();
     let sessions = [glbd.connect(), glbd.connect()];
     assert_eq!(names_of(&sessions), ["2", "3"]);
     [&first, &second].iter().for_each(|site| site.say(503));
