@@ -88,7 +88,7 @@ fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Resu
     state.count_elsewhere(&running.table, &running.workers);
     running.begin();
     predecessors.push(predecessor.step_down(&state));
-    running.heed(predecessors, &config);
+    running.heed(predecessors);
     let mut leftovers = Leftovers::inherit(state.leftovers, janitor);
     info!("taken over from process {pid}");
     say_what_runs(&config, &prepared);

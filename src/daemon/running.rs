@@ -20,7 +20,6 @@ use crate::names;
 use crate::repeat::Repeating;
 use crate::stats::{SavedStats, Stats};
 use crate::table::Table;
-use crate::table::health::{ShutdownSessions, Verdict};
 use crate::worker::{self, Workers};
 
 /// The threads, how to reach them, and what they share.
@@ -136,7 +135,7 @@ impl Running {
     }
 
     /// Takes the connections of these processes into account, and obeys the control port.
-    pub(super) fn heed(&mut self, predecessors: Vec<PredecessorLink>, config: &Config) {
+    pub(super) fn heed(&mut self, predecessors: Vec<PredecessorLink>) {
         match Predecessors::start(predecessors, &self.table, &self.stats, &self.workers) {
             Ok(started) => self.predecessors = Some(started),
             Err(error) => {
@@ -146,15 +145,10 @@ impl Running {
                 self.table.snapshot().iter().for_each(|it| self.table.set_elsewhere(it.address, 0));
             }
         }
-        // What has fallen since this process began to watch was not heard by the others.
-        let when = config.watchdog.as_ref().map_or(ShutdownSessions::Never, |options| options.shutdown_sessions);
+        // What was closed since this process began to watch was not heard by the others.
         if let Some(predecessors) = &self.predecessors {
-            let fallen = self.table.snapshot().into_iter().filter(|it| it.health.verdict == Some(Verdict::Down));
-            let closed = fallen.filter(|it| self.table.close_fallen(it.id, when).is_some());
-            closed.for_each(|it| predecessors.close(it.address));
-        }
-        if let Some(predecessors) = &self.predecessors {
-            self.table.strays().into_iter().for_each(|address| predecessors.close(address));
+            let closed = self.table.closed_fallen().into_iter().chain(self.table.strays());
+            closed.for_each(|address| predecessors.close(address));
         }
         self.control.go_on();
     }

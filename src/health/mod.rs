@@ -31,7 +31,7 @@ use crate::supervise;
 use crate::table::health::Reason;
 use crate::table::{DestinationId, Event, Table};
 use link::{Heard, Link};
-use monitor::{Judgement, Monitor};
+use monitor::{Judgement, Monitor, ToBeClosed};
 use watched::Timing;
 
 /// How much longer than its timeout a first check may take on a busy machine until clients are let in all the same: the
@@ -289,23 +289,24 @@ impl Watchdog<'_> {
         }
         let table = &self.settings.table;
         table.judge(*id, *address, health.clone(), *fit);
-        let closed = self.close_sessions();
-        if judgement.changed_from.is_some() {
+        let closed = self.close_sessions(*id);
+        let told = judgement.changed_from.is_some().then_some(*id);
+        if told.is_some() {
             let sessions = closed.iter().find(|(closed, ..)| closed == id).map(|(.., count)| *count);
             tell::verdict(judgement, sessions, &self.settings.options, table);
         }
-        for (_, address, count) in closed.iter().filter(|(closed, _, count)| closed != id && *count > 0) {
+        for (_, address, count) in closed.iter().filter(|(closed, _, count)| Some(*closed) != told && *count > 0) {
             warn!("destination {address} is still DOWN, and another one READY: {count} sessions closed");
         }
         self.discover(judgement);
     }
 
-    /// Closes the sessions of destinations that have fallen, where clients have somewhere better to go. Returns which, and
-    /// how many sessions each had.
-    fn close_sessions(&mut self) -> Vec<(DestinationId, SocketAddr, usize)> {
+    /// Closes the sessions of destinations that have fallen, where clients have somewhere better to go, now that this one
+    /// was reported on. Returns which, and how many sessions each had.
+    fn close_sessions(&mut self, reported: DestinationId) -> Vec<(DestinationId, SocketAddr, usize)> {
         let mut closed = Vec::new();
-        for (id, address) in self.monitor.fallen() {
-            if let Some(count) = self.settings.table.close_fallen(id, self.settings.options.shutdown_sessions) {
+        for ToBeClosed { id, address, elsewhere } in self.monitor.to_be_closed(reported.serial()) {
+            if let Some(count) = self.settings.table.close_fallen(id, elsewhere.as_deref()) {
                 self.monitor.sessions_are_closed(id);
                 closed.push((id, address, count));
             }

@@ -12,7 +12,7 @@ use super::watched::{Timing, Watched};
 use crate::checker::protocol::{Answer, Finding};
 use crate::config::{ProbeSpec, WatchdogOptions};
 use crate::table::DestinationId;
-use crate::table::health::{Health, Verdict};
+use crate::table::health::{Health, ShutdownSessions, Verdict};
 
 /// A discovered destination that failed so many times, and is no longer reported, goes.
 const FAILURES_TO_BE_FORGOTTEN: u32 = 8;
@@ -23,8 +23,10 @@ pub(super) struct Monitor {
     watched: BTreeMap<u64, Watched>,
     /// When each is to be checked, or its weight to grow.
     schedule: Schedule,
-    /// Those whose sessions are to be closed as soon as another destination is READY.
+    /// Those whose sessions are to be closed as soon as another destination is READY for certain.
     fallen: BTreeSet<u64>,
+    /// Those that are READY.
+    ready: BTreeSet<u64>,
     view: ClusterView,
     /// Whether any node has ever shown Galera.
     has_seen_galera: bool,
@@ -68,6 +70,7 @@ impl Monitor {
             watched: BTreeMap::new(),
             schedule: Schedule::default(),
             fallen: BTreeSet::new(),
+            ready: BTreeSet::new(),
             view: ClusterView::default(),
             has_seen_galera: false,
             components: Components::default(),
@@ -92,10 +95,15 @@ impl Monitor {
         let watched = self.watched.get(&id);
         let deadlines = |it: &Watched| it.next_check().into_iter().chain(it.next_step(&self.options)).min();
         self.schedule.set(id, watched.and_then(deadlines));
-        match watched.is_some_and(Watched::is_to_be_closed) {
-            true => self.fallen.insert(id),
-            false => self.fallen.remove(&id),
-        };
+        let is_ready = watched.is_some_and(|it| it.verdict() == Some(Verdict::Ready));
+        for (set, belongs) in
+            [(&mut self.fallen, watched.is_some_and(Watched::is_to_be_closed)), (&mut self.ready, is_ready)]
+        {
+            match belongs {
+                true => set.insert(id),
+                false => set.remove(&id),
+            };
+        }
     }
 
     fn change(&mut self, id: u64, change: impl FnOnce(&mut Watched)) {
@@ -211,6 +219,7 @@ impl Monitor {
         let mut judgement = Judgement::of(watched, outcome.fit, outcome.changed_from);
         self.take_members(&mut judgement, answer);
         self.reschedule(id);
+        self.ask_another(id, now);
         Some(judgement)
     }
 
@@ -250,14 +259,50 @@ impl Monitor {
         objections
     }
 
-    /// The destinations that are DOWN, and were when they were last asked, and whose sessions have not been closed.
-    pub(super) fn fallen(&self) -> Vec<(DestinationId, SocketAddr)> {
-        self.fallen.iter().filter_map(|id| self.watched.get(id)).map(|it| (it.id, it.address)).collect()
+    /// Where a destination may lose its sessions for another's sake, has one of those checked that are READY.
+    fn ask_another(&mut self, id: u64, now: Instant) {
+        let Some(since) = self.watched.get(&id).and_then(Watched::looks_for_another_since) else { return };
+        let is_due = |other: &&u64| self.watched.get(other).is_some_and(|it| it.was_not_asked_since(since));
+        if let Some(other) = self.ready.iter().find(is_due).copied() {
+            self.change(other, |it| it.hint(false, now));
+        }
+    }
+
+    /// The destinations whose sessions are to be closed, now that this one was reported on.
+    pub(super) fn to_be_closed(&self, reported: u64) -> Vec<ToBeClosed> {
+        let Some(current) = self.watched.get(&reported) else { return Vec::new() };
+        let all = |ids: &BTreeSet<u64>| ids.iter().filter_map(|id| self.watched.get(id)).collect::<Vec<_>>();
+        match self.options.shutdown_sessions {
+            ShutdownSessions::Never => Vec::new(),
+            ShutdownSessions::Always => all(&self.fallen).into_iter().map(|it| it.to_be_closed(None)).collect(),
+            ShutdownSessions::Elsewhere if self.fallen.contains(&reported) => {
+                let others = all(&self.ready).into_iter().filter(|other| current.is_surpassed_by(other));
+                vec![current.to_be_closed(Some(others.map(|it| it.id).collect()))]
+            }
+            ShutdownSessions::Elsewhere => {
+                let surpassed = all(&self.fallen).into_iter().filter(|it| it.is_surpassed_by(current));
+                surpassed.map(|it| it.to_be_closed(Some(vec![current.id]))).collect()
+            }
+        }
     }
 
     /// The sessions of a destination that has fallen are closed.
     pub(super) fn sessions_are_closed(&mut self, id: DestinationId) {
         self.change(id.serial(), Watched::sessions_are_closed);
+    }
+}
+
+/// A destination that has fallen, and is to lose its sessions.
+pub(super) struct ToBeClosed {
+    pub id: DestinationId,
+    pub address: SocketAddr,
+    /// If one of these takes new clients; `None`: in any case.
+    pub elsewhere: Option<Vec<DestinationId>>,
+}
+
+impl Watched {
+    fn to_be_closed(&self, elsewhere: Option<Vec<DestinationId>>) -> ToBeClosed {
+        ToBeClosed { id: self.id, address: self.address, elsewhere }
     }
 }
 
@@ -267,3 +312,6 @@ impl Judgement {
         Judgement { id, address, health, fit, changed_from, members: Vec::new(), has_left: false }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,9 @@ use crate::table::health::{Health, Verdict};
 
 /// How many times more often a destination is checked while the last result contradicts its verdict.
 const IN_DOUBT: u32 = 4;
+/// How long a destination may take to be fit again after another one was, and keep its sessions: when nodes of a cluster
+/// have lost each other, they do not find back in the same moment.
+const RECOVERY: Duration = Duration::from_secs(1);
 /// How many times less often one is checked of which there is nothing at all.
 const ABSENT: u32 = 10;
 /// A hint brings the next check forward, but no closer to the one before than this.
@@ -49,8 +52,12 @@ pub(super) struct Watched {
     phase: f64,
     /// Whether it is DOWN, and its sessions have not been closed.
     has_fallen: bool,
-    /// Whether the last check found it so.
-    is_found_down: bool,
+    /// When the first of the checks reported, up to the last, that all found it DOWN.
+    bad_since: Option<Instant>,
+    /// Since when its verdict is READY.
+    ready_since: Option<Instant>,
+    /// When the last check was asked for that found it READY.
+    found_ready: Option<Instant>,
     /// What it last said of its cluster, unless it said that it cannot serve, or is DOWN because it is silent.
     pub heard: Option<Heard>,
 }
@@ -92,7 +99,9 @@ impl Watched {
             hysteresis: Hysteresis::new(options.rise, options.fall, health.verdict),
             samples: if known { options.latency_samples.unwrap_or(1) } else { 0 },
             has_fallen: health.verdict == Some(Verdict::Down),
-            is_found_down: false,
+            bad_since: None,
+            ready_since: (health.verdict == Some(Verdict::Ready)).then_some(now),
+            found_ready: None,
             returned: growing.then(|| now.checked_sub(grown)).flatten(),
             grown: now,
             health,
@@ -196,19 +205,42 @@ impl Watched {
             self.returned = (before.is_some() && verdict == Some(Verdict::Ready)).then_some(now);
             self.grown = now;
             self.has_fallen = verdict == Some(Verdict::Down);
+            self.ready_since = (verdict == Some(Verdict::Ready)).then_some(now);
         }
         if verdict == Some(Verdict::Down) {
             self.heard.take_if(|heard| heard.is_silent);
         }
-        self.is_found_down = observed == Verdict::Down;
+        match observed {
+            Verdict::Down => _ = self.bad_since.get_or_insert(now),
+            Verdict::Ready => (self.bad_since, self.found_ready) = (None, self.asked),
+            Verdict::Avoid | Verdict::Spare => self.bad_since = None,
+        }
         self.next = self.after(self.pause(absent, options), now);
         Outcome { fit, changed_from: changed.then_some(before) }
     }
 
-    /// Whether its sessions are to be closed as soon as another destination is READY. One that may just be coming back
-    /// keeps them.
+    /// Whether its sessions are to be closed as soon as another destination is READY for certain. One that may just be
+    /// coming back keeps them.
     pub(super) fn is_to_be_closed(&self) -> bool {
-        self.has_fallen && self.is_found_down
+        self.has_fallen && self.bad_since.is_some()
+    }
+
+    /// Whether another destination is READY for certain: it was found so after this one was found DOWN, because what it
+    /// was before may be over for the same reason; and this one had time to follow when both have been away.
+    pub(super) fn is_surpassed_by(&self, other: &Watched) -> bool {
+        let found = |bad_since| other.found_ready.is_some_and(|at| at > bad_since);
+        let had_time = |since| self.asked.is_some_and(|asked| asked >= since + RECOVERY);
+        self.bad_since.is_some_and(found) && other.ready_since.is_some_and(had_time)
+    }
+
+    /// Since when it matters whether another destination is READY for certain: this one may lose its sessions soon.
+    pub(super) fn looks_for_another_since(&self) -> Option<Instant> {
+        self.bad_since.filter(|_| self.has_fallen || self.verdict() != Some(Verdict::Down))
+    }
+
+    /// Whether no check was asked for since then.
+    pub(super) fn was_not_asked_since(&self, then: Instant) -> bool {
+        self.asked.is_none_or(|asked| asked <= then)
     }
 
     /// They are closed.

@@ -1,28 +1,34 @@
 //! What health does to the whole table: closing the sessions of destinations that have fallen where clients have somewhere
 //! better to go, and saying that no checks are being made.
 
-use super::health::{Reason, ShutdownSessions, Verdict};
+use std::net::SocketAddr;
+
+use super::health::{Reason, Verdict};
 use super::{DestinationId, Event, Table};
 
 impl Table {
-    /// Has the connections of a destination closed that is DOWN, where the setting says so: [`ShutdownSessions::Elsewhere`]
-    /// does once another destination is READY. Returns how many there are, those of other processes included; `None` if
-    /// they stay, or the destination is gone.
-    pub fn close_fallen(&self, id: DestinationId, when: ShutdownSessions) -> Option<usize> {
-        let inner = self.0.lock();
+    /// Has the connections of a destination closed that is DOWN, if one of those `elsewhere` is READY and takes new clients;
+    /// in any case where it is `None`. Returns how many there are, those of other processes included; `None` if they stay,
+    /// or the destination is gone.
+    pub fn close_fallen(&self, id: DestinationId, elsewhere: Option<&[DestinationId]>) -> Option<usize> {
+        let mut inner = self.0.lock();
         let slot = inner.find(id)?;
-        let elsewhere = || inner.destinations.iter().any(|(_, it)| it.id != id && it.takes_clients(Verdict::Ready));
-        let close = match when {
-            ShutdownSessions::Always => true,
-            ShutdownSessions::Elsewhere => elsewhere(),
-            ShutdownSessions::Never => false,
+        let serves = |id: &DestinationId| {
+            inner.find(*id).is_some_and(|slot| inner.destinations[slot].takes_clients(Verdict::Ready))
         };
-        if !close {
+        if !elsewhere.is_none_or(|others| others.iter().any(serves)) {
             return None;
         }
-        let destination = &inner.destinations[slot];
-        inner.tell(Event::Closed(id, destination.address));
-        Some(destination.all_connections())
+        let destination = &mut inner.destinations[slot];
+        destination.was_closed = true;
+        let (address, connections) = (destination.address, destination.all_connections());
+        inner.tell(Event::Closed(id, address));
+        Some(connections)
+    }
+
+    /// The addresses of the destinations whose connections were closed because they are DOWN.
+    pub fn closed_fallen(&self) -> Vec<SocketAddr> {
+        self.0.lock().destinations.iter().filter(|(_, it)| it.was_closed).map(|(_, it)| it.address).collect()
     }
 
     /// Says why no checks are being made, so that the verdicts are those of before; `None`: they are made.

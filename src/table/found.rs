@@ -35,7 +35,7 @@ impl Table {
         let before = inner.rejoin(slot, |it| {
             let before = std::mem::replace(&mut it.address, address);
             it.health = Health::at_first(watched);
-            (it.refusals, it.avoided_until) = (None, None);
+            (it.refusals, it.avoided_until, it.was_closed) = (None, None, false);
             before
         });
         inner.tell(Event::Moved(id, before, address));

@@ -151,8 +151,7 @@ fn a_destination_that_says_that_it_is_not_fit_gets_no_client_from_that_moment_on
 #[test]
 fn while_all_are_down_no_session_is_closed() {
     let (port, [first, second]) = sites();
-    // So many that one is not DOWN before the other has been asked again.
-    let glbd = asking(port).args(["--fall", "20"]).destinations([&first, &second]).start();
+    let glbd = asking(port).destinations([&first, &second]).start();
     let sessions = [glbd.connect(), glbd.connect()];
     assert_eq!(names_of(&sessions), ["2", "3"]);
     [&first, &second].iter().for_each(|site| site.say(503));
@@ -164,6 +163,21 @@ fn while_all_are_down_no_session_is_closed() {
     wait_until("the other's are closed now", || first.server.open() == 0);
     assert!(echoes(&sessions[1]));
     glbd.wait_for_log(&format!("destination {first} is still DOWN, and another one READY: 1 sessions closed"));
+}
+
+#[test]
+fn destinations_that_are_down_together_and_come_back_together_lose_no_session() {
+    let (port, [first, second]) = sites();
+    let glbd = asking(port).args(["-i", "0.4"]).destinations([&first, &second]).start();
+    let sessions = [glbd.connect(), glbd.connect()];
+    assert_eq!(names_of(&sessions), ["2", "3"]);
+    for _ in 0..5 {
+        for (status, verdict) in [(503, "DOWN"), (200, "READY")] {
+            [&first, &second].iter().for_each(|site| site.say(status));
+            [&first, &second].iter().for_each(|site| wait_until_judged(&glbd, site, verdict));
+        }
+        assert!(sessions.iter().all(echoes), "there was nowhere better to go:\n{}", glbd.log());
+    }
 }
 
 #[test]
