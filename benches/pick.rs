@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use glbd::address::{Endpoint, Host};
 use glbd::table::health::ShutdownSessions;
-use glbd::table::{Balancing, PolicyKind, Table};
+use glbd::table::{Balancing, PolicyKind, Table, Tried};
 
 /// Clients that come again and again.
 const CLIENTS: u32 = 1000;
@@ -34,7 +34,7 @@ fn table(policy: PolicyKind, destinations: u32) -> Table {
 
 fn pick(table: &Table, number: u32, now: Instant) {
     let client = IpAddr::from(Ipv4Addr::from(0xc0a8_0000 + number % CLIENTS));
-    drop(std::hint::black_box(table.pick(client, &[], now).leased()));
+    drop(std::hint::black_box(table.pick(client, &mut Tried::default(), now).leased()));
 }
 
 fn picks(criterion: &mut Criterion) {
@@ -51,8 +51,9 @@ fn picks(criterion: &mut Criterion) {
             let table = table(policy, destinations);
             let now = Instant::now();
             // Twice as many stay as there are destinations, so that counts differ.
-            let _held: Vec<_> =
-                (0..2 * destinations).map(|it| table.pick(Ipv4Addr::from(it).into(), &[], now).leased()).collect();
+            let _held: Vec<_> = (0..2 * destinations)
+                .map(|it| table.pick(Ipv4Addr::from(it).into(), &mut Tried::default(), now).leased())
+                .collect();
             let mut number = 0;
             let mut next = || {
                 number += 1;
@@ -83,7 +84,9 @@ fn first_picks(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("a client's first", destinations), |bencher| {
             bencher.iter(|| {
                 number += 1;
-                drop(std::hint::black_box(table.pick(Ipv4Addr::from(number).into(), &[], now).leased()));
+                drop(std::hint::black_box(
+                    table.pick(Ipv4Addr::from(number).into(), &mut Tried::default(), now).leased(),
+                ));
             });
         });
     }

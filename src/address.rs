@@ -160,7 +160,7 @@ pub fn parse_destination(text: &str, default_port: Option<u16>) -> Result<Destin
 }
 
 /// One host's address, as far as can be told by looking at it.
-fn can_be_connected_to(address: IpAddr) -> bool {
+pub fn can_be_connected_to(address: IpAddr) -> bool {
     !address.is_unspecified() && !address.is_multicast() && address != IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 

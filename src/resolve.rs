@@ -3,13 +3,16 @@
 //! A name may take the resolver many seconds, so nobody who serves others waits for it: [`Resolver`] asks from threads
 //! of its own.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::address::{Endpoint, Host, ListenAddress};
+use log::warn;
+use parking_lot::Mutex;
+
+use crate::address::{Endpoint, Host, ListenAddress, can_be_connected_to};
 
 /// Most names that are being resolved at once.
 const MAX_LOOKUPS: usize = 16;
@@ -31,17 +34,37 @@ pub fn resolve_every(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
     match &endpoint.host {
         Host::Address(address) => Ok(vec![SocketAddr::new(*address, endpoint.port)]),
         Host::Name(name) => {
-            let mut addresses: Vec<SocketAddr> = (name.as_str(), endpoint.port).to_socket_addrs()?.collect();
+            let found = (name.as_str(), endpoint.port).to_socket_addrs()?;
+            // An IPv4 address may be given as an IPv6 one that stands for it.
+            let found = found.map(|it| SocketAddr::new(it.ip().to_canonical(), it.port()));
+            let (mut addresses, useless): (Vec<_>, Vec<_>) = found.partition(|it| can_be_connected_to(it.ip()));
+            useless.iter().for_each(|address| tell_of_useless(endpoint, address.ip()));
             if addresses.iter().any(SocketAddr::is_ipv4) {
                 addresses.retain(SocketAddr::is_ipv4);
             }
             let mut seen = HashSet::new();
             addresses.retain(|address| seen.insert(*address));
             match addresses.is_empty() {
-                true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+                true if useless.is_empty() => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+                true => {
+                    let reason = format!("the name has no address that can be connected to, only {}", useless[0].ip());
+                    Err(io::Error::new(io::ErrorKind::NotFound, reason))
+                }
                 false => Ok(addresses),
             }
         }
+    }
+}
+
+/// Tells once that an address of a name is passed over, which is looked up again and again.
+fn tell_of_useless(endpoint: &Endpoint, address: IpAddr) {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    /// More of them are not told.
+    const MOST: usize = 1000;
+    let mut told = TOLD.lock();
+    let what = format!("{endpoint}: its address {address} is passed over, since nothing can be connected to it");
+    if told.len() < MOST && told.insert(what.clone()) {
+        warn!("destination {what}");
     }
 }
 

@@ -3,7 +3,7 @@
 mod options;
 mod watchdog;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -75,6 +75,16 @@ pub struct ConnectionOptions {
     pub server_idle_timeout: Option<Duration>,
     /// Accept only clients that have sent something.
     pub defer_accept: bool,
+    /// Most destinations that a client tries in vain.
+    pub most_attempts: usize,
+    /// Addresses of this machine to connect from; none: the kernel chooses.
+    pub connect_from: Vec<IpAddr>,
+    /// How long both sides may be quiet when one of them has ended; `None`: for ever.
+    pub half_close_timeout: Option<Duration>,
+    /// How long a peer may leave data unacknowledged; `None`: as the kernel's settings say.
+    pub tcp_user_timeout: Option<Duration>,
+    /// When and how often silent peers are probed, as far as the kernel's settings are not to decide.
+    pub keepalive_probes: KeepaliveProbes,
     /// Avoid TIME_WAIT by resetting a destination's connection once its client has closed.
     pub reset_on_close: bool,
     /// Send small segments at once.
@@ -87,6 +97,17 @@ pub struct ConnectionOptions {
     pub greeting: Greeting,
     /// How late that may be before other destinations are preferred.
     pub suspect_after: Duration,
+}
+
+/// When and how often silent peers are probed; `None`: as the kernel's settings say.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KeepaliveProbes {
+    /// After how long a silence.
+    pub time: Option<Duration>,
+    /// How long after the probe before.
+    pub interval: Option<Duration>,
+    /// How many are not answered before the peer counts as gone.
+    pub count: Option<u32>,
 }
 
 /// The first packet of a destination, where it is inspected before anything is passed on.
@@ -198,6 +219,15 @@ impl Config {
                 connect_timeout: options.connect_timeout,
                 client_idle_timeout: unless_zero(options.client_idle_timeout),
                 server_idle_timeout: unless_zero(options.server_idle_timeout),
+                most_attempts: options.retries as usize + 1,
+                connect_from: options.connect_from,
+                half_close_timeout: unless_zero(options.half_close_timeout),
+                tcp_user_timeout: unless_zero(options.tcp_user_timeout),
+                keepalive_probes: KeepaliveProbes {
+                    time: unless_zero(Duration::from_secs(options.keepalive_time.into())),
+                    interval: unless_zero(Duration::from_secs(options.keepalive_interval.into())),
+                    count: Some(options.keepalive_count).filter(|count| *count > 0),
+                },
                 defer_accept: options.defer_accept,
                 reset_on_close: options.linger,
                 nodelay: !options.nodelay,

@@ -1,5 +1,6 @@
 //! The command line as clap sees it: GLB's options with their aliases, and ours.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -80,6 +81,17 @@ pub(super) struct Options {
     #[arg(long, value_name = "SECS", default_value = "5", value_parser = parse_seconds, help_heading = "Connections")]
     pub connect_timeout: Duration,
 
+    /// How many other destinations a client is sent to, one after the other, when one cannot be reached
+    #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(..=1_000_000),
+        help_heading = "Connections")]
+    pub retries: u32,
+
+    /// Connect to destinations from these addresses of this machine, separated by commas, in turns: each has local ports
+    /// of its own [default: as the routing table says]
+    #[arg(long, value_name = "ADDRESS[,...]", value_delimiter = ',', value_parser = parse_local_address,
+        help_heading = "Connections")]
+    pub connect_from: Vec<IpAddr>,
+
     /// Close a connection whose client neither sent nor took anything for so long, in seconds; 0 is never
     #[arg(long, value_name = "SECS", default_value = "0", value_parser = parse_seconds_or_zero,
         help_heading = "Connections")]
@@ -89,6 +101,33 @@ pub(super) struct Options {
     #[arg(long, value_name = "SECS", default_value = "0", value_parser = parse_seconds_or_zero,
         help_heading = "Connections")]
     pub server_idle_timeout: Duration,
+
+    /// Close a connection one side of which has ended when for so long the other neither sent nor took anything, in
+    /// seconds; 0 is never
+    #[arg(long, value_name = "SECS", default_value = "0", value_parser = parse_seconds_or_zero,
+        help_heading = "Connections")]
+    pub half_close_timeout: Duration,
+
+    /// Close a connection whose peer, on either side, has not acknowledged for so long what it was sent, in seconds; 0
+    /// leaves it to the kernel (TCP_USER_TIMEOUT)
+    #[arg(long, value_name = "SECS", default_value = "0", value_parser = parse_seconds_or_zero,
+        help_heading = "Connections")]
+    pub tcp_user_timeout: Duration,
+
+    /// Probe a peer for being alive when nothing came of it for so long, in whole seconds; 0 leaves it to the kernel
+    #[arg(long, value_name = "SECS", default_value = "0", value_parser = clap::value_parser!(u32).range(..=32_767),
+        help_heading = "Connections")]
+    pub keepalive_time: u32,
+
+    /// And again after so long without an answer, in whole seconds; 0 leaves it to the kernel
+    #[arg(long, value_name = "SECS", default_value = "0", value_parser = clap::value_parser!(u32).range(..=32_767),
+        help_heading = "Connections")]
+    pub keepalive_interval: u32,
+
+    /// And give it up after so many probes; 0 leaves it to the kernel
+    #[arg(long, value_name = "N", default_value = "0", value_parser = clap::value_parser!(u32).range(..=127),
+        help_heading = "Connections")]
+    pub keepalive_count: u32,
 
     /// Accept a client only once it has sent something (delays protocols in which the server speaks first, as MySQL's)
     #[arg(short = 'a', long, help_heading = "Connections")]
@@ -110,7 +149,7 @@ pub(super) struct Options {
 
     /// Disable SO_KEEPALIVE on the destinations' side
     // Those that are no longer unambiguous, but were to GLB.
-    #[arg(short = 'K', long, aliases = ["k", "ke", "kee", "keep"], help_heading = "Connections")]
+    #[arg(short = 'K', long, aliases = ["k", "ke", "kee", "keep", "keepa", "keepal", "keepali", "keepaliv"], help_heading = "Connections")]
     pub keepalive: bool,
 
     /// Let each worker connect to one destination at a time
@@ -247,6 +286,9 @@ impl Options {
             (self.discover, "--discover"),
             (self.latency > 0, "--latency"),
         ];
+        if !self.tcp_user_timeout.is_zero() && self.tcp_user_timeout.as_millis() == 0 {
+            return Err("--tcp-user-timeout: less than a millisecond".to_owned());
+        }
         match needs_watchdog.into_iter().find(|(given, _)| *given && self.watchdog.is_none()) {
             Some((_, option)) => Err(format!("{option} needs checks of the destinations: give --watchdog as well")),
             None => self.check_files(),
@@ -279,6 +321,16 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
     match parse_seconds_or_zero(text)? {
         Duration::ZERO => Err("must be more than 0".to_owned()),
         duration => Ok(duration),
+    }
+}
+
+fn parse_local_address(text: &str) -> Result<IpAddr, String> {
+    match text.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(address) if address.is_unspecified() || address.is_multicast() => {
+            Err("not an address of a machine".to_owned())
+        }
+        Ok(address) => Ok(address),
+        Err(_) => Err("not an IP address".to_owned()),
     }
 }
 

@@ -24,7 +24,7 @@ getinfo            the destinations, their weights and connections
 getwatch           the destinations as the watchdog judges them
 getstats           traffic since the last getstats
 HOST:PORT:WEIGHT   add the destination, or change its weight (1 when left out)
-HOST:PORT:0        drain it: no new connections, those that there are go on
+HOST:PORT:0        drain it: no new connections, those that there are go on (not the writer's)
 HOST:PORT:-1       remove it and close its connections
 writer HOST:PORT   move the single destination there without overlap; GRACE seconds may follow (10)
 version            the version of this program

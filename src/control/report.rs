@@ -164,7 +164,7 @@ Destinations: 1
     fn the_single_destination_is_marked() {
         let table = table(PolicyKind::Single, false);
         assert!(info(&table.snapshot(), 9981).contains("   0.000    N/A      0\n"), "no client has come");
-        drop(table.pick([127, 0, 0, 1].into(), &[], Instant::now()));
+        drop(table.pick([127, 0, 0, 1].into(), &mut crate::table::Tried::default(), Instant::now()));
         assert!(info(&table.snapshot(), 9981).contains("127.0.0.1:33061 :    0.750   0.000  single     0\n"));
     }
 

@@ -57,13 +57,14 @@ fn start_anew(mut config: Config, program: PathBuf) -> Result<(), String> {
     if config.daemon && sockets.are_any() {
         return Err("with sockets from a service manager, it runs in the foreground: leave out --daemon".to_owned());
     }
-    if let Some(address) = sockets.listening() {
-        config.listen = address.into();
+    let listening_at = sockets.listening_at();
+    if let Some(address) = listening_at.first() {
+        config.listen = (*address).into();
     }
     let background = config.daemon.then(process::daemonize).transpose();
     let background = background.map_err(|error| format!("cannot go to the background: {error}"))?;
     // Names may take long to resolve; until something is opened, signals end the program as they end any other.
-    let mut prepared = Prepared::anew(&config, sockets.control_address())?;
+    let mut prepared = Prepared::anew(&config, listening_at, sockets.control_address())?;
     let signals = Signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
     let mut leftovers = Leftovers::default();
     let opened = opened::open(&config, sockets, &mut prepared, &mut leftovers)?;
@@ -123,13 +124,12 @@ impl Ready {
         let inheritance = predecessor.inherit().map_err(|error| format!("nothing is handed over: {error}"))?;
         let Inheritance { mut state, listeners, control, fifo, janitor, predecessors } = inheritance;
         let mut config = config.with_paths_in(&state.directory);
-        let listening = listeners.first().and_then(service_manager::address);
-        let listening = listening.ok_or("no listening socket is handed over")?;
-        if state.borrowed {
-            config.listen = listening.into();
+        let listening_at: Vec<_> = listeners.iter().filter_map(service_manager::address).collect();
+        if let (true, Some(address)) = (state.borrowed, listening_at.first()) {
+            config.listen = (*address).into();
         }
         let control_address = control.as_ref().and_then(service_manager::address);
-        let prepared = Prepared::to_take_over(&config, &state, listeners.len(), listening, control_address)?;
+        let prepared = Prepared::to_take_over(&config, &state, listeners.len(), listening_at, control_address)?;
         state.leftovers.mark().into_iter().for_each(checker::take_mark);
         let signals = Signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
         let opened = Opened::inherited(&listeners, control, fifo, state.borrowed, &config);

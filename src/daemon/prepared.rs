@@ -29,6 +29,8 @@ pub(super) type Notice = (Level, String);
 pub(super) struct Prepared {
     pub limits: Limits,
     pub listening: SocketAddr,
+    /// All addresses at which it listens: of several sockets that a service manager has opened, each has its own.
+    pub listening_at: Vec<SocketAddr>,
     pub control: Option<SocketAddr>,
     pub table: Table,
     /// Who the checks log in as, where there are any.
@@ -40,11 +42,16 @@ pub(super) struct Prepared {
 
 impl Prepared {
     pub(super) fn own_addresses(&self) -> Vec<SocketAddr> {
-        std::iter::once(self.listening).chain(self.control).collect()
+        self.listening_at.iter().copied().chain(self.control).collect()
     }
 
-    /// For a start with what the command line says. The control socket may be open already.
-    pub(super) fn anew(config: &Config, open_control: Option<SocketAddr>) -> Result<Prepared, String> {
+    /// For a start with what the command line says. Sockets may be open already: at which addresses clients connect, and
+    /// where the control socket is.
+    pub(super) fn anew(
+        config: &Config,
+        open: Vec<SocketAddr>,
+        open_control: Option<SocketAddr>,
+    ) -> Result<Prepared, String> {
         let credentials = credentials(config, None)?;
         let limits = Limits::for_config(config, config.threads)?;
         let listening = resolve::resolve_listen_address(&config.listen);
@@ -55,7 +62,8 @@ impl Prepared {
         let control = open_control.or(control);
         let notices = limits.notice.iter().map(|notice| (Level::Warn, notice.clone())).collect();
         let (table, identity) = (Table::new(balancing(config)), identity(config)?);
-        let mut prepared = Prepared { limits, listening, control, table, credentials, identity, notices };
+        let listening_at = if open.is_empty() { vec![listening] } else { open };
+        let mut prepared = Prepared { limits, listening, listening_at, control, table, credentials, identity, notices };
         prepared.fill_table(config)?;
         prepared.load_state(config)?;
         Ok(prepared)
@@ -66,16 +74,18 @@ impl Prepared {
         config: &Config,
         state: &State,
         threads: usize,
-        listening: SocketAddr,
+        listening_at: Vec<SocketAddr>,
         control: Option<SocketAddr>,
     ) -> Result<Prepared, String> {
+        let listening = *listening_at.first().ok_or("no listening socket is handed over")?;
         let credentials = credentials(config, state.credentials.clone())?;
         let limits = Limits::for_config(config, threads)?;
         let table = Table::new(balancing(config));
         table.restore(state.table.clone(), Instant::now());
         // A move of the single destination waits for connections that are all in other processes.
         state.count_in(&table);
-        Ok(Prepared { limits, listening, control, table, credentials, identity: None, notices: Vec::new() })
+        let (identity, notices) = (None, Vec::new());
+        Ok(Prepared { limits, listening, listening_at, control, table, credentials, identity, notices })
     }
 
     fn fill_table(&mut self, config: &Config) -> Result<(), String> {

@@ -55,9 +55,9 @@ impl Sockets {
         !self.listeners.is_empty() || self.control.is_some()
     }
 
-    /// Where clients connect to, if that is decided by it.
-    pub(super) fn listening(&self) -> Option<SocketAddr> {
-        self.listeners.first().and_then(address)
+    /// Where clients connect to, as far as that is decided by it.
+    pub(super) fn listening_at(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(address).collect()
     }
 
     /// Where the control socket is, if that is decided by it.

@@ -12,7 +12,7 @@ use crate::checker::Credentials;
 use crate::checker::protocol::Report;
 use crate::config::{Config, WatchdogOptions};
 use crate::table::health::{ShutdownSessions, is_unprintable};
-use crate::table::{Balancing, PolicyKind, Table};
+use crate::table::{Balancing, PolicyKind, Table, Tried};
 
 /// The ports of the destinations, whose numbers begin with 0.
 const PORTS: [u16; 3] = [1, 2, 3];
@@ -53,7 +53,7 @@ pub fn reports(bytes: &[u8]) -> bool {
         if report.is_within_bounds() {
             drop(watchdog.monitor.due(Instant::now() + Duration::from_secs(3600)));
             watchdog.on_report(report, Instant::now());
-            table.pick(Ipv4Addr::LOCALHOST.into(), &[], Instant::now());
+            table.pick(Ipv4Addr::LOCALHOST.into(), &mut Tried::default(), Instant::now());
         }
     }
     for row in table.snapshot() {

@@ -219,7 +219,7 @@ impl Monitor {
         let mut judgement = Judgement::of(watched, outcome.fit, outcome.changed_from);
         self.take_members(&mut judgement, answer);
         self.reschedule(id);
-        self.ask_another(id, now);
+        self.ask_others(id, judgement.changed_from.is_some(), now);
         Some(judgement)
     }
 
@@ -259,12 +259,23 @@ impl Monitor {
         objections
     }
 
-    /// Where a destination may lose its sessions for another's sake, has one of those checked that are READY.
-    fn ask_another(&mut self, id: u64, now: Instant) {
+    /// Where a destination may lose its sessions for another's sake, has one of those checked that are READY; and has
+    /// those checked that may lose them when it is READY itself.
+    fn ask_others(&mut self, id: u64, is_changed: bool, now: Instant) {
+        if self.options.shutdown_sessions != ShutdownSessions::Elsewhere {
+            return;
+        }
+        if is_changed && self.ready.contains(&id) {
+            let fallen: Vec<u64> = self.fallen.iter().copied().collect();
+            return fallen.into_iter().for_each(|other| self.change(other, |it| it.may_follow(now)));
+        }
         let Some(since) = self.watched.get(&id).and_then(Watched::looks_for_another_since) else { return };
-        let is_due = |other: &&u64| self.watched.get(other).is_some_and(|it| it.was_not_asked_since(since));
-        if let Some(other) = self.ready.iter().find(is_due).copied() {
-            self.change(other, |it| it.hint(false, now));
+        let others = self.ready.iter().filter_map(|other| self.watched.get(other));
+        let is_due = |it: &&Watched| it.may_be_ready_since(since);
+        let another =
+            others.clone().find(|it| is_due(it) && !it.is_being_checked).or_else(|| others.clone().find(is_due));
+        if let Some(another) = another.map(|it| it.id.serial()) {
+            self.change(another, |it| it.hint(false, now));
         }
     }
 

@@ -9,7 +9,7 @@ use crate::table::health::{ShutdownSessions, Verdict};
 
 /// Tells of a verdict that has changed; of `sessions` closed, where any were to be.
 pub(super) fn verdict(judgement: &Judgement, sessions: Option<usize>, options: &WatchdogOptions, table: &Table) {
-    let Judgement { address, health, .. } = judgement;
+    let Judgement { id, address, health, .. } = judgement;
     let Some(verdict) = health.verdict else { return };
     let colon = if health.reason.is_empty() { "" } else { ": " };
     let what = format!("destination {address} {verdict}{colon}{}", health.reason);
@@ -18,10 +18,11 @@ pub(super) fn verdict(judgement: &Judgement, sessions: Option<usize>, options: &
         Verdict::Ready => return info!("{what}"),
         Verdict::Spare | Verdict::Avoid => warn!("{what}"),
         Verdict::Down => {
-            let then = match (sessions, options.shutdown_sessions) {
-                (Some(count), _) => format!("{count} sessions closed"),
-                (None, ShutdownSessions::Never) => "its sessions are left alone".to_owned(),
-                (None, _) => "its sessions stay until another destination is READY".to_owned(),
+            let then = match (sessions, table.sessions_on(*id), options.shutdown_sessions) {
+                (Some(count), ..) => format!("{count} sessions closed"),
+                (None, 0, _) => "it has no sessions".to_owned(),
+                (None, count, ShutdownSessions::Never) => format!("its {count} sessions are left alone"),
+                (None, count, _) => format!("its {count} sessions stay until another destination is READY"),
             };
             warn!("{what}; {then}; destinations left: {serving}");
         }

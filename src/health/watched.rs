@@ -46,17 +46,20 @@ pub(super) struct Watched {
     /// How many reports may come without another check being asked for.
     due_reports: u8,
     next: Instant,
+    /// When to check it at the latest, for another reason than that it is its turn. A check that begins earlier does not
+    /// replace that one.
+    hinted: Option<Instant>,
     /// Whether the next check is to log in afresh.
     pub fresh: bool,
     /// So that not all are checked at the same time for ever.
     phase: f64,
-    /// Whether it is DOWN, and its sessions have not been closed.
-    has_fallen: bool,
-    /// When the first of the checks reported, up to the last, that all found it DOWN.
-    bad_since: Option<Instant>,
+    /// Since when it is DOWN, if its sessions have not been closed.
+    fallen_at: Option<Instant>,
     /// Since when its verdict is READY.
     ready_since: Option<Instant>,
-    /// When the last check was asked for that found it READY.
+    /// When the last check began, if that found it DOWN.
+    found_down: Option<Instant>,
+    /// When the last check began, if that found it READY.
     found_ready: Option<Instant>,
     /// What it last said of its cluster, unless it said that it cannot serve, or is DOWN because it is silent.
     pub heard: Option<Heard>,
@@ -98,9 +101,9 @@ impl Watched {
             address,
             hysteresis: Hysteresis::new(options.rise, options.fall, health.verdict),
             samples: if known { options.latency_samples.unwrap_or(1) } else { 0 },
-            has_fallen: health.verdict == Some(Verdict::Down),
-            bad_since: None,
+            fallen_at: (health.verdict == Some(Verdict::Down)).then_some(now),
             ready_since: (health.verdict == Some(Verdict::Ready)).then_some(now),
+            found_down: None,
             found_ready: None,
             returned: growing.then(|| now.checked_sub(grown)).flatten(),
             grown: now,
@@ -110,6 +113,7 @@ impl Watched {
             // Of an earlier watch of the same.
             due_reports: REPORTS,
             next: now,
+            hinted: None,
             fresh: false,
             phase,
             heard: None,
@@ -128,7 +132,12 @@ impl Watched {
     /// Has the next check made as soon as may be; `fresh`, as a new client would be served.
     pub(super) fn hint(&mut self, fresh: bool, now: Instant) {
         self.fresh |= fresh;
-        self.next = self.next.min(self.asked.map_or(now, |asked| asked + HINTED));
+        self.ask_by(self.asked.map_or(now, |asked| now.max(asked + HINTED)));
+    }
+
+    /// Has it checked at this moment at the latest, unless it is being checked then.
+    fn ask_by(&mut self, moment: Instant) {
+        self.hinted = Some(self.hinted.map_or(moment, |hinted| hinted.min(moment)));
     }
 
     /// Has it checked at once, because the checker that was to report is gone.
@@ -139,12 +148,13 @@ impl Watched {
 
     /// When to check it; `None` while it is being checked.
     pub(super) fn next_check(&self) -> Option<Instant> {
-        (!self.is_being_checked).then_some(self.next)
+        (!self.is_being_checked).then(|| self.hinted.map_or(self.next, |hinted| hinted.min(self.next)))
     }
 
     /// A check is asked for. Returns whether it is to log in afresh.
     pub(super) fn begin_check(&mut self, now: Instant) -> bool {
         (self.asked, self.is_being_checked) = (Some(now), true);
+        self.hinted.take_if(|moment| *moment <= now);
         self.due_reports = (self.due_reports + REPORTS).min(2 * REPORTS);
         std::mem::take(&mut self.fresh)
     }
@@ -204,17 +214,16 @@ impl Watched {
         if changed {
             self.returned = (before.is_some() && verdict == Some(Verdict::Ready)).then_some(now);
             self.grown = now;
-            self.has_fallen = verdict == Some(Verdict::Down);
+            self.fallen_at = (verdict == Some(Verdict::Down)).then_some(now);
             self.ready_since = (verdict == Some(Verdict::Ready)).then_some(now);
         }
         if verdict == Some(Verdict::Down) {
             self.heard.take_if(|heard| heard.is_silent);
         }
-        match observed {
-            Verdict::Down => _ = self.bad_since.get_or_insert(now),
-            Verdict::Ready => (self.bad_since, self.found_ready) = (None, self.asked),
-            Verdict::Avoid | Verdict::Spare => self.bad_since = None,
-        }
+        // One that is late may have begun before it was asked for the last time.
+        let begun = self.asked.min(now.checked_sub(timing.took));
+        self.found_down = begun.filter(|_| observed == Verdict::Down);
+        self.found_ready = begun.filter(|_| observed == Verdict::Ready);
         self.next = self.after(self.pause(absent, options), now);
         Outcome { fit, changed_from: changed.then_some(before) }
     }
@@ -222,30 +231,35 @@ impl Watched {
     /// Whether its sessions are to be closed as soon as another destination is READY for certain. One that may just be
     /// coming back keeps them.
     pub(super) fn is_to_be_closed(&self) -> bool {
-        self.has_fallen && self.bad_since.is_some()
+        self.fallen_at.is_some() && self.found_down.is_some()
     }
 
-    /// Whether another destination is READY for certain: it was found so after this one was found DOWN, because what it
-    /// was before may be over for the same reason; and this one had time to follow when both have been away.
+    /// Whether another destination is READY for certain: it was found so after this one fell, because what it was before
+    /// may be over for the same reason; and this one had time to follow, where both have been away.
     pub(super) fn is_surpassed_by(&self, other: &Watched) -> bool {
-        let found = |bad_since| other.found_ready.is_some_and(|at| at > bad_since);
-        let had_time = |since| self.asked.is_some_and(|asked| asked >= since + RECOVERY);
-        self.bad_since.is_some_and(found) && other.ready_since.is_some_and(had_time)
+        let after = |at: Option<Instant>, than: Option<Instant>| at.zip(than).is_some_and(|(at, than)| at > than);
+        let has_followed = |since: Instant| self.found_down >= Some(since + RECOVERY);
+        after(other.found_ready, self.fallen_at) && other.ready_since.is_some_and(has_followed)
     }
 
-    /// Since when it matters whether another destination is READY for certain: this one may lose its sessions soon.
+    /// Has it checked when it has had time to follow another destination that is READY now.
+    pub(super) fn may_follow(&mut self, now: Instant) {
+        self.ask_by(now + RECOVERY);
+    }
+
+    /// Since when it matters whether another destination is READY for certain, if it does.
     pub(super) fn looks_for_another_since(&self) -> Option<Instant> {
-        self.bad_since.filter(|_| self.has_fallen || self.verdict() != Some(Verdict::Down))
+        self.fallen_at.filter(|_| self.is_to_be_closed())
     }
 
-    /// Whether no check was asked for since then.
-    pub(super) fn was_not_asked_since(&self, then: Instant) -> bool {
-        self.asked.is_none_or(|asked| asked <= then)
+    /// Whether it was READY when last asked, and no check was asked for since `then`.
+    pub(super) fn may_be_ready_since(&self, then: Instant) -> bool {
+        self.found_ready.is_some() && self.asked.is_none_or(|asked| asked <= then)
     }
 
     /// They are closed.
     pub(super) fn sessions_are_closed(&mut self) {
-        self.has_fallen = false;
+        self.fallen_at = None;
     }
 
     /// A moving average, as far as there are samples for one.
@@ -267,10 +281,7 @@ impl Watched {
 
     fn after(&mut self, pause: Duration, now: Instant) -> Instant {
         let phase = std::mem::replace(&mut self.phase, 1.0);
-        // A hint may have come while it was being checked.
-        let hinted = self.fresh.then(|| self.asked.map_or(now, |asked| asked + HINTED));
-        let next = self.asked.unwrap_or(now) + pause.mul_f64(phase);
-        next.min(hinted.unwrap_or(next)).max(now)
+        (self.asked.unwrap_or(now) + pause.mul_f64(phase)).max(now)
     }
 
     /// What its weight is to be multiplied by, unless that hardly differs from before.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::table::health::ShutdownSessions;
-use crate::table::{Balancing, PolicyKind};
+use crate::table::{Balancing, PolicyKind, Tried};
 
 fn spec(text: &str) -> DestinationSpec {
     parse_destination(text, None).expect("a destination")
@@ -156,7 +156,10 @@ fn the_single_destination_that_was_chosen_by_hand_is_chosen_again() {
     state.save(&before).expect("a file");
     let after = table_with(PolicyKind::Single, &base);
     assert_eq!(state.load(&after, &[]).expect("a file"), Loaded::Changes(1, vec![]));
-    assert_eq!(after.pick([10, 0, 0, 9].into(), &[], now).leased().map(|it| it.address()), Some(second));
+    assert_eq!(
+        after.pick([10, 0, 0, 9].into(), &mut Tried::default(), now).leased().map(|it| it.address()),
+        Some(second)
+    );
     // Where nothing is single any more, that is said.
     let remarks = vec!["writer 10.0.0.1:2: it cannot be the single destination".to_owned()];
     assert_eq!(state.load(&table(&base), &[]).expect("a file"), Loaded::Changes(1, remarks));

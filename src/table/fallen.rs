@@ -26,6 +26,17 @@ impl Table {
         Some(connections)
     }
 
+    /// How many connections a destination has, those of other processes included. None count on one that the single
+    /// destination has moved away from, since these are being closed.
+    pub fn sessions_on(&self, id: DestinationId) -> usize {
+        let inner = self.0.lock();
+        let is_left = |slot: &usize| {
+            inner.current_single() != Some(*slot) && inner.single.as_ref().is_some_and(|it| it.closes_others())
+        };
+        let found = inner.find(id).filter(|slot| !is_left(slot));
+        found.map_or(0, |slot| inner.destinations[slot].all_connections())
+    }
+
     /// The addresses of the destinations whose connections were closed because they are DOWN.
     pub fn closed_fallen(&self) -> Vec<SocketAddr> {
         self.0.lock().destinations.iter().filter(|(_, it)| it.was_closed).map(|(_, it)| it.address).collect()

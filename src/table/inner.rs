@@ -10,6 +10,7 @@ use super::destination::Destination;
 use super::health::{Health, Reason};
 use super::single::{PickScope, SingleDestination};
 use super::tiers::{Tiers, readmission};
+use super::tried::Tried;
 use super::{Balancing, DestinationId, Event, MAX_DESTINATIONS, Origin, Subscriber, TableError};
 use crate::address::Endpoint;
 
@@ -26,8 +27,8 @@ pub(super) struct Inner {
     pub(super) single: Option<Box<SingleDestination>>,
     /// When each of those that are avoided is fit again.
     pub(super) readmissions: BTreeSet<(Instant, usize)>,
-    /// The slots that a client has tried; kept for its memory.
-    pub(super) tried: Vec<usize>,
+    /// How many destinations have been removed.
+    pub(super) removals: u64,
     /// What was removed by hand, and is not to be discovered again.
     pub(super) withdrawn: HashSet<SocketAddr>,
     /// Why no checks are being made.
@@ -40,18 +41,15 @@ impl Inner {
         self.by_address.get(&address).copied()
     }
 
-    pub(super) fn pick(&mut self, client: IpAddr, tried: &[DestinationId], now: Instant) -> Picked {
+    pub(super) fn pick(&mut self, client: IpAddr, tried: &mut Tried, now: Instant) -> Picked {
         self.readmit(now);
+        tried.forget_removed(self.removals, |id| self.find(id).is_some());
         match self.scope(tried, now) {
             PickScope::Wait => return Picked::Wait,
             PickScope::Only(slot) => return slot.map_or(Picked::Nothing, Picked::Slot),
             PickScope::Policy => {}
         }
-        self.tried.clear();
-        for id in tried {
-            self.tried.extend(self.find(*id));
-        }
-        self.tiers.pick(client, &self.tried).map_or(Picked::Nothing, Picked::Slot)
+        self.tiers.pick(client, tried).map_or(Picked::Nothing, Picked::Slot)
     }
 
     /// Has others preferred to a destination for a while. Without a watchdog, it is no longer the choice of a hand.
@@ -184,6 +182,7 @@ impl Inner {
     pub(super) fn remove(&mut self, slot: usize) -> usize {
         self.leave(slot);
         self.tiers.forget(slot);
+        self.removals += 1;
         let removed = self.destinations.remove(slot);
         self.tell(Event::Closed(removed.id, removed.address));
         self.tell(Event::Removed(removed.id));

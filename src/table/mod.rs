@@ -21,6 +21,7 @@ mod single;
 mod succession;
 mod switchover;
 mod tiers;
+mod tried;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -45,6 +46,7 @@ pub use saved::SavedTable;
 use single::SingleDestination;
 pub use switchover::SwitchDone;
 use tiers::Tiers;
+pub use tried::Tried;
 
 /// Most destinations that a table takes.
 pub const MAX_DESTINATIONS: usize = 16_384;
@@ -178,7 +180,7 @@ impl Table {
             tiers: Tiers::new(balancing.policy, balancing.top),
             single: SingleDestination::new(&balancing),
             readmissions: BTreeSet::new(),
-            tried: Vec::new(),
+            removals: 0,
             withdrawn: HashSet::new(),
             balancing,
             checks_note: None,
@@ -251,7 +253,7 @@ impl Table {
 
     /// Picks a destination for a client, one that is not in `tried`, and counts a connection on it. Those whose last
     /// connect failed come only when there are no others, and those that are SPARE after all that are READY.
-    pub fn pick(&self, client: IpAddr, tried: &[DestinationId], now: Instant) -> Pick {
+    pub fn pick(&self, client: IpAddr, tried: &mut Tried, now: Instant) -> Pick {
         let mut inner = self.0.lock();
         let slot = match inner.pick(client, tried, now) {
             Picked::Slot(slot) => slot,

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use log::{info, warn};
+use log::{Level, log, warn};
 
 use super::destination::Destination;
 use super::health::Verdict;
@@ -11,6 +11,9 @@ use super::inner::Inner;
 use super::single::Leadership;
 use super::switchover::{CLOSING, Former, Step, SwitchPhase, Switchover};
 use super::{DestinationId, Event, clock};
+
+/// Why a move was made that nothing but a hand has brought about.
+const BY_HAND: &str = "by hand";
 
 impl Inner {
     /// Looks at the choice again after a change of the table.
@@ -168,7 +171,8 @@ impl Inner {
             switchover.close(now);
         }
         let to = self.destinations[slot].address;
-        info!("single destination moved from {} to {to}: {why}; {sessions} sessions closed", from.address);
+        let level = if why == BY_HAND { Level::Info } else { Level::Warn };
+        log!(level, "single destination moved from {} to {to}: {why}; {sessions} sessions closed", from.address);
         self.tell(Event::Closed(from.id, from.address));
         self.advance(now);
     }
@@ -184,7 +188,7 @@ impl Inner {
         let Some(switchover) = self.single.as_ref().and_then(|single| single.switchover.as_ref()) else { return };
         match switchover.step(self.left_on(switchover.from), now) {
             Step::Wait => {}
-            Step::Close => self.close_former("by hand", now),
+            Step::Close => self.close_former(BY_HAND, now),
             Step::Finish => self.finish_switchover(),
         }
     }

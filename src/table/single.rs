@@ -13,7 +13,7 @@ use super::destination::Destination;
 use super::health::ShutdownSessions;
 use super::inner::Inner;
 use super::switchover::Switchover;
-use super::{Balancing, DestinationId, Event, PolicyKind};
+use super::{Balancing, DestinationId, Event, PolicyKind, Tried};
 
 /// The single destination of a table whose policy keeps to one.
 pub(super) struct SingleDestination {
@@ -73,7 +73,7 @@ impl SingleDestination {
 
 impl Inner {
     /// Decides what a pick may choose from.
-    pub(super) fn scope(&mut self, tried: &[DestinationId], now: Instant) -> PickScope {
+    pub(super) fn scope(&mut self, tried: &Tried, now: Instant) -> PickScope {
         if self.single.is_none() {
             return PickScope::Policy;
         }
@@ -82,7 +82,7 @@ impl Inner {
             Some(single) if single.waits() => PickScope::Wait,
             Some(single) if single.watched => {
                 self.elect();
-                let current = self.current_single().filter(|slot| !tried.contains(&self.destinations[*slot].id));
+                let current = self.current_single().filter(|slot| !tried.has(*slot));
                 PickScope::Only(current.filter(|slot| self.destinations[*slot].open_verdict().is_some()))
             }
             _ => PickScope::Policy,

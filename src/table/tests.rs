@@ -66,7 +66,7 @@ fn client(number: u32) -> IpAddr {
 }
 
 fn pick(table: &Table) -> Lease {
-    table.pick(client(1), &[], Instant::now()).leased().expect("something to pick")
+    table.pick(client(1), &mut Tried::default(), Instant::now()).leased().expect("something to pick")
 }
 
 /// The port, which says which destination it is.
@@ -125,7 +125,7 @@ fn single_sticks_until_it_fails_or_a_heavier_one_appears() {
     pick(&table).failed(Instant::now());
     assert_eq!(short(&table), 3, "goes on to the other of top weight");
     let later = Instant::now() + Duration::from_secs(3);
-    let after_recovery = table.pick(client(1), &[], later).leased().map(|it| it.address().port());
+    let after_recovery = table.pick(client(1), &mut Tried::default(), later).leased().map(|it| it.address().port());
     assert_eq!(after_recovery, Some(3), "does not jump back");
     add(&table, 4, 2.5);
     assert_eq!(short(&table), 4);
@@ -140,7 +140,9 @@ fn top_narrows_to_the_heaviest_that_are_fit() {
         add(&table, port, weight);
     }
     assert!((0..10).all(|_| short(&table) != 1));
-    while let Some(lease) = table.pick(client(1), &[], Instant::now()).leased().filter(|it| it.address().port() != 1) {
+    while let Some(lease) =
+        table.pick(client(1), &mut Tried::default(), Instant::now()).leased().filter(|it| it.address().port() != 1)
+    {
         lease.failed(Instant::now());
     }
     assert_eq!(short(&table), 1);
@@ -150,14 +152,14 @@ fn top_narrows_to_the_heaviest_that_are_fit() {
 fn a_failed_one_comes_last_but_comes() {
     let table = table(PolicyKind::LeastConnected, &[1.0, 1.0]);
     let now = Instant::now();
-    let first = table.pick(client(1), &[], now).leased().expect("two to pick from");
+    let first = table.pick(client(1), &mut Tried::default(), now).leased().expect("two to pick from");
     let failed = first.address().port();
     assert!(first.failed(now), "the first failure is news");
     assert!((0..10).all(|_| short(&table) != failed));
     let other = pick(&table);
-    let tried = [other.id()];
+    let mut tried = [other.id()].into_iter().collect();
     other.failed(now);
-    let mut last = table.pick(client(1), &tried, now).leased().expect("the failed one is still tried");
+    let mut last = table.pick(client(1), &mut tried, now).leased().expect("the failed one is still tried");
     assert_eq!(last.address().port(), failed);
     assert!(last.connected(), "it is news that it answers again");
     assert!(!last.connected());
@@ -189,13 +191,25 @@ fn a_drained_or_removed_one_is_not_picked() {
 fn source_remembers_no_destination_that_is_gone() {
     let table = table(PolicyKind::Source, &[1.0; 100]);
     for number in 0..200 {
-        let before =
-            table.pick(client(number), &[], Instant::now()).leased().expect("a hundred to pick from").address();
-        assert_eq!(table.pick(client(number), &[], Instant::now()).leased().map(|it| it.address()), Some(before));
+        let before = table
+            .pick(client(number), &mut Tried::default(), Instant::now())
+            .leased()
+            .expect("a hundred to pick from")
+            .address();
+        assert_eq!(
+            table.pick(client(number), &mut Tried::default(), Instant::now()).leased().map(|it| it.address()),
+            Some(before)
+        );
         table.drain(before).expect("it is there");
-        assert_ne!(table.pick(client(number), &[], Instant::now()).leased().map(|it| it.address()), Some(before));
+        assert_ne!(
+            table.pick(client(number), &mut Tried::default(), Instant::now()).leased().map(|it| it.address()),
+            Some(before)
+        );
         add(&table, before.port(), 1.0);
-        assert_eq!(table.pick(client(number), &[], Instant::now()).leased().map(|it| it.address()), Some(before));
+        assert_eq!(
+            table.pick(client(number), &mut Tried::default(), Instant::now()).leased().map(|it| it.address()),
+            Some(before)
+        );
     }
 }
 
@@ -204,8 +218,9 @@ fn source_remembers_no_destination_that_is_gone() {
 fn source_sends_clients_where_it_always_did() {
     let table = table(PolicyKind::Source, &[1.0, 2.0, 3.0]);
     let v6 = "2001:db8::1".parse().expect("an address");
-    let ports = [client(1), client(2), client(3), client(4), client(5), v6]
-        .map(|client| table.pick(client, &[], Instant::now()).leased().map(|lease| lease.address().port()));
+    let ports = [client(1), client(2), client(3), client(4), client(5), v6].map(|client| {
+        table.pick(client, &mut Tried::default(), Instant::now()).leased().map(|lease| lease.address().port())
+    });
     assert_eq!(ports, [3, 2, 2, 3, 1, 2].map(Some));
 }
 
@@ -237,7 +252,8 @@ fn source_keeps_to_the_weights() {
     let table = table(PolicyKind::Source, &[1.0, 2.0, 3.0]);
     let mut hits = HashMap::new();
     for number in 0..6000 {
-        let lease = table.pick(client(number), &[], Instant::now()).leased().expect("three to pick from");
+        let lease =
+            table.pick(client(number), &mut Tried::default(), Instant::now()).leased().expect("three to pick from");
         *hits.entry(lease.address().port()).or_insert(0i32) += 1;
     }
     // More than five standard deviations.
@@ -300,7 +316,7 @@ proptest! {
         let table = table(PolicyKind::Source, &weights);
         let gone = (gone % weights.len()) as u16 + 1;
         let choose = |number| {
-            table.pick(client(number), &[], Instant::now()).leased().map(|lease| lease.address().port())
+            table.pick(client(number), &mut Tried::default(), Instant::now()).leased().map(|lease| lease.address().port())
         };
         let before: Vec<_> = (0..200).map(choose).collect();
         table.remove(at(gone)).expect("it is there");
@@ -325,17 +341,18 @@ proptest! {
                 0 => add(&table, port, weight),
                 1 => drop(table.remove(at(port))),
                 2 => drop(table.drain(at(port))),
-                3 => drop(table.pick(client(7), &[], now).leased().map(|lease| lease.failed(now))),
+                3 => drop(table.pick(client(7), &mut Tried::default(), now).leased().map(|lease| lease.failed(now))),
                 _ => {
                     let fit = table.snapshot().iter().filter(|it| it.weight > 0.0).count();
-                    let mut tried: Vec<DestinationId> = Vec::new();
-                    while let Some(mut lease) = table.pick(client(u32::from(port)), &tried, now).leased() {
-                        prop_assert!(!tried.contains(&lease.id()));
-                        tried.push(lease.id());
+                    let (mut tried, mut ids) = (Tried::default(), Vec::new());
+                    while let Some(mut lease) = table.pick(client(u32::from(port)), &mut tried, now).leased() {
+                        prop_assert!(!ids.contains(&lease.id()));
+                        ids.push(lease.id());
+                        tried.add(lease.id());
                         lease.connected();
                         leases.push(lease);
                     }
-                    prop_assert_eq!(tried.len(), fit, "each that is fit is tried once");
+                    prop_assert_eq!(tried.count(), fit, "each that is fit is tried once");
                 }
             }
         }
@@ -351,7 +368,8 @@ fn source_spreads_neighbouring_clients_as_chance_would() {
     let table = table(PolicyKind::Source, &[1.0; DESTINATIONS]);
     let mut hits = [0f64; DESTINATIONS];
     for number in 0..CLIENTS {
-        let lease = table.pick(client(number), &[], Instant::now()).leased().expect("fifty to pick from");
+        let lease =
+            table.pick(client(number), &mut Tried::default(), Instant::now()).leased().expect("fifty to pick from");
         hits[usize::from(lease.address().port()) - 1] += 1.0;
     }
     let expected = f64::from(CLIENTS) / DESTINATIONS as f64;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::destination::Destination;
 use super::health::Verdict;
 use super::policy::{Ahead, BySlot, Policy, PolicyKind};
+use super::tried::Tried;
 
 /// READY or SPARE, each without and with a failed connect.
 const TIERS: usize = 4;
@@ -43,7 +44,7 @@ impl Tiers {
     }
 
     /// The slot of the destination that the first tier with an untried one picks.
-    pub(super) fn pick(&mut self, client: IpAddr, tried: &[usize]) -> Option<usize> {
+    pub(super) fn pick(&mut self, client: IpAddr, tried: &Tried) -> Option<usize> {
         self.policies.iter_mut().find_map(|policy| policy.pick(client, tried))
     }
 

@@ -25,6 +25,8 @@ pub(super) struct Kit {
     pub now: Instant,
     pub tools: Tools,
     pub timers: Timers,
+    /// How many connections to destinations were begun from addresses that the user has chosen.
+    pub opened: usize,
     nowhere: Seldom,
     shortage: Seldom,
 }
@@ -47,6 +49,7 @@ impl Kit {
             now: Instant::now(),
             tools,
             timers: Timers::default(),
+            opened: 0,
             nowhere: Seldom::default(),
             shortage: Seldom::default(),
         }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use mio::net::TcpListener;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::config::ConnectionOptions;
+use crate::config::{ConnectionOptions, KeepaliveProbes};
 use crate::sys;
 
 /// Connections that may wait to be accepted, on each socket; the kernel allows less where net.core.somaxconn says so.
@@ -115,11 +115,28 @@ fn new_socket(address: SocketAddr, options: &ConnectionOptions) -> io::Result<So
 fn prepare(socket: &Socket, options: &ConnectionOptions) -> io::Result<()> {
     socket.set_tcp_nodelay(options.nodelay)?;
     // Clients that vanish without a word would hold a connection to a destination for ever.
-    socket.set_keepalive(true)?;
+    keep_alive(&SockRef::from(socket), options)?;
+    socket.set_tcp_user_timeout(options.tcp_user_timeout)?;
     if options.defer_accept {
         sys::set_defer_accept(socket, DEFER_ACCEPT_SECONDS)?;
     }
     Ok(())
+}
+
+/// Has a silent peer probed for being alive.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub(super) fn keep_alive(socket: &SockRef, options: &ConnectionOptions) -> io::Result<()> {
+    let KeepaliveProbes { time, interval, count } = options.keepalive_probes;
+    if time.or(interval).is_none() && count.is_none() {
+        return socket.set_keepalive(true);
+    }
+    let mut probes = TcpKeepalive::new();
+    probes = time.map_or(probes.clone(), |time| probes.with_time(time));
+    probes = interval.map_or(probes.clone(), |interval| probes.with_interval(interval));
+    probes = count.map_or(probes.clone(), |count| probes.with_retries(count));
+    socket.set_tcp_keepalive(&probes)
 }
 
 fn lacks_ipv6(error: &io::Error) -> bool {

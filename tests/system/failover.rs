@@ -3,18 +3,17 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
 
+use crate::harness::net::alone_in_a_network;
 use crate::harness::{
-    Glbd, Payload, Server, SilentDestination, names_of, read_line, reset, said_goodbye, wait_until, was_reset,
+    Glbd, Payload, Server, SilentDestination, free_port, names_of, read_line, reset, said_goodbye, wait_until,
+    was_reset,
 };
 
 #[test]
@@ -31,10 +30,7 @@ fn a_destination_that_refuses_is_passed_over_unnoticed() {
 /// Where a connection's own port happens to be the one that nobody listens on, TCP connects it to itself.
 #[test]
 fn a_destination_that_is_down_is_not_mistaken_for_the_daemon_itself() {
-    let alone = thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace, which only root may make");
-        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
-        assert!(up.expect("ip, from Debian's package iproute2").success());
+    alone_in_a_network(|| {
         let glbd = Glbd::start(["127.0.0.1:40000"]);
         // The kernel chooses an even one of these, which is the destination's.
         fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40001").expect("this namespace's own range");
@@ -48,7 +44,6 @@ fn a_destination_that_is_down_is_not_mistaken_for_the_daemon_itself() {
         assert_eq!(String::from_utf8_lossy(&answer), "", "from nobody but the daemon itself");
         glbd.wait_for_log("127.0.0.1:40000 cannot be reached: nobody listens there");
     });
-    alone.join().expect("the test");
 }
 
 #[test]
@@ -254,4 +249,68 @@ fn a_server_that_stops_takes_only_its_own_clients_with_it() {
     }
     wait_until("the lost ones are not counted", || glbd.info().row(&leaving).conns == 0);
     assert_eq!(glbd.info().row(&staying).conns, 5);
+}
+
+/// A client goes to as many others as it may, and no further.
+#[test]
+fn a_client_is_sent_to_so_many_other_destinations_and_no_more() {
+    let last = Server::named("last");
+    let dead: Vec<_> = (0..5).map(|_| format!("127.0.0.1:{}:2", free_port())).collect();
+    for (retries, reaches) in [("5", true), ("4", false), ("0", false)] {
+        // All of the dead ones come first.
+        let glbd = Glbd::builder()
+            .args(["--top", "--retries", retries, "-v"])
+            .destinations(dead.iter().cloned().chain([last.weighted(1.0)]))
+            .start();
+        let client = glbd.connect();
+        if reaches {
+            assert_eq!(read_line(&client).expect("a name"), "last");
+            continue;
+        }
+        assert!(said_goodbye(&client));
+        glbd.wait_for_log("turned away: no destination serves it");
+        let tried = glbd.log().matches("cannot be reached").count();
+        assert_eq!(tried, retries.parse::<usize>().expect("a number") + 1, "{}", glbd.log());
+    }
+}
+
+/// What one costs must not depend on how many have been tried before. (With `--source`, a pick looks at all there are.)
+#[test]
+fn a_client_that_tries_thousands_of_dead_destinations_costs_no_more_for_each_than_one_that_tries_hundreds() {
+    for policy in [&["--round"][..], &["--random"], &["--single"], &[]] {
+        let cost = |count: usize| {
+            let port = free_port();
+            let dead = (0..count).map(|number| format!("127.0.{}.{}:{port}", 1 + number / 250, 1 + number % 250));
+            let glbd = Glbd::builder()
+                .args(["--retries", "100000", "--connect-timeout", "60", "-t", "1"])
+                .args(policy)
+                .destinations(dead)
+                .start();
+            let before = glbd.cpu_time();
+            assert!(said_goodbye(&glbd.connect()));
+            (glbd.cpu_time() - before).as_secs_f64() / count as f64
+        };
+        let (few, many) = (cost(500), cost(4000));
+        assert!(many < 3.0 * few.max(20e-6), "{policy:?}: {many} s each, and {few} s of few");
+    }
+}
+
+#[test]
+fn a_client_that_has_left_before_it_was_accepted_costs_a_destination_nothing() {
+    let server = Server::named("a");
+    let glbd = Glbd::builder().args(["-t", "2"]).destinations([&server]).start();
+    glbd.signal(Signal::SIGSTOP);
+    for number in 0..30 {
+        let mut client = glbd.connect();
+        match number % 3 {
+            0 => drop(client),
+            1 => reset(client),
+            // It has said something, which is served though it does not wait for an answer.
+            _ => client.write_all(b"good bye\n").expect("room in the backlog"),
+        }
+    }
+    glbd.signal(Signal::SIGCONT);
+    wait_until("all are served or gone", || glbd.stats().open == 0 && server.accepted() >= 10);
+    assert_eq!(names_of(&[glbd.connect()]), ["a"]);
+    assert_eq!(server.accepted(), 11);
 }

@@ -2,15 +2,13 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, unshare};
-use socket2::{Domain, Socket, Type};
-
-use crate::harness::client::patient;
+use crate::harness::client::connect_through;
+use crate::harness::net::alone_in_a_network;
 use crate::harness::{Glbd, Server, echoes, names_of, read_line, reset, wait_until, wait_until_within};
 
 #[test]
@@ -164,19 +162,16 @@ fn five_thousand_connections_leave_nothing_behind() {
 /// Local ports are this machine's: no destination is to blame, least of all the single one, which would be two then.
 #[test]
 fn a_client_for_which_there_is_no_local_port_waits_for_one_and_goes_nowhere_else() {
-    let alone = thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace, which only root may make");
-        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
-        assert!(up.expect("ip, from Debian's package iproute2").success());
+    alone_in_a_network(|| {
         let (first, second) = (Server::named("first"), Server::named("second"));
         let glbd = Glbd::builder()
             .args(["--single", "--connect-timeout", "60"])
             .destinations([first.weighted(2.0), second.weighted(1.0)])
             .start();
         fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40003").expect("this namespace's own range");
-        let clients: Vec<_> = (50_000..50_004).map(|port| connect_through(port, &glbd)).collect();
+        let clients: Vec<_> = (50_000..50_004).map(|port| connect_through(port, glbd.address())).collect();
         assert_eq!(names_of(&clients), ["first"; 4]);
-        let waiting = connect_through(50_004, &glbd);
+        let waiting = connect_through(50_004, glbd.address());
         glbd.wait_for_log("this machine cannot make a connection: Cannot assign requested address");
         // A reset leaves no TIME_WAIT, which would keep the port.
         clients.into_iter().for_each(reset);
@@ -184,13 +179,4 @@ fn a_client_for_which_there_is_no_local_port_waits_for_one_and_goes_nowhere_else
         assert!(!glbd.log().contains("cannot be reached"), "{}", glbd.log());
         assert_eq!(second.accepted(), 0);
     });
-    alone.join().expect("the test");
-}
-
-/// A client that comes from this port.
-fn connect_through(port: u16, glbd: &Glbd) -> TcpStream {
-    let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    client.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("a port");
-    client.connect(&glbd.address().into()).expect("glbd listens");
-    patient(client.into()).expect("timeouts")
 }

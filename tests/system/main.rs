@@ -22,6 +22,7 @@ mod command_line;
 mod control;
 mod high_availability;
 mod package;
+mod peers;
 mod process;
 mod upgrade;
 mod watchdog;

@@ -160,3 +160,42 @@ fn an_address_removed_by_hand_does_not_come_back_with_its_name() {
     wait_until("another address is there", || addresses(&glbd).len() == 2);
     assert_eq!(addresses(&glbd), [3, 4].map(|host| format!("127.0.0.{host}:{port}")));
 }
+
+/// What is refused where it is written as an address is not reached through a name either: glbd would connect to itself.
+#[test]
+fn addresses_to_which_nothing_can_be_connected_are_passed_over_and_told() {
+    let port = free_port();
+    for useless in ["0.0.0.0", "::", "224.0.0.1", "::ffff:0.0.0.0", "255.255.255.255"] {
+        let _server = named(2, port);
+        let hosts = Hosts::new("127.0.0.2 db\n");
+        let passed_over = format!("db:{port}: its address {} is passed over", useless.trim_start_matches("::ffff:"));
+        let glbd = hosts.glbd(&OFTEN, &[format!("db:{port}")]);
+        hosts.say(&format!("{useless} db\n"));
+        glbd.wait_for_log(&passed_over);
+        glbd.wait_for_log("the name has no address that can be connected to");
+        assert_eq!(addresses(&glbd), [format!("127.0.0.2:{port}")], "it stays where it is");
+        hosts.say(&format!("{useless} db\n{useless} other\n127.0.0.2 db\n127.0.0.3 other\n"));
+        glbd.change(format!("other:{port}"));
+        assert_eq!(addresses(&glbd), [2, 3].map(|host| format!("127.0.0.{host}:{port}")));
+        let answer = {
+            hosts.say(&format!("{useless} third\n"));
+            glbd.control(&format!("third:{port}:1"))
+        };
+        assert!(answer.starts_with(&format!("Error: third:{port}: the name has no address that can be")), "{answer}");
+        assert_eq!(names_of(&[glbd.connect()]).len(), 1);
+    }
+}
+
+#[test]
+fn an_ipv4_address_in_ipv6s_clothes_is_an_ipv4_address() {
+    let port = free_port();
+    let _server = named(2, port);
+    let hosts = Hosts::new("::ffff:127.0.0.2 db\n");
+    let glbd = hosts.glbd(&OFTEN, &[format!("db:{port}")]);
+    assert_eq!(addresses(&glbd), [format!("127.0.0.2:{port}")]);
+    // Its own, which it must not connect to.
+    hosts.say(&format!("::ffff:{} db\n", glbd.address().ip()));
+    let own = glbd.address();
+    let answer = glbd.control(&format!("db:{}:1", own.port()));
+    assert!(answer.contains("this daemon listens there itself"), "{answer}");
+}

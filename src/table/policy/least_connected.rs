@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::{Ahead, BySlot, Candidate, Policy, START, Time, turn};
+use crate::table::tried::Tried;
 
 /// All, in the order in which they are to be picked. Those that have equally few connections per weight take turns by
 /// weight, as in start-time fair queueing (Goyal, Vin and Cheng, 1996): the one whose turn begins first is first.
@@ -72,8 +73,8 @@ impl Policy for LeastConnected {
         self.rank(candidate.slot, |it| it.rank.load = Load::of(candidate));
     }
 
-    fn pick(&mut self, _client: IpAddr, tried: &[usize]) -> Option<usize> {
-        let (first, slot) = *self.order.iter().find(|(_, slot)| !tried.contains(slot))?;
+    fn pick(&mut self, _client: IpAddr, tried: &Tried) -> Option<usize> {
+        let (first, slot) = *self.order.iter().find(|(_, slot)| !tried.has(*slot))?;
         self.now = self.now.max(first.turn_begins);
         let now = self.now;
         self.rank(slot, |it| it.rank.turn_begins = now.saturating_add(turn(it.weight)));

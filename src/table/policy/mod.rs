@@ -20,6 +20,8 @@ use single::Single;
 use source::Source;
 use top::Top;
 
+use super::tried::Tried;
+
 /// A destination that may be picked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate {
@@ -49,7 +51,7 @@ pub(super) trait Policy: Send {
     fn connections_changed(&mut self, _candidate: &Candidate) {}
 
     /// The slot of the one picked. `None`: all that have joined were tried.
-    fn pick(&mut self, client: IpAddr, tried: &[usize]) -> Option<usize>;
+    fn pick(&mut self, client: IpAddr, tried: &Tried) -> Option<usize>;
 
     /// The serial of the one that it keeps to, where it keeps to one.
     fn kept(&self) -> Option<u64> {
@@ -183,9 +185,5 @@ impl<T> BySlot<T> {
 
     pub(super) fn remove(&mut self, slot: usize) -> Option<T> {
         self.0.get_mut(slot)?.take()
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
-        self.0.iter().enumerate().filter_map(|(slot, value)| Some((slot, value.as_ref()?)))
     }
 }

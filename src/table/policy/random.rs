@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Ahead, Candidate, Policy};
+use crate::table::tried::Tried;
 
 /// A tree of sums over the weights by slot: the node `n` is the sum of the nodes `2n` and `2n + 1`, the root is node 1,
 /// the leaves are the last half.
@@ -70,11 +71,19 @@ impl Policy for Random {
         Ahead::default()
     }
 
-    fn pick(&mut self, _client: IpAddr, tried: &[usize]) -> Option<usize> {
-        let weights: Vec<f64> = tried.iter().map(|slot| self.weight(*slot)).collect();
-        tried.iter().for_each(|slot| self.set(*slot, 0.0));
-        let picked = self.find(fastrand::f64());
-        tried.iter().zip(weights).for_each(|(slot, weight)| self.set(*slot, weight));
+    fn pick(&mut self, _client: IpAddr, tried: &Tried) -> Option<usize> {
+        // Those that were tried are hardly ever here still: they stand in another tier.
+        let mut left_out = Vec::new();
+        let picked = loop {
+            match self.find(fastrand::f64()) {
+                Some(slot) if tried.has(slot) => {
+                    left_out.push((slot, self.weight(slot)));
+                    self.set(slot, 0.0);
+                }
+                picked => break picked,
+            }
+        };
+        left_out.into_iter().for_each(|(slot, weight)| self.set(slot, weight));
         picked
     }
 }

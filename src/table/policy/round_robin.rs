@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::{Ahead, BySlot, Candidate, Policy, START, Time, turn};
+use crate::table::tried::Tried;
 
 /// Weighted turns, spread as evenly as they go: worst-case fair queueing (WF2Q, Bennett and Zhang, 1996). A turn begins
 /// when its time has come and is over 1/weight later; among those begun, the one that is over first is taken.
 pub(super) struct RoundRobin {
     /// Each turn taken moves it on by 1 over the sum of weights.
     now: Time,
-    sum_of_weights: f64,
+    /// In units of [`WEIGHT_UNIT`]: whole numbers can be added and taken away again without a rest.
+    sum_of_weights: u128,
     turns: BySlot<Turn>,
     /// Those whose turn begins later, by when it begins.
     waiting: BTreeSet<(Time, usize)>,
@@ -21,7 +23,7 @@ pub(super) struct RoundRobin {
 impl Default for RoundRobin {
     fn default() -> Self {
         let (waiting, begun) = (BTreeSet::new(), BTreeSet::new());
-        RoundRobin { now: START, sum_of_weights: 0.0, turns: BySlot::default(), waiting, begun }
+        RoundRobin { now: START, sum_of_weights: 0, turns: BySlot::default(), waiting, begun }
     }
 }
 
@@ -52,11 +54,12 @@ impl RoundRobin {
             self.begun.extend(self.turns.get_mut(slot).map(|turn| (turn.is_over(), slot)));
         }
     }
+}
 
-    fn weigh(&mut self) {
-        // From the beginning: what is added and taken away again would leave a rest.
-        self.sum_of_weights = self.turns.iter().map(|(_, turn)| turn.weight).sum();
-    }
+const WEIGHT_UNIT: f64 = 1.0 / (1u128 << 64) as f64;
+
+fn in_units(weight: f64) -> u128 {
+    (weight / WEIGHT_UNIT) as u128
 }
 
 impl Policy for RoundRobin {
@@ -65,20 +68,20 @@ impl Policy for RoundRobin {
         let begins = ahead.begins(self.now, candidate.weight);
         self.turns.insert(candidate.slot, Turn { weight: candidate.weight, begins });
         self.waiting.insert((begins, candidate.slot));
-        self.weigh();
+        self.sum_of_weights += in_units(candidate.weight);
     }
 
     fn leave(&mut self, candidate: &Candidate) -> Ahead {
         let Some(turn) = self.turns.remove(candidate.slot) else { return Ahead::default() };
         self.waiting.remove(&(turn.begins, candidate.slot));
         self.begun.remove(&(turn.is_over(), candidate.slot));
-        self.weigh();
+        self.sum_of_weights -= in_units(turn.weight);
         Ahead::of(turn.begins, self.now, turn.weight)
     }
 
-    fn pick(&mut self, _client: IpAddr, tried: &[usize]) -> Option<usize> {
+    fn pick(&mut self, _client: IpAddr, tried: &Tried) -> Option<usize> {
         self.begin_turns();
-        let untried = |(_, slot): &&(Time, usize)| !tried.contains(slot);
+        let untried = |(_, slot): &&(Time, usize)| !tried.has(*slot);
         let (_, slot) = *self.begun.iter().find(untried).or_else(|| self.waiting.iter().find(untried))?;
         let taken = self.turns.get_mut(slot)?;
         let over = taken.is_over();
@@ -86,7 +89,7 @@ impl Policy for RoundRobin {
         self.begun.remove(&(over, slot));
         taken.begins = over;
         self.waiting.insert((over, slot));
-        self.now = self.now.saturating_add(turn(self.sum_of_weights));
+        self.now = self.now.saturating_add(turn(self.sum_of_weights as f64 * WEIGHT_UNIT));
         Some(slot)
     }
 }

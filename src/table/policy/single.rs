@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::{Ahead, Candidate, Policy};
+use crate::table::tried::Tried;
 
 /// Of the heaviest the one that was picked before; else the one of them that was added to the table first, so that
 /// daemons with the same table agree.
@@ -41,8 +42,8 @@ impl Policy for Single {
         Ahead::default()
     }
 
-    fn pick(&mut self, _client: IpAddr, tried: &[usize]) -> Option<usize> {
-        let untried = |it: &&Rank| !tried.contains(&it.slot);
+    fn pick(&mut self, _client: IpAddr, tried: &Tried) -> Option<usize> {
+        let untried = |it: &&Rank| !tried.has(it.slot);
         let first = self.candidates.iter().find(untried)?;
         let as_current = |serial| Rank { serial, slot: 0, ..*first };
         let next = self.current.and_then(|serial| self.candidates.range(as_current(serial)..).next());

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use twox_hash::XxHash3_64;
 
 use super::{Ahead, Candidate, Policy};
+use crate::table::tried::Tried;
 
 /// Weighted rendezvous hashing (Schindelhauer and Schomaker, 2005): a destination that goes loses only its own clients,
 /// and gets them back when it returns.
@@ -33,7 +34,7 @@ const FEW: usize = 32;
 
 impl Source {
     /// The one with the highest score, weight / -ln(1 - x), where x is evenly spread over 0 to 1.
-    fn winner(&self, client: IpAddr, tried: &[usize]) -> Option<usize> {
+    fn winner(&self, client: IpAddr, tried: &Tried) -> Option<usize> {
         let client = Mixer::new(client);
         let (mut best, mut winner) = (0.0, None);
         // Since -ln(1 - x) >= x, nobody with an x from here on can win.
@@ -45,7 +46,7 @@ impl Source {
             }
             for (hash, it) in hashes.iter().zip(candidates) {
                 let x = client.mix(*hash);
-                if x > end || tried.contains(&it.slot) {
+                if x > end || tried.has(it.slot) {
                     continue;
                 }
                 let score = it.weight / -(-fraction(x)).ln_1p();
@@ -122,8 +123,8 @@ impl Policy for Source {
         Ahead::default()
     }
 
-    fn pick(&mut self, client: IpAddr, tried: &[usize]) -> Option<usize> {
-        if self.candidates.len() <= FEW || !tried.is_empty() {
+    fn pick(&mut self, client: IpAddr, tried: &Tried) -> Option<usize> {
+        if self.candidates.len() <= FEW || tried.count() > 0 {
             return self.winner(client, tried);
         }
         if let Some(slot) = self.remembered.get(&client) {

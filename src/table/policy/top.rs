@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{Ahead, Candidate, Policy, PolicyKind};
+use crate::table::tried::Tried;
 
 /// A policy for each weight that there is; the heaviest that has anything left to try picks.
 pub(super) struct Top {
@@ -49,7 +50,7 @@ impl Policy for Top {
         }
     }
 
-    fn pick(&mut self, client: IpAddr, tried: &[usize]) -> Option<usize> {
+    fn pick(&mut self, client: IpAddr, tried: &Tried) -> Option<usize> {
         self.by_weight.values_mut().rev().find_map(|equals| equals.policy.pick(client, tried))
     }
 }

@@ -99,7 +99,7 @@ impl Model {
     }
 
     fn pick(&mut self) -> Result<Option<Lease>, TestCaseError> {
-        let pick = self.table.pick(client(1), &[], clock::now());
+        let pick = self.table.pick(client(1), &mut Tried::default(), clock::now());
         self.read_events();
         if matches!(pick, Pick::Wait) {
             (self.waits, self.settled) = (true, false);
@@ -146,7 +146,10 @@ impl Model {
         pass(&self.table, Duration::from_secs(4));
         pass(&self.table, Duration::from_secs(2));
         self.read_events();
-        prop_assert!(!matches!(self.table.pick(client(1), &[], clock::now()), Pick::Wait), "waiting ends");
+        prop_assert!(
+            !matches!(self.table.pick(client(1), &mut Tried::default(), clock::now()), Pick::Wait),
+            "waiting ends"
+        );
         prop_assert!(self.switches.iter().all(|switch| switch.take().is_some()), "each is answered");
         self.sessions.clear();
         prop_assert!(counts(&self.table).iter().all(|count| *count == 0));

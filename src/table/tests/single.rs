@@ -36,11 +36,11 @@ pub(super) fn single(weights: &[f64]) -> Table {
 }
 
 pub(super) fn waits(table: &Table) -> bool {
-    matches!(table.pick(client(1), &[], clock::now()), Pick::Wait)
+    matches!(table.pick(client(1), &mut Tried::default(), clock::now()), Pick::Wait)
 }
 
 pub(super) fn finds_nothing(table: &Table) -> bool {
-    matches!(table.pick(client(1), &[], clock::now()), Pick::Nothing)
+    matches!(table.pick(client(1), &mut Tried::default(), clock::now()), Pick::Nothing)
 }
 
 /// The port of the one that is marked.
@@ -68,7 +68,7 @@ fn a_failed_connect_neither_moves_nor_avoids_it() {
         pick(&table).refused(Instant::now(), "Too many connections");
     }
     let lease = pick(&table);
-    let other = table.pick(client(1), &[lease.id()], Instant::now());
+    let other = table.pick(client(1), &mut [lease.id()].into_iter().collect(), Instant::now());
     assert!(matches!(other, Pick::Nothing), "a client is not sent to another one");
 }
 

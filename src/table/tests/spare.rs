@@ -12,13 +12,13 @@ fn a_spare_one_comes_after_all_that_are_ready_even_those_whose_connect_failed() 
         judge(&table, 3, Verdict::Avoid);
         judge(&table, 4, Verdict::Spare);
         assert!((0..20).all(|_| short(&table) < 3), "{policy}");
-        let mut tried: Vec<DestinationId> = Vec::new();
+        let mut tried = Tried::default();
         let mut order = Vec::new();
         let failing = pick(&table);
         let failed = failing.address().port();
         failing.failed(now);
-        while let Some(lease) = table.pick(client(1), &tried, now).leased() {
-            tried.push(lease.id());
+        while let Some(lease) = table.pick(client(1), &mut tried, now).leased() {
+            tried.add(lease.id());
             order.push(lease.address().port());
         }
         assert_eq!(order, [3 - failed, failed, 4], "{policy}");
@@ -36,7 +36,9 @@ fn among_spare_ones_those_whose_connect_failed_come_last() {
         assert!((0..20).all(|_| short(&table) != failed), "{policy}");
         let later = now + Duration::from_secs(3);
         let again: Vec<u16> = (0..200)
-            .filter_map(|number| table.pick(client(number), &[], later).leased().map(|it| it.address().port()))
+            .filter_map(|number| {
+                table.pick(client(number), &mut Tried::default(), later).leased().map(|it| it.address().port())
+            })
             .collect();
         assert!(again.contains(&failed), "it is fit again with {policy}");
     }
@@ -95,9 +97,9 @@ proptest! {
         for (index, verdict) in verdicts.iter().enumerate() {
             judge(&table, index as u16 + 1, VERDICTS[*verdict]);
         }
-        let (mut tried, mut order) = (Vec::new(), Vec::new());
-        while let Some(lease) = table.pick(client(1), &tried, Instant::now()).leased() {
-            tried.push(lease.id());
+        let (mut tried, mut order) = (Tried::default(), Vec::new());
+        while let Some(lease) = table.pick(client(1), &mut tried, Instant::now()).leased() {
+            tried.add(lease.id());
             order.push(verdicts[usize::from(lease.address().port()) - 1]);
         }
         let mut expected: Vec<usize> = verdicts.into_iter().filter(|verdict| *verdict >= 2).collect();

@@ -40,12 +40,12 @@ fn one_that_fails_is_not_the_first_to_be_tried_when_it_is_avoided_no_more() {
         let mut failed = 0;
         for _ in 0..30 {
             now += Duration::from_secs(1);
-            let lease = table.pick(client(1), &[], now).leased().expect("something to pick");
+            let lease = table.pick(client(1), &mut Tried::default(), now).leased().expect("something to pick");
             if lease.address() == at(1) {
                 failed += 1;
-                let tried = [lease.id()];
+                let mut tried = [lease.id()].into_iter().collect();
                 lease.failed(now);
-                table.pick(client(1), &tried, now).leased().expect("another one");
+                table.pick(client(1), &mut tried, now).leased().expect("another one");
             }
         }
         assert!((4..=10).contains(&failed), "{failed} of 30 tried it first, with {policy}");

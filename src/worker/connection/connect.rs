@@ -13,6 +13,7 @@ use super::idle::LastActive;
 use super::relay::Direction;
 use super::upstream::{acknowledge_at_once, has_answered, is_itself, lacks_local_port, open};
 use super::{Connection, Ending, Next, Stage};
+use crate::config::ConnectionOptions;
 use crate::sys;
 use crate::table::{DestinationId, Lease, Pick};
 use crate::worker::source::Sign;
@@ -28,12 +29,12 @@ pub(super) enum Outcome {
     Postponed,
     /// It failed at once; others are to be tried.
     Failed,
-    /// The destination has been tried for as long as the client may wait.
-    OutOfTime,
+    /// As much has been tried as a client may try, or for as long as it may wait.
+    OutOfPatience,
     /// This machine has been short of something for as long as the client may wait.
     OutOfResources,
-    /// The client has reset its connection.
-    ClientReset,
+    /// The client has ended or reset its connection before it said anything: a port check, or one that left the backlog.
+    ClientGone(Ending),
 }
 
 impl Connection {
@@ -45,7 +46,7 @@ impl Connection {
         }
         loop {
             let Stage::Connecting(connecting) = &mut self.stage else { return Next::Wait };
-            let outcome = match kit.table.pick(self.client_address.ip(), &connecting.tried, kit.now) {
+            let outcome = match kit.table.pick(self.client_address.ip(), &mut connecting.tried, kit.now) {
                 Pick::Leased(lease) if lease.is_outdated() => return self.await_check(lease, kit),
                 Pick::Leased(lease) => self.attempt(lease, kit),
                 Pick::Wait => return self.await_settled(kit),
@@ -65,9 +66,9 @@ impl Connection {
                 Next::Wait
             }
             Outcome::Failed => self.connect(kit),
-            Outcome::OutOfTime => self.turn_away(kit),
+            Outcome::OutOfPatience => self.turn_away(kit),
             Outcome::OutOfResources => Next::Close(Ending::Clean),
-            Outcome::ClientReset => Next::Close(Ending::Reset),
+            Outcome::ClientGone(ending) => Next::Close(ending),
         }
     }
 
@@ -89,14 +90,17 @@ impl Connection {
     pub(super) fn attempt(&mut self, lease: Lease, kit: &mut Kit) -> Outcome {
         if let Err(error) = self.hear_ahead(kit) {
             self.source_failed(Direction::Up, &error);
-            return Outcome::ClientReset;
+            return Outcome::ClientGone(Ending::Reset);
+        }
+        if self.up.has_ended_without_a_word() {
+            return Outcome::ClientGone(Ending::Clean);
         }
         let said = self.has_something_to_say(kit);
         let Stage::Connecting(connecting) = &mut self.stage else { return Outcome::Begun };
         connecting.settling_since = None;
         let until = connecting.end_of_attempt(&lease, kit);
         if until <= kit.now {
-            return Outcome::OutOfTime;
+            return Outcome::OutOfPatience;
         }
         let token = self.key.token(Side::Server(self.attempt));
         match open(lease.address(), said, token, kit) {
@@ -113,7 +117,7 @@ impl Connection {
                 self.admitted.set_short(true);
                 self.wait_for_resources(&error, kit)
             }
-            Err(error) if lacks_local_port(&error, lease.address()) => {
+            Err(error) if lacks_local_port(&error, lease.address(), kit) => {
                 self.admitted.set_short(false);
                 self.wait_for_resources(&error, kit)
             }
@@ -145,8 +149,9 @@ impl Connection {
             connecting.enter(Phase::Paused, end.min(kit.now + RETRY_PAUSE));
             return Outcome::Postponed;
         }
-        connecting.tried.push(id);
-        Outcome::Failed
+        connecting.tried.add(id);
+        connecting.attempts += 1;
+        if connecting.attempts >= kit.options.most_attempts { Outcome::OutOfPatience } else { Outcome::Failed }
     }
 
     /// Goes on after the attempt under way has failed and its lease was given back.
@@ -211,7 +216,8 @@ impl Connection {
         }
         self.stage = Stage::Relaying;
         self.armed = None;
-        if kit.options.client_idle_timeout.is_some() || kit.options.server_idle_timeout.is_some() {
+        let ConnectionOptions { client_idle_timeout, server_idle_timeout, half_close_timeout, .. } = &kit.options;
+        if [client_idle_timeout, server_idle_timeout, half_close_timeout].iter().any(|timeout| timeout.is_some()) {
             self.last_active = Some(Box::new(LastActive::new(kit.now)));
             self.arm(kit);
         }

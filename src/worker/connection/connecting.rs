@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::table::{DestinationId, Lease};
+use crate::table::{DestinationId, Lease, Tried};
 use crate::worker::Kit;
 
 /// What is only needed until there is a destination.
@@ -12,7 +12,9 @@ pub(super) struct Connecting {
     pub until: Instant,
     /// When the destination counts as late.
     pub suspect_at: Option<Instant>,
-    pub tried: Vec<DestinationId>,
+    pub tried: Tried,
+    /// How many destinations were tried in vain, also those that have gone since.
+    pub attempts: usize,
     /// Since when this machine has been short of something that a connect needs.
     pub short_since: Option<Instant>,
     /// Since when the single destination, which is not passed over, has been tried.
@@ -46,7 +48,8 @@ impl Connecting {
             phase: Phase::Queued,
             until: now,
             suspect_at: None,
-            tried: Vec::new(),
+            tried: Tried::default(),
+            attempts: 0,
             short_since: None,
             tried_since: None,
             settling_since: None,

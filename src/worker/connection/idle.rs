@@ -14,6 +14,8 @@ use crate::sys;
 pub(super) struct LastActive {
     pub client: Seen,
     pub server: Seen,
+    /// One side has ended.
+    pub is_half_closed: bool,
 }
 
 /// What was seen of one side.
@@ -26,7 +28,7 @@ pub(super) struct Seen {
 impl LastActive {
     pub(super) fn new(now: Instant) -> LastActive {
         let seen = || Seen { at: now, unacknowledged: 0 };
-        LastActive { client: seen(), server: seen() }
+        LastActive { client: seen(), server: seen(), is_half_closed: false }
     }
 
     /// Whether a side has been idle for as long as it may be.
@@ -44,8 +46,10 @@ impl LastActive {
     }
 
     fn timeouts(&self, options: &ConnectionOptions) -> impl Iterator<Item = (&Seen, Duration)> {
-        let client = options.client_idle_timeout.map(|timeout| (&self.client, timeout));
-        let server = options.server_idle_timeout.map(|timeout| (&self.server, timeout));
+        let half_closed = options.half_close_timeout.filter(|_| self.is_half_closed);
+        let least = |idle: Option<Duration>| idle.into_iter().chain(half_closed).min();
+        let client = least(options.client_idle_timeout).map(|timeout| (&self.client, timeout));
+        let server = least(options.server_idle_timeout).map(|timeout| (&self.server, timeout));
         client.into_iter().chain(server)
     }
 }

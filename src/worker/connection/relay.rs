@@ -54,10 +54,10 @@ impl Connection {
                         return Next::Close(Ending::Clean);
                     }
                     if !self.waits_for_acknowledgement(kit) {
-                        self.pass_on_end(direction);
+                        self.pass_on_end(direction, kit);
                     }
                 }
-                Ok(Progress::Ended) => self.pass_on_end(direction),
+                Ok(Progress::Ended) => self.pass_on_end(direction, kit),
                 Err(Failure::Source(error)) => return self.source_failed(direction, &error),
                 Err(Failure::Sink(error)) => {
                     debug!("client {}: cannot send to the {}: {error}", self.client_address, direction.sink());
@@ -143,7 +143,7 @@ impl Connection {
     }
 
     /// Half-closes the sink, unless the other direction has ended as well and all will be closed anyway.
-    fn pass_on_end(&mut self, direction: Direction) {
+    fn pass_on_end(&mut self, direction: Direction, kit: &mut Kit) {
         let (ended, reverse) = self.flows(direction);
         ended.finish();
         if reverse.is_done() {
@@ -155,5 +155,9 @@ impl Connection {
         };
         // It fails only when the sink was reset, which an event will tell.
         let _ = sink.map(|sink| sink.shutdown(Shutdown::Write));
+        if let Some(active) = &mut self.last_active {
+            active.is_half_closed = true;
+            self.arm(kit);
+        }
     }
 }

@@ -1,25 +1,63 @@
 //! The socket to a destination, up to the handshake.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 
 use mio::Token;
 use mio::net::TcpStream;
+use nix::sys::socket::sockopt;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::INTERESTS;
 use crate::process;
 use crate::worker::Kit;
+use crate::worker::listen::keep_alive;
 
 /// Begins to connect to a destination, to which something can be `said` as soon as it accepts.
-pub(super) fn open(address: SocketAddr, said: bool, token: Token, kit: &Kit) -> io::Result<TcpStream> {
+pub(super) fn open(address: SocketAddr, said: bool, token: Token, kit: &mut Kit) -> io::Result<TcpStream> {
+    let sources = sources_for(address, kit).count();
+    if sources == 0 {
+        return open_from(None, address, said, token, kit);
+    }
+    kit.opened = kit.opened.wrapping_add(1);
+    let first = kit.opened % sources;
+    let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
+    for turn in first..first + sources {
+        let source = sources_for(address, kit).nth(turn % sources);
+        result = open_from(source, address, said, token, kit);
+        match &result {
+            // It has no port left for this destination, or is not this machine's at the moment.
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
+            _ => break,
+        }
+    }
+    result
+}
+
+/// The addresses of this machine from which a destination may be connected to, where the kernel is not to choose.
+fn sources_for(address: SocketAddr, kit: &Kit) -> impl Iterator<Item = IpAddr> {
+    kit.options.connect_from.iter().copied().filter(move |source| source.is_ipv4() == address.is_ipv4())
+}
+
+fn open_from(
+    source: Option<IpAddr>,
+    address: SocketAddr,
+    said: bool,
+    token: Token,
+    kit: &Kit,
+) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     if said {
         // What there is to say acknowledges the handshake as well, and finds the server awake. Where there is nothing,
         // the server may be the one to speak first, and is not to be kept from it. Without it, it only costs a packet.
         let _ = socket.set_tcp_quickack(false);
+    }
+    if let Some(source) = source {
+        // Otherwise the kernel would choose a port at once, and none for two destinations.
+        nix::sys::socket::setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
     }
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
@@ -30,7 +68,10 @@ pub(super) fn open(address: SocketAddr, said: bool, token: Token, kit: &Kit) -> 
         server.set_nodelay(true)?;
     }
     if kit.options.keepalive {
-        SockRef::from(&server).set_keepalive(true)?;
+        keep_alive(&SockRef::from(&server), &kit.options)?;
+    }
+    if kit.options.tcp_user_timeout.is_some() {
+        SockRef::from(&server).set_tcp_user_timeout(kit.options.tcp_user_timeout)?;
     }
     kit.registry.register(&mut server, token, INTERESTS)?;
     Ok(server)
@@ -52,9 +93,12 @@ pub(super) fn is_itself(server: &TcpStream, destination: SocketAddr) -> bool {
 
 /// Returns true if a connect failed because all local ports for this destination are in use. The kernel reports a missing
 /// local address in the same way, but does so for UDP as well, whose ports are others.
-pub(super) fn lacks_local_port(error: &io::Error, destination: SocketAddr) -> bool {
-    if error.raw_os_error() != Some(libc::EADDRNOTAVAIL) {
+pub(super) fn lacks_local_port(error: &io::Error, destination: SocketAddr, kit: &Kit) -> bool {
+    if error.kind() != io::ErrorKind::AddrNotAvailable {
         return false;
+    }
+    if sources_for(destination, kit).next().is_some() {
+        return true;
     }
     let datagrams = Socket::new(Domain::for_address(destination), Type::DGRAM, None);
     datagrams.and_then(|socket| socket.connect(&destination.into())).is_ok()

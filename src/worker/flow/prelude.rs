@@ -76,6 +76,11 @@ impl Flow {
         }
     }
 
+    /// Returns true if all that was read is the source's end.
+    pub(in crate::worker) fn has_ended_without_a_word(&self) -> bool {
+        self.source == Source::Ended && self.held.is_none()
+    }
+
     /// Returns true if nothing of the source is held here, or waits to be read.
     pub(in crate::worker) fn is_silent(&self) -> bool {
         self.source == Source::Drained && self.held.is_none()

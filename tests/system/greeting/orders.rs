@@ -2,11 +2,14 @@
 
 use std::io::Write;
 use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use socket2::SockRef;
 
 use super::packets::{assert_greeted_by, assert_hears, greeter, handshake, in_order, read_packet, say};
+use crate::harness::servers::echo;
 use crate::harness::{Payload, Server, begin_to_connect_to, echoes, wait_until, was_reset};
 
 #[test]
@@ -18,7 +21,7 @@ fn a_greeting_in_single_bytes_arrives_unharmed() {
             std::thread::sleep(Duration::from_millis(2));
             say(stream, byte);
         }
-        crate::harness::servers::echo(stream);
+        echo(stream);
     });
     let glbd = in_order([&slow]).start();
     let clients: Vec<_> = (0..5).map(|_| glbd.connect()).collect();
@@ -69,11 +72,24 @@ fn a_greeting_with_a_reset_right_behind_it_arrives_before_the_reset() {
 #[test]
 fn a_client_that_closes_its_side_gets_the_greeting_all_the_same() {
     let greeter = greeter("greeter");
+    let is_due = Arc::new(AtomicBool::new(true));
+    let may_greet = Arc::clone(&is_due);
+    let slow_greeter = Server::serving(move |stream| {
+        wait_until("the client has closed its side", || may_greet.load(Ordering::SeqCst));
+        if say(stream, &handshake("slow")) {
+            echo(stream);
+        }
+    });
     for arguments in [[""; 0].as_slice(), &["--synchronous"], &["--client-idle-timeout", "60"]] {
         let glbd = in_order([&greeter]).args(arguments).start();
-        let client = glbd.connect();
+        // One that had ended before it was let in would not be served.
+        is_due.store(false, Ordering::SeqCst);
+        let slow = in_order([&slow_greeter]).args(arguments).start();
+        let client = slow.connect();
+        wait_until("it is let in", || slow_greeter.open() == 1);
         client.shutdown(Shutdown::Write).expect("an open connection");
-        assert_hears(&handshake("greeter"), &client);
+        is_due.store(true, Ordering::SeqCst);
+        assert_hears(&handshake("slow"), &client);
         let client = glbd.connect();
         (&client).write_all(b"and this\n").expect("an open connection");
         client.shutdown(Shutdown::Write).expect("an open connection");
@@ -93,7 +109,7 @@ fn urgent_data_before_and_behind_the_greeting_does_no_harm() {
             // What is urgent goes out of band, and is not passed on. A second byte would bring the first one back.
             SockRef::from(stream).send_out_of_band(b"!").expect("an open connection");
             say(stream, rest);
-            crate::harness::servers::echo(stream);
+            echo(stream);
         });
         let glbd = in_order([&urgent]).start();
         let client = glbd.connect();

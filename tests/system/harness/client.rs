@@ -32,6 +32,14 @@ pub fn connect_from(source: impl Into<IpAddr>, address: SocketAddr) -> io::Resul
     patient(socket.into())
 }
 
+/// A client of `address`, one of 127.0.0.1, that comes from this port.
+pub fn connect_through(port: u16, address: SocketAddr) -> TcpStream {
+    let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    client.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("a port");
+    client.connect(&address.into()).expect("glbd listens");
+    patient(client.into()).expect("timeouts")
+}
+
 /// Lets reads and writes fail after [`PATIENCE`].
 pub fn patient(stream: TcpStream) -> io::Result<TcpStream> {
     stream.set_read_timeout(Some(PATIENCE))?;

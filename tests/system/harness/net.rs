@@ -4,10 +4,12 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
+use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Socket, Type};
 
 /// How long a test waits for what it expects before it fails: far more than a loaded machine needs, and less than the
@@ -28,6 +30,17 @@ pub fn wait_until_within(patience: Duration, what: &str, mut condition: impl FnM
         assert!(waited < patience, "waited {patience:?} in vain until {what}");
         thread::sleep((waited / 20).clamp(Duration::from_millis(5), Duration::from_millis(50)));
     }
+}
+
+/// Runs a test in a network namespace of its own, which has a loopback interface and nothing else.
+pub fn alone_in_a_network(test: impl FnOnce() + Send + 'static) {
+    let alone = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace, which only root may make");
+        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+        assert!(up.expect("ip, from Debian's package iproute2").success());
+        test();
+    });
+    alone.join().expect("the test");
 }
 
 /// A TCP port that is free on all addresses and that no other test, here or in another test process, is given.

@@ -33,6 +33,10 @@ fn connections_to_a_destination_that_goes_down_are_closed_where_another_is_ready
     assert!(was_reset(&error), "{error}");
     assert!(echoes(&clients[1]), "the others go on");
     wait_until("nobody is left", || glbd.info().row(&falling).conns == 0 && falling.server.open() == 0);
+    let down =
+        format!("destination {falling} DOWN: HTTP status 503; its 1 sessions stay until another destination is READY");
+    glbd.wait_for_log(&format!("{down}; destinations left: 1"));
+    glbd.wait_for_log(&format!("destination {falling} is still DOWN, and another one READY: 1 sessions closed"));
 }
 
 #[test]
@@ -43,6 +47,7 @@ fn connections_to_a_destination_that_goes_down_are_kept_when_that_is_asked_for()
     assert_eq!(names_of(&clients), ["2", "3"]);
     falling.say(503);
     wait_until_judged(&glbd, &falling, "DOWN");
+    glbd.wait_for_log("its 1 sessions are left alone; destinations left: 1");
     assert!(echoes(&clients[0]));
     assert_eq!(names_of(&[glbd.connect(), glbd.connect()]), ["3", "3"]);
 }
@@ -73,7 +78,7 @@ fn it_takes_several_checks_in_a_row_to_go_and_to_come_back() {
     let told = |line: &str| glbd.log().matches(&format!("{line}\n")).count();
     wait_until("both returns to READY are told", || told(&format!("INFO destination {site} READY")) == 2);
     assert_eq!(told(&format!("WARN destination {site} AVOID: HTTP status 503")), 1, "its own word counts at once");
-    let fallen = "its sessions stay until another destination is READY; destinations left: 0";
+    let fallen = "it has no sessions; destinations left: 0";
     assert_eq!(told(&format!("WARN destination {site} DOWN: HTTP status 503; {fallen}")), 1);
 }
 
@@ -158,6 +163,10 @@ fn while_all_are_down_no_session_is_closed() {
     [&first, &second].iter().for_each(|site| wait_until_judged(&glbd, site, "DOWN"));
     glbd.wait_for_log("ERROR no destination is left that takes new clients");
     assert!(sessions.iter().all(echoes), "there is nowhere better to go");
+    for site in [&first, &second] {
+        let stays = "its 1 sessions stay until another destination is READY";
+        glbd.wait_for_log(&format!("destination {site} DOWN: HTTP status 503; {stays}"));
+    }
     second.say(200);
     wait_until_judged(&glbd, &second, "READY");
     wait_until("the other's are closed now", || first.server.open() == 0);
@@ -201,6 +210,7 @@ fn sessions_are_closed_wherever_the_others_are_when_that_is_asked_for() {
     only.say(503);
     wait_until("it is closed", || only.server.open() == 0);
     assert!(!echoes(&session));
+    glbd.wait_for_log("DOWN: HTTP status 503; 1 sessions closed; destinations left: 0");
 }
 
 #[test]
