@@ -96,14 +96,16 @@ impl Names {
             }
         }
         let Some(first) = of_name.first() else { return Ok(()) };
+        let mut trouble = Ok(());
         for address in addresses.iter().filter(|address| of_name.iter().all(|it| it.address != **address)) {
             if resolve::is_own_address(&self.settings.own_addresses, *address) {
-                return Err(format!("one of its addresses is {address}, where this daemon listens"));
+                trouble = Err(format!("one of its addresses is {address}, where this daemon listens"));
+                continue;
             }
             if table.discover(&first.endpoint, *address, first.weight).map_err(|error| error.to_string())? {
                 info!("destination {address} added: {} has it now", first.endpoint);
             }
         }
-        Ok(())
+        trouble
     }
 }

@@ -130,7 +130,7 @@ pub enum Refused {
 
 impl Config {
     /// Reads a command line, the program's name first. getopt_long's habits hold: options may follow the destinations,
-    /// short ones join, long ones shorten while unambiguous, and of several that contradict the last one counts.
+    /// short ones join, long ones shorten while unambiguous, and of several values the last one counts. Policies that contradict each other are refused.
     ///
     /// # Errors
     /// [`Refused`].
@@ -205,8 +205,8 @@ impl Config {
                 probe,
                 interval: options.interval,
                 timeout: options.timeout.unwrap_or(options.interval.max(LEAST_DEFAULT_TIMEOUT)),
-                rise: options.rise,
-                fall: options.fall,
+                rise: options.rise.unwrap_or(2),
+                fall: options.fall.unwrap_or(3),
                 slow_start: options.slow_start,
                 shutdown_sessions: match options.keep_sessions {
                     true => ShutdownSessions::Never,

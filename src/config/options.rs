@@ -27,6 +27,9 @@ Signals:
   SIGUSR1           stop accepting, serve the open connections to their end, then stop
   SIGUSR2           start the program on disk anew and hand everything over to it, losing no connection";
 
+/// More often, asking for names would take a good part of a processor.
+const LEAST_RESOLVE: Duration = Duration::from_millis(100);
+
 /// Balances the TCP connections that come in on LISTEN_ADDRESS over the destinations, by default to the one that has the
 /// fewest connections per weight; can be steered while it runs.
 #[derive(Parser, Debug)]
@@ -52,20 +55,20 @@ pub(super) struct Options {
 
     /// Take destinations in turns, by weight
     #[arg(short = 'b', long = "round", visible_aliases = ["round-robin", "rrb"],
-        overrides_with_all = ["random", "source", "single"], help_heading = "Balancing")]
+        conflicts_with_all = ["random", "source", "single"], help_heading = "Balancing")]
     pub round: bool,
 
     /// Choose by chance and weight
-    #[arg(short, long, overrides_with_all = ["round", "source", "single"], help_heading = "Balancing")]
+    #[arg(short, long, conflicts_with_all = ["round", "source", "single"], help_heading = "Balancing")]
     pub random: bool,
 
     /// Always send the same client address to the same destination
     #[arg(short, long, visible_aliases = ["src_tracking", "source_tracking"],
-        overrides_with_all = ["round", "random", "single"], help_heading = "Balancing")]
+        conflicts_with_all = ["round", "random", "single"], help_heading = "Balancing")]
     pub source: bool,
 
     /// Send everybody to one destination of top weight until it fails (implies --top)
-    #[arg(short = 'S', long, overrides_with_all = ["round", "random", "source"], help_heading = "Balancing")]
+    #[arg(short = 'S', long, conflicts_with_all = ["round", "random", "source"], help_heading = "Balancing")]
     pub single: bool,
 
     /// Balance only among the destinations of the top weight
@@ -210,14 +213,16 @@ pub(super) struct Options {
     pub timeout: Option<Duration>,
 
     /// Checks in a row that bring a destination back
-    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+    /// [default: 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000),
         help_heading = "Health")]
-    pub rise: u32,
+    pub rise: Option<u32>,
 
     /// Checks in a row that take a destination out; its first check counts at once
-    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+    /// [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000),
         help_heading = "Health")]
-    pub fall: u32,
+    pub fall: Option<u32>,
 
     /// Let the weight of a destination that came back grow for so long, in seconds
     #[arg(long, value_name = "SECS", default_value = "0", value_parser = parse_seconds_or_zero,
@@ -247,9 +252,8 @@ pub(super) struct Options {
         value_parser = clap::value_parser!(u32).range(..=1_000_000), help_heading = "Health")]
     pub latency: u32,
 
-    /// Resolve host names again after so long, in seconds; 0 is never
-    #[arg(long, value_name = "SECS", default_value = "60", value_parser = parse_seconds_or_zero,
-        help_heading = "Names")]
+    /// Resolve host names again after so long, in seconds, at least 0.1; 0 is never
+    #[arg(long, value_name = "SECS", default_value = "60", value_parser = parse_resolve, help_heading = "Names")]
     pub resolve: Duration,
 
     /// Take all addresses of a name as destinations, whichever it has over time
@@ -279,6 +283,8 @@ impl Options {
     pub fn check(&self) -> Result<(), String> {
         let needs_watchdog = [
             (self.timeout.is_some(), "--timeout"),
+            (self.rise.is_some(), "--rise"),
+            (self.fall.is_some(), "--fall"),
             (!self.slow_start.is_zero(), "--slow-start"),
             (self.keep_sessions, "--keep-sessions"),
             (self.shutdown_sessions.is_some(), "--shutdown-sessions"),
@@ -320,6 +326,13 @@ fn parse_seconds_or_zero(text: &str) -> Result<Duration, String> {
 fn parse_seconds(text: &str) -> Result<Duration, String> {
     match parse_seconds_or_zero(text)? {
         Duration::ZERO => Err("must be more than 0".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+fn parse_resolve(text: &str) -> Result<Duration, String> {
+    match parse_seconds_or_zero(text)? {
+        short if !short.is_zero() && short < LEAST_RESOLVE => Err("must be 0, or at least 0.1".to_owned()),
         duration => Ok(duration),
     }
 }

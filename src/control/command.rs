@@ -1,5 +1,6 @@
 //! What a line of the control protocol asks for.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::address::{DestinationSpec, Endpoint, parse_destination};
@@ -39,7 +40,10 @@ impl Command {
     ///
     /// # Errors
     /// One line that names what was not understood.
-    pub(super) fn parse(line: &str) -> Result<Command, String> {
+    ///
+    /// An address without a port is one at `port`, where clients connect to this daemon, as in GLB. A name without one is
+    /// not: it would be any word that was mistyped.
+    pub(super) fn parse(line: &str, port: u16) -> Result<Command, String> {
         let line = line.trim();
         let lower = line.to_ascii_lowercase();
         match lower.as_str() {
@@ -51,31 +55,61 @@ impl Command {
             _ if lower.starts_with("getinfo") => Ok(Command::Info),
             _ if lower.starts_with("getwatch") => Ok(Command::Watch),
             _ if lower.starts_with("getstat") => Ok(Command::Stats),
-            _ if lower.split_whitespace().next() == Some("writer") => parse_writer(line),
-            _ if line.contains(':') => match parse_destination(line, None) {
+            _ if lower.split_whitespace().count() > 1 || lower == "writer" => parse_words(line, port),
+            _ if line.contains(':') || line.parse::<Ipv4Addr>().is_ok() => match parse_destination(line, Some(port)) {
                 Ok(spec) => Ok(Command::Change(spec)),
                 Err(error) => Err(format!("'{}': {error}", printable(line))),
             },
-            _ => Err(format!("'{}' is neither a command nor HOST:PORT[:WEIGHT]; try help", printable(line))),
+            _ => Err(not_understood(line)),
         }
     }
 }
 
-/// Reads what follows the word `writer`.
-fn parse_writer(line: &str) -> Result<Command, String> {
+fn not_understood(line: &str) -> String {
+    format!("'{}' is neither a command nor HOST:PORT[:WEIGHT]; try help", printable(line))
+}
+
+/// Reads a line of several words: what is to be done, and with which destination; or a destination and its weight.
+fn parse_words(line: &str, port: u16) -> Result<Command, String> {
     let told = |reason: String| format!("'{}': {reason}", printable(line));
-    let usage = || told("expected writer HOST:PORT [GRACE]".to_owned());
-    let words: Vec<&str> = line.split_whitespace().skip(1).collect();
-    let (destination, grace) = match words[..] {
-        [destination] => (destination, GRACE),
-        [destination, grace] => (destination, parse_grace(grace).map_err(told)?),
-        _ => return Err(usage()),
-    };
-    let DestinationSpec { endpoint, weight } =
-        parse_destination(destination, None).map_err(|it| told(it.to_string()))?;
-    // A weight has no meaning here. Written or not, 1 is what is read without one.
-    let has_weight = weight != 1.0 || endpoint.to_string().matches(':').count() < destination.matches(':').count();
-    if has_weight { Err(usage()) } else { Ok(Command::Writer(endpoint, grace)) }
+    let usage = |usage: &str| told(format!("expected {usage}"));
+    let destination = |text| parse_destination(text, Some(port)).map_err(|it| told(it.to_string()));
+    let change = |endpoint, weight| Command::Change(DestinationSpec { endpoint, weight });
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let verb = words[0].to_ascii_lowercase();
+    match (verb.as_str(), &words[1..]) {
+        ("writer", [text, rest @ ..]) if rest.len() < 2 => {
+            let usage = || usage("writer HOST:PORT [GRACE]");
+            let grace = rest.first().map_or(Ok(GRACE), |grace| parse_grace(grace).map_err(told))?;
+            let spec = parse_destination(text, None).map_err(|it| told(it.to_string()))?;
+            if has_weight(text) { Err(usage()) } else { Ok(Command::Writer(spec.endpoint, grace)) }
+        }
+        ("writer", _) => Err(usage("writer HOST:PORT [GRACE]")),
+        ("add", [text]) => match destination(text)? {
+            spec if spec.weight > 0.0 => Ok(Command::Change(spec)),
+            _ => Err(told("what is added has a weight above 0".to_owned())),
+        },
+        ("drain" | "remove", [text]) => match destination(text)? {
+            _ if has_weight(text) => Err(usage(&format!("{verb} HOST:PORT"))),
+            spec => Ok(change(spec.endpoint, if verb == "drain" { 0.0 } else { -1.0 })),
+        },
+        ("add", _) => Err(usage("add HOST:PORT[:WEIGHT]")),
+        ("drain" | "remove", _) => Err(usage(&format!("{verb} HOST:PORT"))),
+        (_, [weight]) if words[0].contains(':') => match destination(words[0])? {
+            _ if has_weight(words[0]) => Err(usage("HOST:PORT:WEIGHT")),
+            spec => match parse_destination(&format!("{}:{weight}", spec.endpoint), None) {
+                Ok(spec) => Ok(Command::Change(spec)),
+                Err(error) => Err(told(error.to_string())),
+            },
+        },
+        _ if words[0].contains(':') => Err(usage("HOST:PORT:WEIGHT")),
+        _ => Err(not_understood(line)),
+    }
+}
+
+/// Whether a destination is written with a weight: behind the host, there is a colon in front of each number.
+fn has_weight(text: &str) -> bool {
+    text.rsplit(']').next().is_some_and(|numbers| numbers.matches(':').count() > 1)
 }
 
 fn parse_grace(text: &str) -> Result<Duration, String> {
@@ -123,16 +157,47 @@ mod tests {
             ("quit", Command::Quit),
             ("", Command::Nothing),
         ] {
-            assert_eq!(Command::parse(line), Ok(command), "{line}");
+            assert_eq!(Command::parse(line, 8010), Ok(command), "{line}");
         }
     }
 
     #[test]
     fn what_is_not_understood_is_named() {
-        let told = |line| Command::parse(line).expect_err("it makes no sense");
+        let told = |line| Command::parse(line, 8010).expect_err("it makes no sense");
         assert_eq!(told("gibberish"), "'gibberish' is neither a command nor HOST:PORT[:WEIGHT]; try help");
         assert_eq!(told("a:b"), "'a:b': 'b' is not a port (1 to 65535)");
         assert_eq!(told("127.0.0.1:1:nan"), "'127.0.0.1:1:nan': 'nan' is not a weight (a finite number)");
+    }
+
+    #[test]
+    fn a_change_may_be_said_in_words() {
+        for (line, same) in [
+            ("add 10.0.0.4:3306", "10.0.0.4:3306:1"),
+            ("ADD db1:3306:0.5", "db1:3306:0.5"),
+            ("add 10.0.0.4", "10.0.0.4:8010:1"),
+            ("drain 10.0.0.4:3306", "10.0.0.4:3306:0"),
+            ("Remove [::1]:3306", "[::1]:3306:-1"),
+            ("10.0.0.4:3306 0", "10.0.0.4:3306:0"),
+            ("db1:3306\t-1", "db1:3306:-1"),
+            ("10.0.0.4", "10.0.0.4:8010:1"),
+            ("[::1]", "[::1]:8010:1"),
+            ("add:3306", "add:3306:1"),
+        ] {
+            assert!(matches!(Command::parse(line, 8010), Ok(Command::Change(_))), "{line}");
+            assert_eq!(Command::parse(line, 8010), Command::parse(same, 8010), "{line}");
+        }
+        for (line, complaint) in [
+            ("drain 10.0.0.4:3306:1", "'drain 10.0.0.4:3306:1': expected drain HOST:PORT"),
+            ("remove", "'remove' is neither a command nor HOST:PORT[:WEIGHT]; try help"),
+            ("remove a b", "'remove a b': expected remove HOST:PORT"),
+            ("add 10.0.0.4:3306:0", "'add 10.0.0.4:3306:0': what is added has a weight above 0"),
+            ("10.0.0.4:3306:1 0", "'10.0.0.4:3306:1 0': expected HOST:PORT:WEIGHT"),
+            ("10.0.0.4:3306 heavy", "'10.0.0.4:3306 heavy': 'heavy' is not a weight (a finite number)"),
+            ("10.0.0.4:3306 0 0", "'10.0.0.4:3306 0 0': expected HOST:PORT:WEIGHT"),
+            ("db1", "'db1' is neither a command nor HOST:PORT[:WEIGHT]; try help"),
+        ] {
+            assert_eq!(Command::parse(line, 8010), Err(complaint.to_owned()), "{line}");
+        }
     }
 
     #[test]
@@ -141,11 +206,11 @@ mod tests {
             let endpoint = parse_destination(text, None).expect("a destination").endpoint;
             Ok(Command::Writer(endpoint, Duration::from_secs_f64(seconds)))
         };
-        assert_eq!(Command::parse("writer 10.0.0.1:3306"), writer("10.0.0.1:3306", 10.0));
-        assert_eq!(Command::parse(" WRITER\tdb1:3306  0.5 "), writer("db1:3306", 0.5));
-        assert_eq!(Command::parse("writer [::1]:3306 3600"), writer("[::1]:3306", 3600.0));
+        assert_eq!(Command::parse("writer 10.0.0.1:3306", 8010), writer("10.0.0.1:3306", 10.0));
+        assert_eq!(Command::parse(" WRITER\tdb1:3306  0.5 ", 8010), writer("db1:3306", 0.5));
+        assert_eq!(Command::parse("writer [::1]:3306 3600", 8010), writer("[::1]:3306", 3600.0));
         // A destination of this name.
-        assert!(matches!(Command::parse("writer:3306"), Ok(Command::Change(_))));
+        assert!(matches!(Command::parse("writer:3306", 8010), Ok(Command::Change(_))));
         for (line, complaint) in [
             ("writer", "'writer': expected writer HOST:PORT [GRACE]"),
             ("writer db1", "'writer db1': expected HOST:PORT[:WEIGHT]"),
@@ -157,7 +222,7 @@ mod tests {
             ("writer db1:3306 3601", "'writer db1:3306 3601': '3601' is not a grace (0 to 3600 seconds)"),
             ("writer db1:3306 soon", "'writer db1:3306 soon': 'soon' is not a grace (0 to 3600 seconds)"),
         ] {
-            assert_eq!(Command::parse(line), Err(complaint.to_owned()), "{line}");
+            assert_eq!(Command::parse(line, 8010), Err(complaint.to_owned()), "{line}");
         }
     }
 
@@ -174,7 +239,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_line_makes_it_panic_or_answer_in_two_lines(line in "\\PC*") {
-            if let Err(reason) = Command::parse(&line) {
+            if let Err(reason) = Command::parse(&line, 8010) {
                 prop_assert!(!reason.contains('\n'));
             }
         }

@@ -26,6 +26,7 @@ getstats           traffic since the last getstats
 HOST:PORT:WEIGHT   add the destination, or change its weight (1 when left out)
 HOST:PORT:0        drain it: no new connections, those that there are go on (not the writer's)
 HOST:PORT:-1       remove it and close its connections
+add, drain, remove HOST:PORT   the same in words
 writer HOST:PORT   move the single destination there without overlap; GRACE seconds may follow (10)
 version            the version of this program
 prompt             keep this conversation open for more commands
@@ -74,7 +75,7 @@ impl Executor {
     /// Carries out one line. When it takes longer, `late` reports what is to be passed to [`finish`](Executor::finish) or
     /// [`switched`](Executor::switched).
     pub(super) fn execute(&self, line: &str, late: LateAnswer<'_>) -> Reply {
-        match Command::parse(line) {
+        match Command::parse(line, self.port()) {
             Ok(Command::Info) => Reply::Text(report::info(&self.table.snapshot(), self.max_connections)),
             Ok(Command::Watch) => Reply::Text(report::watch(&self.table.snapshot(), self.table.checks_note().as_ref())),
             Ok(Command::Stats) => Reply::Text(self.stats()),
@@ -130,6 +131,11 @@ impl Executor {
     /// Takes note of the choice that the file has.
     pub(super) fn remember_choice(&self) {
         self.kept_choice.replace(self.table.chosen().map(|(_, address)| address));
+    }
+
+    /// Where clients connect to, and destinations that are named without a port.
+    fn port(&self) -> u16 {
+        self.own_addresses.first().map_or(0, SocketAddr::port)
     }
 
     fn stats(&self) -> String {

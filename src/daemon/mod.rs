@@ -174,7 +174,9 @@ fn start_log(config: &Config) -> io::Result<()> {
 fn say_what_runs(config: &Config, prepared: &Prepared) {
     let (count, threads) = (prepared.table.snapshot().len(), config.threads);
     let version = env!("CARGO_PKG_VERSION");
-    info!("glbd {version} serving on {}, {count} destinations, {threads} threads", config.listen);
+    let top = if config.top { ", top weight only" } else { "" };
+    let policy = config.policy;
+    info!("glbd {version} serving on {}, {count} destinations, {threads} threads, {policy}{top}", config.listen);
     if count == 0 {
         warn!("there are no destinations: clients are turned away until one is added");
     }

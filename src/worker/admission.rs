@@ -93,7 +93,8 @@ impl Admission {
 /// One client's place among the connections; given up when dropped.
 pub struct Admitted {
     admission: Arc<Admission>,
-    worker: Option<usize>,
+    /// Half as long as an index, since every connection has one.
+    worker: Option<u32>,
     short: bool,
 }
 
@@ -102,7 +103,8 @@ impl Admitted {
     pub(super) fn assign(&mut self, own: usize) -> usize {
         let worker = self.admission.worker_for(own);
         self.admission.loads[worker].0.fetch_add(1, Ordering::Relaxed);
-        self.worker = Some(worker);
+        // There are no more than a thousand.
+        self.worker = u32::try_from(worker).ok();
         worker
     }
 
@@ -119,7 +121,7 @@ impl Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         if let Some(worker) = self.worker {
-            self.admission.loads[worker].0.fetch_sub(1, Ordering::Relaxed);
+            self.admission.loads[worker as usize].0.fetch_sub(1, Ordering::Relaxed);
         }
         self.set_short(false);
         self.admission.give_room();

@@ -165,14 +165,6 @@ fn the_map_column_shows_shares_where_the_policy_has_them() {
 }
 
 #[test]
-fn the_last_policy_given_wins() {
-    let servers = named(["a", "b"]);
-    let glbd = Glbd::builder().args(["-rS", "--round"]).destinations(&servers).start();
-    let (_clients, names) = held(&glbd, 10);
-    assert_eq!(count(names), counts([("a", 5), ("b", 5)]));
-}
-
-#[test]
 fn a_drained_destination_keeps_its_clients_and_gets_no_new_ones() {
     let servers = named(["stays", "drained"]);
     for policy in ["--round", "--random", "--source", "--top", "--single"] {

@@ -2,6 +2,7 @@
 
 use std::net::TcpStream;
 
+use crate::harness::glbd::run;
 use crate::harness::{Glbd, Server, names_of, wait_until};
 
 /// The policy of a glbd that is started with these options.
@@ -49,25 +50,22 @@ fn every_policy_is_asked_for_by_each_of_its_names() {
 }
 
 #[test]
-fn the_last_policy_counts() {
-    for (options, name) in [
-        (["-b", "-r"].as_slice(), "random"),
-        (&["-r", "-b"], "round"),
-        (&["--source", "--rrb"], "round"),
-        (&["--rrb", "--source"], "source"),
-        (&["-S", "-s", "-r", "-b", "-S"], "single"),
-        (&["--single", "--random"], "random"),
-        (&["-b", "-b"], "round"),
-    ] {
-        assert_eq!(policy(options), name, "{options:?}");
+fn a_policy_may_be_said_twice_and_two_policies_are_refused() {
+    assert_eq!(policy(&["-b", "--round", "--rrb"]), "round");
+    assert_eq!(policy(&["-S", "-S"]), "single");
+    let contradictory = [["-b", "-r"], ["--source", "--rrb"], ["-S", "-s"], ["--single", "--random"], ["-br", "-v"]];
+    for options in contradictory {
+        let output = run(&[&options[..], &["8010"]].concat());
+        assert_eq!(output.status.code(), Some(2), "{options:?}");
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(complaint.contains("cannot be used with"), "{options:?}: {complaint}");
+        assert_eq!(complaint.lines().count(), 1, "{complaint}");
     }
 }
 
 #[test]
-fn joined_options_count_in_their_order() {
-    assert_eq!(policy(&["-br"]), "random");
-    assert_eq!(policy(&["-rb"]), "round");
-    assert_eq!(policy(&["-vrst2"]), "source");
+fn short_options_join() {
+    assert_eq!(policy(&["-vst2"]), "source");
 }
 
 #[test]

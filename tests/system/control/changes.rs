@@ -131,11 +131,26 @@ fn a_removal_closes_the_connections_on_all_workers_and_then_the_counts_are_right
 }
 
 #[test]
+fn changes_may_be_said_in_words_and_an_address_needs_no_port() {
+    let glbd = Glbd::start(["127.0.0.1:1:0.5"]);
+    let port = glbd.address().port();
+    for line in
+        ["add 127.0.0.2", "127.0.0.3", "add 127.0.0.4:7:3", "127.0.0.1:1 2", "drain 127.0.0.2", "remove 127.0.0.3"]
+    {
+        glbd.change(line);
+    }
+    let rows: Vec<_> = glbd.info().rows.into_iter().map(|row| (row.address, row.weight)).collect();
+    let at = |address: &str, weight| (address.to_owned(), weight);
+    assert_eq!(rows, [at("127.0.0.1:1", 2.0), at(&format!("127.0.0.2:{port}"), 0.0), at("127.0.0.4:7", 3.0)]);
+    let own = glbd.control("127.0.0.1");
+    assert_eq!(own, format!("Error: 127.0.0.1:{port}: this daemon listens there itself\n"));
+}
+
+#[test]
 fn what_is_refused_is_told_in_one_line_with_the_reason() {
     let glbd = Glbd::start(["127.0.0.1:1:0.5"]);
     for (line, reason) in [
         ("nonsense", "'nonsense' is neither a command nor HOST:PORT[:WEIGHT]; try help"),
-        ("127.0.0.1", "'127.0.0.1' is neither a command nor HOST:PORT[:WEIGHT]; try help"),
         ("127.0.0.1:", "'127.0.0.1:': '' is not a port (1 to 65535)"),
         ("127.0.0.1:0:1", "'127.0.0.1:0:1': '0' is not a port (1 to 65535)"),
         ("127.0.0.1:65536", "'127.0.0.1:65536': '65536' is not a port (1 to 65535)"),
@@ -144,14 +159,13 @@ fn what_is_refused_is_told_in_one_line_with_the_reason() {
         ("127.0.0.1:1:nan", "'127.0.0.1:1:nan': 'nan' is not a weight (a finite number)"),
         ("127.0.0.1:1:-inf", "'127.0.0.1:1:-inf': '-inf' is not a weight (a finite number)"),
         ("127.0.0.1:1:1:1", "'127.0.0.1:1:1:1': '1:1' is not a weight (a finite number)"),
-        ("127.0.0.1:1:1 2", "'127.0.0.1:1:1 2': '1 2' is not a weight (a finite number)"),
+        ("127.0.0.1:1:1 2", "'127.0.0.1:1:1 2': expected HOST:PORT:WEIGHT"),
         ("127.0.0.256:1:1", "'127.0.0.256:1:1': '127.0.0.256' is not an IP address"),
         ("::1:3306:1", "'::1:3306:1': an IPv6 address must stand in brackets"),
-        ("[::1]", "'[::1]': expected HOST:PORT[:WEIGHT]"),
         ("[::1:3306", "'[::1:3306': '[' without ']'"),
         ("0.0.0.0:1", "'0.0.0.0:1': not an address that can be connected to"),
         (":3306:1", "':3306:1': the host is empty"),
-        ("no host:1", "'no host:1': 'no host' is not a host name or an IP address"),
+        ("no host:1", "'no host:1' is neither a command nor HOST:PORT[:WEIGHT]; try help"),
         ("127.0.0.1:2:0", "127.0.0.1:2: no such destination"),
         ("127.0.0.1:2:-1", "127.0.0.1:2: no such destination"),
         ("[::1]:1:-1", "[::1]:1: no such destination"),

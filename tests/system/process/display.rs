@@ -121,7 +121,7 @@ fn without_a_terminal_there_is_a_log_and_nothing_else() {
 
     let log = glbd.log();
     let mut lines = log.lines().map(|line| line.split_once(' ').expect("a time and what was then"));
-    let serving = format!("INFO glbd 2.0.0 serving on {}, 0 destinations, 2 threads", glbd.address());
+    let serving = format!("INFO glbd 2.0.0 serving on {}, 0 destinations, 2 threads, least connected", glbd.address());
     let (time, first) = lines.next().expect("a line");
     assert_eq!(first, serving);
     assert!(time.len() == "2026-01-01T00:00:00.000Z".len() && time.ends_with('Z'), "{time}");

@@ -1,6 +1,11 @@
 //! Checks that do not come back, and what else may take long.
 
 use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -35,6 +40,55 @@ fn a_server_that_accepts_and_says_nothing_has_one_check_and_none_once_glbd_has_e
         glbd.signal(signal);
         glbd.wait_exit();
         wait_until("it is gone", || server.open() == 0);
+    }
+}
+
+/// A way to a server on which as many logins are cut short as this says.
+fn with_broken_logins(server: SocketAddr, broken: &Arc<AtomicUsize>) -> Server {
+    let broken = Arc::clone(broken);
+    Server::serving(move |client| {
+        let server = TcpStream::connect(server).expect("a server");
+        let (mut from_server, mut to_client) = (server.try_clone().expect("a socket"), client);
+        if broken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            let mut greeting = [0; 1024];
+            let count = from_server.read(&mut greeting).expect("a greeting");
+            let said = to_client.write_all(&greeting[..count]).and_then(|()| to_client.read(&mut greeting));
+            said.expect("somebody who logs in");
+            return;
+        }
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // Whoever ends first ends the other.
+                let _ = io::copy(&mut from_server, &mut to_client);
+                let _ = client.shutdown(Shutdown::Both);
+            });
+            let _ = io::copy(&mut &*client, &mut &server);
+            let _ = server.shutdown(Shutdown::Both);
+        });
+    })
+}
+
+#[test]
+fn one_login_that_fails_counts_as_one_check() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("monitor.cnf");
+    fs::write(&file, "[client]\nuser=glbd\n").expect("a file");
+    let server = DatabaseServer::start(&[]);
+    server.query("CREATE USER glbd");
+    let broken = Arc::new(AtomicUsize::new(0));
+    let way = with_broken_logins(server.address(), &broken);
+    let watchdog = format!("galera:defaults-file={}", file.display());
+    let glbd =
+        Glbd::builder().args(["-w", &watchdog, "-i", "0.5", "--timeout", "10", "-v"]).destinations([&way]).start();
+    wait_until_judged(&glbd, &way, "READY");
+    for _ in 0..3 {
+        let before = way.accepted();
+        broken.store(1, Ordering::SeqCst);
+        // That may be found out by a check, which counts as well.
+        server.query("KILL USER glbd");
+        wait_until("it has logged in again", || way.accepted() > before + 1);
+        wait_until_judged(&glbd, &way, "READY");
+        assert!(!glbd.log().contains(&format!("destination {way} DOWN")), "--fall is 3:\n{}", glbd.log());
     }
 }
 
