@@ -26,7 +26,7 @@ getstats           traffic since the last getstats
 HOST:PORT:WEIGHT   add the destination, or change its weight (1 when left out)
 HOST:PORT:0        drain it: no new connections, those that there are go on (not the writer's)
 HOST:PORT:-1       remove it and close its connections
-add, drain, remove HOST:PORT   the same in words
+drain HOST:PORT    the same as HOST:PORT:0; add and remove are understood as well
 writer HOST:PORT   move the single destination there without overlap; GRACE seconds may follow (10)
 version            the version of this program
 prompt             keep this conversation open for more commands
