@@ -152,7 +152,8 @@ pub(super) struct Options {
 
     /// Disable SO_KEEPALIVE on the destinations' side
     // Those that are no longer unambiguous, but were to GLB.
-    #[arg(short = 'K', long, aliases = ["k", "ke", "kee", "keep", "keepa", "keepal", "keepali", "keepaliv"], help_heading = "Connections")]
+    #[arg(short = 'K', long, aliases = ["k", "ke", "kee", "keep", "keepa", "keepal", "keepali", "keepaliv"],
+        help_heading = "Connections")]
     pub keepalive: bool,
 
     /// Let each worker connect to one destination at a time

@@ -129,13 +129,16 @@ fn prepare(socket: &Socket, options: &ConnectionOptions) -> io::Result<()> {
 /// Those of setsockopt(2).
 pub(super) fn keep_alive(socket: &SockRef, options: &ConnectionOptions) -> io::Result<()> {
     let KeepaliveProbes { time, interval, count } = options.keepalive_probes;
-    if time.or(interval).is_none() && count.is_none() {
-        return socket.set_keepalive(true);
-    }
     let mut probes = TcpKeepalive::new();
-    probes = time.map_or(probes.clone(), |time| probes.with_time(time));
-    probes = interval.map_or(probes.clone(), |interval| probes.with_interval(interval));
-    probes = count.map_or(probes.clone(), |count| probes.with_retries(count));
+    if let Some(time) = time {
+        probes = probes.with_time(time);
+    }
+    if let Some(interval) = interval {
+        probes = probes.with_interval(interval);
+    }
+    if let Some(count) = count {
+        probes = probes.with_retries(count);
+    }
     socket.set_tcp_keepalive(&probes)
 }
 
