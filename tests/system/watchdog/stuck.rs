@@ -130,7 +130,8 @@ fn a_node_is_checked_while_the_names_of_its_members_do_not_resolve() {
     let watchdog = format!("exec:{}", script.display());
     let glbd = Glbd::builder()
         .wrapped_by(names.wrapper())
-        .args(["-D", "-w", &watchdog, "-i", "0.1"])
+        // Were names waited for, then for as long as for a check, and a check would come a minute later.
+        .args(["-D", "-w", &watchdog, "-i", "0.1", "--timeout", "10"])
         .destinations(&servers)
         .start();
     servers.iter().for_each(|server| wait_until_judged(&glbd, server, "READY"));
