@@ -188,6 +188,7 @@ fn a_node_says_itself_whether_it_is_fit() {
     let [_, _, node] = &cluster.nodes;
     a_node_cut_off_from_its_cluster_is_out_though_it_accepts(&glbd, node);
     a_desynced_node_keeps_its_clients_and_gets_no_new_ones(&glbd, node);
+    a_node_that_catches_up_keeps_its_clients_and_serves_if_there_is_no_other(&glbd, &cluster);
     a_node_that_rejects_queries_is_out(&glbd, node);
     a_read_only_node_gets_no_new_clients(&glbd, node);
     the_writer_stays_with_a_node_that_works(&cluster);
@@ -351,6 +352,53 @@ fn a_desynced_node_keeps_its_clients_and_gets_no_new_ones(glbd: &Glbd, node: &No
     node.query("SET GLOBAL wsrep_desync = OFF");
     wait_until_judged(glbd, node, "READY");
     assert_eq!(client.ask(NODE_NAME).as_deref(), Ok(node.name()));
+}
+
+/// As a donor does after a state transfer: its state is Joined until it has applied what was written meanwhile.
+fn a_node_that_catches_up_keeps_its_clients_and_serves_if_there_is_no_other(glbd: &Glbd, cluster: &Cluster) {
+    let [first, _, node] = &cluster.nodes;
+    wait_until("nobody is connected", || glbd.info().total == 0);
+    let (_others, mut client) = clients_of(glbd, node);
+    let alone = watching().destinations([node]).start();
+    wait_until_judged(&alone, node, "READY");
+    let create = |table: &str| format!("CREATE TABLE lag.{table} (id INT PRIMARY KEY) ENGINE=InnoDB;");
+    node.query(&format!("CREATE DATABASE lag; {} {}", create("before"), create("after")));
+    wait_until("the tables are there", || first.query("SHOW TABLES FROM lag") == "after\nbefore");
+    // What the other nodes write waits behind these locks. It is more than a node may lag behind to be called Synced, and
+    // less than makes it hold up the others.
+    node.query("SET GLOBAL wsrep_provider_options = 'gcs.fc_factor=0.1'");
+    let [mut before, mut after] = ["before", "after"].map(|table| {
+        let mut session = SqlClient::connect(node.address());
+        session.ask(&format!("LOCK TABLES lag.{table} READ; SELECT 'locked'")).expect("a lock");
+        session
+    });
+    let write = |table: &str| {
+        first.query(&(0..10).map(|id| format!("INSERT INTO lag.{table} VALUES ({id});")).collect::<String>())
+    };
+    node.query("SET GLOBAL wsrep_desync = ON");
+    write("before");
+    let mut is_spare = |state: &str| {
+        let reason = format!("wsrep_local_state is {state}");
+        [glbd, &alone].iter().for_each(|glbd| wait_until_told(glbd, node, "SPARE", &reason));
+        let since = Instant::now();
+        wait_until("several checks are over", || since.elapsed() > Duration::from_secs(4));
+        for _ in 0..6 {
+            assert_ne!(served_by(glbd), node.name());
+            assert_eq!(served_by(&alone), node.name());
+        }
+        assert_eq!(client.ask(NODE_NAME).as_deref(), Ok(node.name()), "the old client goes on");
+    };
+    is_spare("Donor/Desynced");
+    // Its being joined comes between the two.
+    node.query("SET GLOBAL wsrep_desync = OFF");
+    write("after");
+    before.ask("UNLOCK TABLES; SELECT 'unlocked'").expect("no lock");
+    is_spare("Joined");
+    after.ask("UNLOCK TABLES; SELECT 'unlocked'").expect("no lock");
+    [glbd, &alone].iter().for_each(|glbd| wait_until_judged(glbd, node, "READY"));
+    assert!(!alone.log().contains("DOWN"), "{}", alone.log());
+    assert_eq!(client.ask(NODE_NAME).as_deref(), Ok(node.name()));
+    node.query("DROP DATABASE lag; SET GLOBAL wsrep_provider_options = 'gcs.fc_factor=1.0'");
 }
 
 fn a_node_that_rejects_queries_is_out(glbd: &Glbd, node: &Node) {
