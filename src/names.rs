@@ -1,111 +1,210 @@
 //! Host names among the destinations, resolved again from time to time: machines move, and some names stand for several.
 //!
-//! A thread of its own waits for the resolver. A name that does not resolve changes nothing.
+//! Each name is asked for in a thread of its own, so that none waits for another one. A name that does not resolve any
+//! more changes nothing; one that has not resolved yet is asked for more often.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use log::{info, warn};
 
-use crate::address::{Endpoint, Host};
-use crate::repeat::{self, Repeating};
-use crate::resolve;
-use crate::table::{DestinationStatus, Table};
+use crate::address::Endpoint;
+use crate::resolve::{self, Resolver};
+use crate::supervise;
+use crate::table::health::Reason;
+use crate::table::{Followed, Table};
+
+/// Between two attempts to resolve a name that never has, unless names are resolved more often anyway.
+const RETRY: Duration = Duration::from_secs(5);
+/// How long a resolver may take before that is told.
+const LATE: Duration = Duration::from_secs(5);
 
 /// What is resolved, and how often.
 pub struct Settings {
     /// The destinations.
     pub table: Table,
-    /// Between two rounds.
-    pub interval: Duration,
+    /// Between two rounds; `None`: names that have resolved are not resolved again.
+    pub interval: Option<Duration>,
     /// Whether all addresses of a name are destinations, not only one.
     pub all: bool,
     /// Where this daemon listens: nothing that it may balance to.
     pub own_addresses: Vec<SocketAddr>,
 }
 
-/// Starts to resolve names again, in a thread of its own, until what this returns is dropped.
+/// The thread that resolves names, which ends with this.
+pub struct Handle {
+    _stop: Sender<()>,
+}
+
+/// Starts to resolve names again, in a thread of its own. `None` if there is nothing to do for it.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn start(settings: Settings) -> io::Result<Repeating> {
-    let interval = settings.interval;
-    let mut names = Names { settings, in_trouble: HashSet::new() };
-    repeat::start("names", interval, interval, move || {
-        names.resolve_again();
-        true
-    })
+pub fn start(settings: Settings) -> io::Result<Option<Handle>> {
+    if settings.interval.is_none() && settings.table.unresolved().is_empty() {
+        return Ok(None);
+    }
+    let (stop, stopped) = bounded::<()>(0);
+    let mut names = Names::new(settings);
+    supervise::start("names", move || names.run(&stopped))?;
+    Ok(Some(Handle { _stop: stop }))
 }
+
+type Answer = (Endpoint, io::Result<Vec<SocketAddr>>);
 
 struct Names {
     settings: Settings,
+    resolver: Resolver,
+    /// Those that are being resolved, since when.
+    asked: HashMap<Endpoint, Instant>,
+    /// Those whose turn comes when others are answered.
+    waiting: VecDeque<Endpoint>,
+    answers: (Sender<Answer>, Receiver<Answer>),
     /// Those that something was wrong with the last time, which is told once.
     in_trouble: HashSet<Endpoint>,
+    /// When all are asked for.
+    next_round: Option<Instant>,
+    /// When those are that have not resolved yet.
+    next_retry: Instant,
 }
 
 impl Names {
-    fn resolve_again(&mut self) {
-        let destinations = self.settings.table.snapshot();
-        let named = destinations.iter().filter(|it| matches!(it.endpoint.host, Host::Name(_)));
-        let names: HashSet<&Endpoint> = named.map(|it| &it.endpoint).collect();
-        self.in_trouble.retain(|name| names.contains(name));
-        for name in names {
-            let of_name: Vec<_> = destinations.iter().filter(|it| it.endpoint == *name).collect();
-            let followed = match resolve::resolve_every(name) {
-                Ok(addresses) if self.settings.all => self.follow_all(&of_name, &addresses),
-                Ok(addresses) => self.follow(&of_name, &addresses),
-                Err(error) => Err(format!("{}; its destinations stay as they are", resolve::in_one_line(&error))),
+    fn new(settings: Settings) -> Names {
+        let now = Instant::now();
+        // That is told at the start.
+        let in_trouble = settings.table.unresolved().into_iter().map(|it| it.endpoint).collect();
+        Names {
+            next_round: settings.interval.map(|interval| now + interval),
+            next_retry: now,
+            settings,
+            resolver: Resolver::default(),
+            asked: HashMap::new(),
+            waiting: VecDeque::new(),
+            answers: unbounded(),
+            in_trouble,
+        }
+    }
+
+    fn run(&mut self, stopped: &Receiver<()>) {
+        loop {
+            let now = Instant::now();
+            let Some(next) = self.begin_rounds(now) else { return };
+            let answers = self.answers.1.clone();
+            select! {
+                recv(stopped) -> _ => return,
+                recv(answers) -> answer => answer.into_iter().for_each(|(name, answer)| self.hear(&name, answer)),
+                default(next.saturating_duration_since(now)) => {}
+            }
+            self.ask();
+        }
+    }
+
+    /// Asks for those whose time has come. Returns when the next one's comes, or `None` if nothing is left to be done.
+    fn begin_rounds(&mut self, now: Instant) -> Option<Instant> {
+        if self.next_round.is_some_and(|next| next <= now) {
+            self.next_round = self.settings.interval.map(|interval| now + interval);
+            self.tell_late_ones(now);
+            let names = self.settings.table.names();
+            self.in_trouble.retain(|name| names.contains(name));
+            self.want(names);
+        }
+        let unresolved = self.settings.table.unresolved();
+        if unresolved.is_empty() {
+            return self.next_round;
+        }
+        if self.next_retry <= now {
+            self.next_retry = now + self.settings.interval.map_or(RETRY, |interval| interval.min(RETRY));
+            self.want(unresolved.into_iter().map(|it| it.endpoint).collect());
+        }
+        Some(self.next_round.map_or(self.next_retry, |next| next.min(self.next_retry)))
+    }
+
+    fn want(&mut self, names: Vec<Endpoint>) {
+        let queued: HashSet<Endpoint> = self.waiting.iter().cloned().collect();
+        self.waiting.extend(names.into_iter().filter(|name| !self.asked.contains_key(name) && !queued.contains(name)));
+        self.ask();
+    }
+
+    /// As many as may be asked for at once.
+    fn ask(&mut self) {
+        while let Some(name) = self.waiting.front().cloned() {
+            let answer = self.answers.0.clone();
+            let told = name.clone();
+            // Without this thread, nobody needs the answer.
+            let done = move |addresses| drop(answer.send((told, addresses)));
+            if self.resolver.resolve_later(name.clone(), done).is_err() {
+                return;
+            }
+            self.waiting.pop_front();
+            self.asked.insert(name, Instant::now());
+        }
+    }
+
+    fn tell_late_ones(&mut self, now: Instant) {
+        let late = self.asked.iter().filter(|(_, since)| now.saturating_duration_since(**since) >= LATE);
+        let late: Vec<Endpoint> = late.map(|(name, _)| name.clone()).collect();
+        for name in late {
+            self.trouble(&name, &format!("it takes longer than {} s to resolve", LATE.as_secs()));
+        }
+    }
+
+    fn hear(&mut self, name: &Endpoint, answer: io::Result<Vec<SocketAddr>>) {
+        self.asked.remove(name);
+        match answer {
+            Ok(addresses) => self.follow(name, addresses),
+            Err(error) => self.trouble(name, &resolve::in_one_line(&error)),
+        }
+    }
+
+    fn trouble(&mut self, name: &Endpoint, reason: &str) {
+        self.settings.table.still_unresolved(name, Reason::new(reason));
+        if self.in_trouble.insert(name.clone()) {
+            let stay = if self.settings.table.addresses_of(name).is_empty() {
+                "it is asked for again and again"
+            } else {
+                "its destinations stay as they are"
             };
-            match followed {
-                Ok(()) => drop(self.in_trouble.remove(name)),
-                Err(reason) if self.in_trouble.insert(name.clone()) => warn!("destination {name}: {reason}"),
-                Err(_) => {}
-            }
+            warn!("destination {name}: {reason}; {stay}");
         }
     }
 
-    /// The one destination of this name is at the address that it had, if the name still has that, or at another.
-    fn follow(&self, of_name: &[&DestinationStatus], addresses: &[SocketAddr]) -> Result<(), String> {
-        for it in of_name.iter().filter(|it| !addresses.contains(&it.address)) {
-            let Some(address) = addresses.first() else { continue };
-            if resolve::is_own_address(&self.settings.own_addresses, *address) {
-                return Err(format!("it is {address} now, where this daemon listens; it stays at {}", it.address));
+    fn follow(&mut self, name: &Endpoint, mut addresses: Vec<SocketAddr>) {
+        let is_own = |address: &SocketAddr| resolve::is_own_address(&self.settings.own_addresses, *address);
+        let own = addresses.iter().copied().find(is_own);
+        addresses.retain(|address| !is_own(address));
+        match own {
+            // The others are of use.
+            Some(own) if self.settings.all || addresses.is_empty() => {
+                self.trouble(name, &format!("one of its addresses is {own}, where this daemon listens"));
             }
-            if !self.settings.table.move_to(it.id, *address) {
-                return Err(format!("it is {address} now, where another destination is; it stays at {}", it.address));
-            }
-            info!("destination {} is at {address} now, no longer at {}", it.endpoint, it.address);
+            _ if self.in_trouble.remove(name) => info!("destination {name}: it resolves now"),
+            _ => {}
         }
-        Ok(())
+        if addresses.is_empty() {
+            return;
+        }
+        for news in self.settings.table.follow(name, &addresses, self.settings.all) {
+            tell(name, news);
+        }
     }
+}
 
-    /// Each address of the name is a destination. One that the name no longer has gets no new connections, and goes when
-    /// it has none left.
-    fn follow_all(&self, of_name: &[&DestinationStatus], addresses: &[SocketAddr]) -> Result<(), String> {
-        let table = &self.settings.table;
-        for it in of_name {
-            let obsolete = !addresses.contains(&it.address);
-            if table.set_obsolete(it.id, obsolete) {
-                let now = if obsolete { "no longer has" } else { "has again" };
-                info!("destination {}: the name {now} the address {}", it.endpoint, it.address);
-            }
-            if table.drop_obsolete(it.id) {
-                info!("destination {} removed: its name no longer has it, and it has no connections", it.address);
-            }
+fn tell(name: &Endpoint, news: Followed) {
+    match news {
+        Followed::Moved(from, to) => info!("destination {name} is at {to} now, no longer at {from}"),
+        Followed::Added(address) => info!("destination {address} added: {name} has it now"),
+        Followed::Joined(address) => info!("destination {name} is at {address} now, which is a destination already"),
+        Followed::Regained(address) => info!("destination {name}: the name has again the address {address}"),
+        Followed::Lost(address) => info!("destination {name}: the name no longer has the address {address}"),
+        Followed::Left(address) => {
+            info!("destination {name} is no longer at {address}, which stays: it is wanted otherwise as well");
         }
-        let Some(first) = of_name.first() else { return Ok(()) };
-        let mut trouble = Ok(());
-        for address in addresses.iter().filter(|address| of_name.iter().all(|it| it.address != **address)) {
-            if resolve::is_own_address(&self.settings.own_addresses, *address) {
-                trouble = Err(format!("one of its addresses is {address}, where this daemon listens"));
-                continue;
-            }
-            if table.discover(&first.endpoint, *address, first.weight).map_err(|error| error.to_string())? {
-                info!("destination {address} added: {} has it now", first.endpoint);
-            }
+        Followed::Removed(address) => {
+            info!("destination {address} removed: its name no longer has it, and it has no connections");
         }
-        trouble
+        Followed::Refused(address, reason) => warn!("destination {name} is at {address}, which is not added: {reason}"),
     }
 }

@@ -3,12 +3,15 @@
 //! A name may take the resolver many seconds, so nobody who serves others waits for it: [`Resolver`] asks from threads
 //! of its own.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::unbounded;
 use log::warn;
 use parking_lot::Mutex;
 
@@ -16,6 +19,9 @@ use crate::address::{Endpoint, Host, ListenAddress, can_be_connected_to};
 
 /// Most names that are being resolved at once.
 const MAX_LOOKUPS: usize = 16;
+
+/// How long names are waited for where something else waits for them.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The address of an endpoint: of those that a name has, the first of [`resolve_every`].
 ///
@@ -109,6 +115,50 @@ fn is_local(address: IpAddr) -> bool {
     route.is_ok_and(|local| local.ip() == address)
 }
 
+/// The addresses of several endpoints, as [`resolve_every`] finds them: all of them asked for at once, and waited for
+/// together, for no longer than `patience` where there is one.
+pub fn resolve_all(
+    endpoints: Vec<Endpoint>,
+    patience: Option<Duration>,
+) -> HashMap<Endpoint, io::Result<Vec<SocketAddr>>> {
+    let (mut missing, mut found) = (HashSet::new(), HashMap::new());
+    let (todo, next) = unbounded();
+    for endpoint in endpoints {
+        match endpoint.host {
+            Host::Address(_) => drop(found.insert(endpoint.clone(), resolve_every(&endpoint))),
+            Host::Name(_) if missing.insert(endpoint.clone()) => drop(todo.send(endpoint)),
+            Host::Name(_) => {}
+        }
+    }
+    drop(todo);
+    let (done, answers) = unbounded();
+    let mut trouble = None;
+    for _ in 0..missing.len().min(MAX_LOOKUPS) {
+        let (next, done) = (next.clone(), done.clone());
+        // Who has waited for long enough needs no answer.
+        let ask = move || next.iter().try_for_each(|it: Endpoint| done.send((resolve_every(&it), it))).unwrap_or(());
+        trouble = thread::Builder::new().name("resolver".into()).spawn(ask).err().or(trouble);
+    }
+    drop((next, done));
+    let deadline = patience.map(|patience| Instant::now() + patience);
+    while !missing.is_empty() {
+        let answer = match deadline {
+            Some(deadline) => answers.recv_deadline(deadline).ok(),
+            None => answers.recv().ok(),
+        };
+        let Some((addresses, endpoint)) = answer else { break };
+        missing.remove(&endpoint);
+        found.insert(endpoint, addresses);
+    }
+    let late = || match (&trouble, patience) {
+        (None, Some(patience)) => format!("it has not resolved within {} s", patience.as_secs_f64()),
+        (None, None) => "it has not resolved".to_owned(),
+        (Some(error), _) => format!("it cannot be resolved: {error}"),
+    };
+    found.extend(missing.into_iter().map(|it| (it, Err(io::Error::other(late())))));
+    found
+}
+
 /// Resolves names without anybody waiting.
 #[derive(Clone, Default)]
 pub struct Resolver {
@@ -126,7 +176,7 @@ impl Resolver {
         done: impl FnOnce(io::Result<Vec<SocketAddr>>) + Send + 'static,
     ) -> io::Result<()> {
         let lookup = Lookup::begin(&self.running)?;
-        std::thread::Builder::new().name("resolver".into()).spawn(move || {
+        thread::Builder::new().name("resolver".into()).spawn(move || {
             let answer = resolve_every(&endpoint);
             drop(lookup);
             done(answer);

@@ -14,16 +14,19 @@ use twox_hash::XxHash3_64;
 
 use crate::address::{DestinationSpec, Endpoint, Host, parse_destination};
 use crate::resolve;
-use crate::table::{DestinationStatus, MAX_DESTINATIONS, Origin, Table};
+use crate::table::health::Reason;
+use crate::table::{DestinationStatus, MAX_DESTINATIONS, Origin, Table, Unresolved};
 
 const HEADING: &str = "# glbd state 1: what was changed at run time. Written by glbd; to forget it, remove this file.";
 /// What a file of any version begins with.
 const MARK: &[u8] = b"# glbd state ";
 const SUM: &str = "# sum ";
 /// Of the longest lines there may be, for every destination and every one that was removed.
-const MAX_SIZE: u64 = 2 * MAX_DESTINATIONS as u64 * 400;
+const MAX_SIZE: u64 = 3 * MAX_DESTINATIONS as u64 * 400;
 /// Before the single destination that was chosen by hand.
 const WRITER: &str = "writer ";
+/// Before a name of the command line and the address that it had.
+const AT: &str = "at ";
 /// Takes out what it names.
 const REMOVED: f64 = -1.0;
 
@@ -57,6 +60,8 @@ struct Contents {
     entries: Vec<Entry>,
     /// The single destination chosen by hand, and where its name was.
     writer: Option<(Endpoint, Option<SocketAddr>)>,
+    /// Where the names of the command line were.
+    at: Vec<(Endpoint, SocketAddr)>,
 }
 
 /// What reading the file came to.
@@ -64,7 +69,7 @@ struct Contents {
 pub enum Loaded {
     /// There is none.
     Nothing,
-    /// So many changes were made, and there is this to say about some of them.
+    /// So many changes were made, and there is this to say of others, and of names.
     Changes(usize, Vec<String>),
     /// It is damaged, in this way, and nothing of it was used.
     Damaged(String),
@@ -94,13 +99,10 @@ impl StateFile {
             return Err(io::Error::other("it is not a state file of glbd's"));
         }
         match parse(&text) {
-            Ok(Contents { entries, writer }) => {
-                let saved = saved_addresses(&entries);
-                let apply = |entry: &Entry| self.apply(&entry.spec, &saved, table, own_addresses).err();
-                let mut remarks: Vec<String> = entries.iter().filter_map(apply).collect();
-                let count = entries.len() + usize::from(writer.is_some());
-                remarks.extend(writer.and_then(|(endpoint, address)| prefer(&endpoint, address, table)));
-                Ok(Loaded::Changes(count, remarks))
+            Ok(contents) => {
+                let mut remarks = self.fall_back(&contents.at, table, own_addresses);
+                let made = self.make_changes(contents, table, own_addresses, &mut remarks);
+                Ok(Loaded::Changes(made, remarks))
             }
             Err(reason) => {
                 fs::rename(&self.path, self.beside("damaged"))?;
@@ -120,7 +122,9 @@ impl StateFile {
             let address = Some(address).filter(|_| address_of(&endpoint).is_none());
             (endpoint, address)
         });
-        file.write_all(print(&Contents { entries: self.changes(table), writer }).as_bytes())?;
+        let in_base = |(name, _): &(Endpoint, SocketAddr)| self.place(name).is_some();
+        let at = table.named_addresses().into_iter().filter(in_base).collect();
+        file.write_all(print(&Contents { entries: self.changes(table), writer, at }).as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, &self.path)?;
         // The name is in the directory, which has to reach the disk as well.
@@ -140,23 +144,34 @@ impl StateFile {
 
     /// From the command line's destinations to those in the table, and to their order.
     fn changes(&self, table: &Table) -> Vec<Entry> {
-        let rows = table.snapshot();
+        let (rows, unresolved) = (table.snapshot(), table.unresolved());
         let (mut removed, mut set) = (Removals::default(), Vec::new());
         // Where among the base the last one stands that is still in its place; `None` once others are before it.
         let mut last = Some(0);
         for row in rows.iter().filter(|row| row.origin == Origin::ByHand) {
-            let place = self.place(&row.endpoint);
-            let stays = place.zip(last).is_some_and(|(place, last)| place >= last);
-            last = place.filter(|_| stays);
-            if place.is_some() && !stays {
-                removed.add(row.endpoint.clone());
-            }
-            if !stays || self.weight(&row.endpoint) != Some(row.weight) {
-                set.push(changed(row, &rows));
+            for (index, endpoint) in row.wanted_as.iter().enumerate() {
+                let place = self.place(endpoint);
+                // Others only share a destination, which has its place.
+                let is_first = index == 0;
+                let stays = place.is_some_and(|place| !is_first || last.is_some_and(|last| place >= last));
+                if is_first {
+                    last = place.filter(|_| stays);
+                }
+                if place.is_some() && !stays {
+                    removed.add(endpoint.clone());
+                }
+                if !stays || self.weight(endpoint) != Some(row.weight) {
+                    set.push(changed(endpoint, row, &rows));
+                }
             }
         }
+        let is_news = |it: &&Unresolved| self.weight(&it.endpoint) != Some(it.weight);
+        set.extend(unresolved.iter().filter(is_news).map(|it| entry(it.endpoint.clone(), it.weight, None)));
+        let there: HashSet<&Endpoint> = rows.iter().flat_map(|row| &row.wanted_as).collect();
+        let there: HashSet<&Endpoint> = there.into_iter().chain(unresolved.iter().map(|it| &it.endpoint)).collect();
+        let addresses: HashSet<SocketAddr> = rows.iter().map(|row| row.address).collect();
         let is_there = |endpoint: &Endpoint| {
-            rows.iter().any(|row| row.endpoint == *endpoint || address_of(endpoint) == Some(row.address))
+            there.contains(endpoint) || address_of(endpoint).is_some_and(|address| addresses.contains(&address))
         };
         let base = self.base.destinations.iter().map(|spec| &spec.endpoint);
         base.filter(|endpoint| !is_there(endpoint)).for_each(|endpoint| removed.add(endpoint.clone()));
@@ -176,26 +191,65 @@ impl StateFile {
         self.base.destinations.iter().rev().find(|spec| spec.endpoint == *endpoint).map(|spec| spec.weight)
     }
 
+    /// Has names of the command line that do not resolve be where they were. Returns what an operator should hear of it.
+    fn fall_back(&self, at: &[(Endpoint, SocketAddr)], table: &Table, own_addresses: &[SocketAddr]) -> Vec<String> {
+        let mut remarks = Vec::new();
+        for Unresolved { endpoint, reason, .. } in table.unresolved() {
+            let known = at.iter().filter(|(name, _)| *name == endpoint).map(|(_, address)| *address);
+            let known: Vec<_> = known.filter(|it| !resolve::is_own_address(own_addresses, *it)).collect();
+            if let Some(first) = known.first() {
+                remarks.push(format!("destination {endpoint}: {reason}; it is taken to be at {first}, where it was"));
+                table.follow(&endpoint, &known, self.base.all_addresses);
+            }
+        }
+        remarks
+    }
+
+    /// Makes the file's changes. Returns how many could be made, and adds what an operator should hear of the others.
+    fn make_changes(
+        &self,
+        Contents { entries, writer, .. }: Contents,
+        table: &Table,
+        own_addresses: &[SocketAddr],
+        remarks: &mut Vec<String>,
+    ) -> usize {
+        let unknown = |it: &&Entry| it.spec.weight >= 0.0 && table.addresses_of(&it.spec.endpoint).is_empty();
+        let unknown: Vec<Endpoint> = entries.iter().filter(unknown).map(|it| it.spec.endpoint.clone()).collect();
+        let found =
+            Found { saved: saved_addresses(&entries), now: resolve::resolve_all(unknown, Some(resolve::PATIENCE)) };
+        let results = entries.iter().map(|it| self.apply(&it.spec, &found, table, own_addresses));
+        let chosen = writer.map(|(endpoint, address)| prefer(&endpoint, address, table));
+        let (made, failed): (Vec<_>, Vec<_>) = results.chain(chosen).partition(Result::is_ok);
+        remarks.extend(failed.into_iter().filter_map(Result::err));
+        made.len()
+    }
+
     /// Makes one change. An error is what an operator should hear of it.
     fn apply(
         &self,
         DestinationSpec { endpoint, weight }: &DestinationSpec,
-        saved: &HashMap<Endpoint, Vec<SocketAddr>>,
+        found: &Found,
         table: &Table,
         own_addresses: &[SocketAddr],
     ) -> Result<(), String> {
-        let known = match address_of(endpoint) {
-            Some(address) => vec![address],
-            None => table.addresses_of(endpoint),
-        };
         if *weight < 0.0 {
-            known.into_iter().for_each(|address| table.withdraw(address));
+            match address_of(endpoint) {
+                Some(address) => table.withdraw(address),
+                // That there is nothing to remove is what is wanted.
+                None => drop(table.remove_name(endpoint)),
+            }
+            return Ok(());
+        }
+        if table.reweigh_unresolved(endpoint, *weight).is_some() {
             return Ok(());
         }
         let told = |reason: String| format!("destination {endpoint}: {reason}");
-        let addresses = match (known.is_empty(), saved.get(endpoint)) {
-            (true, saved) => self.locate(endpoint, saved).map_err(told)?,
-            (false, _) => known,
+        let addresses = match self.locate(endpoint, found, table) {
+            Ok(addresses) => addresses,
+            Err(reason) => {
+                let expected = table.expect(endpoint, *weight, Reason::new(&reason));
+                return expected.map_err(|error| told(error.to_string()));
+            }
         };
         for address in addresses {
             if *weight > 0.0 && resolve::is_own_address(own_addresses, address) {
@@ -206,26 +260,42 @@ impl StateFile {
         Ok(())
     }
 
-    /// Where a name is that the command line does not have: where it was, when it does not resolve.
-    fn locate(&self, endpoint: &Endpoint, saved: Option<&Vec<SocketAddr>>) -> Result<Vec<SocketAddr>, String> {
-        match (resolve::resolve_every(endpoint), saved) {
-            (Ok(all), _) if self.base.all_addresses => Ok(all),
-            (Ok(all), _) => Ok(all.into_iter().take(1).collect()),
-            (Err(_), Some(saved)) => Ok(saved.clone()),
-            (Err(error), None) => Err(resolve::in_one_line(&error)),
+    /// Where a destination is: in the table, or as it resolves, or where it was when it does not.
+    fn locate(&self, endpoint: &Endpoint, found: &Found, table: &Table) -> Result<Vec<SocketAddr>, String> {
+        if let Some(address) = address_of(endpoint) {
+            return Ok(vec![address]);
+        }
+        let known = table.addresses_of(endpoint);
+        if !known.is_empty() {
+            return Ok(known);
+        }
+        let most = if self.base.all_addresses { usize::MAX } else { 1 };
+        match (found.now.get(endpoint), found.saved.get(endpoint)) {
+            (Some(Ok(all)), _) => Ok(all.iter().copied().take(most).collect()),
+            (_, Some(saved)) => Ok(saved.clone()),
+            (Some(Err(error)), None) => Err(resolve::in_one_line(error)),
+            (None, None) => Err("it has not resolved".to_owned()),
         }
     }
 }
 
-/// Has the single destination be the one that was chosen by hand. Returns what an operator should hear of it.
-fn prefer(endpoint: &Endpoint, address: Option<SocketAddr>, table: &Table) -> Option<String> {
+/// Where names are.
+struct Found {
+    /// As the file has it.
+    saved: HashMap<Endpoint, Vec<SocketAddr>>,
+    /// As they resolve.
+    now: HashMap<Endpoint, io::Result<Vec<SocketAddr>>>,
+}
+
+/// Has the single destination be the one that was chosen by hand. An error is what an operator should hear of it.
+fn prefer(endpoint: &Endpoint, address: Option<SocketAddr>, table: &Table) -> Result<(), String> {
     let known = table.addresses_of(endpoint);
     let address = address_of(endpoint).or_else(|| match known[..] {
         [only] => Some(only),
         _ => address,
     });
     let preferred = address.is_some_and(|address| table.prefer(address));
-    (!preferred).then(|| format!("writer {endpoint}: it cannot be the single destination"))
+    if preferred { Ok(()) } else { Err(format!("writer {endpoint}: it cannot be the single destination")) }
 }
 
 /// What is to be taken out, each once.
@@ -244,10 +314,10 @@ impl Removals {
 }
 
 /// A name whose addresses differ in weight is changed address by address.
-fn changed(row: &DestinationStatus, rows: &[DestinationStatus]) -> Entry {
-    let mut same_name = rows.iter().filter(|other| other.endpoint == row.endpoint);
+fn changed(endpoint: &Endpoint, row: &DestinationStatus, rows: &[DestinationStatus]) -> Entry {
+    let mut same_name = rows.iter().filter(|other| other.wanted_as.contains(endpoint));
     match same_name.all(|other| other.weight == row.weight) {
-        true => entry(row.endpoint.clone(), row.weight, Some(row.address)),
+        true => entry(endpoint.clone(), row.weight, Some(row.address)),
         false => entry(row.address.into(), row.weight, None),
     }
 }
@@ -274,13 +344,14 @@ fn saved_addresses(entries: &[Entry]) -> HashMap<Endpoint, Vec<SocketAddr>> {
     saved
 }
 
-fn print(Contents { entries, writer }: &Contents) -> String {
+fn print(Contents { entries, writer, at }: &Contents) -> String {
     let printed = |address: &Option<SocketAddr>| address.map(|address| format!(" {address}")).unwrap_or_default();
     let line = |it: &Entry| format!("{}:{}{}\n", it.spec.endpoint, it.spec.weight, printed(&it.address));
     let mut body: String = entries.iter().map(line).collect();
     if let Some((endpoint, address)) = writer {
         body += &format!("{WRITER}{endpoint}{}\n", printed(address));
     }
+    body.extend(at.iter().map(|(name, address)| format!("{AT}{name} {address}\n")));
     let text = format!("{HEADING}\n{body}");
     let sum = XxHash3_64::oneshot(text.as_bytes());
     format!("{text}{SUM}{sum:016x}\n")
@@ -296,12 +367,15 @@ fn parse(text: &[u8]) -> Result<Contents, String> {
     let lines = body.strip_prefix(HEADING).ok_or("it was written by another version")?.lines();
     let mut contents = Contents::default();
     for line in lines.filter(|line| !line.is_empty()) {
-        match line.strip_prefix(WRITER) {
-            Some(writer) => {
-                let Entry { spec, address } = parse_entry(writer)?;
-                contents.writer = Some((spec.endpoint, address));
-            }
-            None => contents.entries.push(parse_entry(line)?),
+        if let Some(writer) = line.strip_prefix(WRITER) {
+            let Entry { spec, address } = parse_entry(writer)?;
+            contents.writer = Some((spec.endpoint, address));
+        } else if let Some(at) = line.strip_prefix(AT) {
+            let Entry { spec, address } = parse_entry(at)?;
+            let address = address.ok_or_else(|| format!("'{line}': the address is missing"))?;
+            contents.at.push((spec.endpoint, address));
+        } else {
+            contents.entries.push(parse_entry(line)?);
         }
     }
     Ok(contents)

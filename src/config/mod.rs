@@ -60,6 +60,8 @@ pub struct Config {
     pub resolve: Option<Duration>,
     /// Whether all addresses of a name are destinations, not only one.
     pub resolve_all: bool,
+    /// Whether a name that does not resolve prevents the start.
+    pub strict_names: bool,
     /// How connections are treated.
     pub connections: ConnectionOptions,
 }
@@ -201,6 +203,7 @@ impl Config {
             recheck_after: unless_zero(options.extra),
             resolve: unless_zero(options.resolve),
             resolve_all: options.resolve_all,
+            strict_names: options.strict_names,
             watchdog: options.watchdog.map(|probe| WatchdogOptions {
                 probe,
                 interval: options.interval,

@@ -260,6 +260,10 @@ pub(super) struct Options {
     /// Take all addresses of a name as destinations, whichever it has over time
     #[arg(long, help_heading = "Names")]
     pub resolve_all: bool,
+
+    /// Do not start while a name does not resolve
+    #[arg(long, help_heading = "Names")]
+    pub strict_names: bool,
 }
 
 impl Options {

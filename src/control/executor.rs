@@ -53,8 +53,17 @@ pub(super) struct Executor {
     pub is_retired: bool,
     /// Of changes that could not be kept.
     pub trouble: RefCell<Seldom>,
-    /// The single destination chosen by hand, as the file has it.
-    pub kept_choice: RefCell<Option<SocketAddr>>,
+    /// What the file has of what changes by itself.
+    pub kept: RefCell<Kept>,
+}
+
+/// What is kept in the file and changes without a command.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Kept {
+    /// The single destination chosen by hand, which may fall.
+    choice: Option<SocketAddr>,
+    /// Where names are.
+    addresses: Vec<(Endpoint, SocketAddr)>,
 }
 
 /// What follows from a command.
@@ -77,7 +86,7 @@ impl Executor {
     pub(super) fn execute(&self, line: &str, late: LateAnswer<'_>) -> Reply {
         match Command::parse(line, self.port()) {
             Ok(Command::Info) => Reply::Text(report::info(&self.table.snapshot(), self.max_connections)),
-            Ok(Command::Watch) => Reply::Text(report::watch(&self.table.snapshot(), self.table.checks_note().as_ref())),
+            Ok(Command::Watch) => Reply::Text(self.watch()),
             Ok(Command::Stats) => Reply::Text(self.stats()),
             Ok(Command::Help) => Reply::Text(HELP.to_owned()),
             Ok(Command::Version) => Reply::Text(concat!("glbd ", env!("CARGO_PKG_VERSION"), "\n").to_owned()),
@@ -85,7 +94,7 @@ impl Executor {
             Ok(Command::Quit) => Reply::Quit,
             Ok(Command::Nothing) => Reply::Text(String::new()),
             Ok(Command::Change(spec)) => match self.known_addresses(&spec.endpoint) {
-                known if known.is_empty() => self.resolve(spec, late.resolved()),
+                known if known.is_empty() && !self.is_expected(&spec.endpoint) => self.resolve(spec, late.resolved()),
                 known => Reply::Text(self.finish(&spec, Ok(known))),
             },
             Ok(Command::Writer(endpoint, grace)) => match self.switch(&endpoint, grace, late) {
@@ -119,23 +128,31 @@ impl Executor {
         }
     }
 
-    /// Keeps the choice of the single destination, if it is not what the file has.
-    pub(super) fn keep_choice(&self) {
-        let chosen = self.table.chosen().map(|(_, address)| address);
-        if !self.is_retired && chosen != *self.kept_choice.borrow() {
+    /// Keeps what has changed by itself, if anything has.
+    pub(super) fn keep_news(&self) {
+        if self.state.is_some() && !self.is_retired && self.to_keep() != *self.kept.borrow() {
             // That it cannot be kept is logged.
             let _ = self.keep();
         }
     }
 
-    /// Takes note of the choice that the file has.
+    /// Takes note of the choice that the file has. Where names are is to be kept in any case.
     pub(super) fn remember_choice(&self) {
-        self.kept_choice.replace(self.table.chosen().map(|(_, address)| address));
+        self.kept.replace(Kept { choice: self.to_keep().choice, addresses: Vec::new() });
+    }
+
+    fn to_keep(&self) -> Kept {
+        let choice = self.table.chosen().map(|(_, address)| address);
+        Kept { choice, addresses: self.table.named_addresses() }
     }
 
     /// Where clients connect to, and destinations that are named without a port.
     fn port(&self) -> u16 {
         self.own_addresses.first().map_or(0, SocketAddr::port)
+    }
+
+    fn watch(&self) -> String {
+        report::watch(&self.table.snapshot(), &self.table.unresolved(), self.table.checks_note().as_ref())
     }
 
     fn stats(&self) -> String {
@@ -149,6 +166,11 @@ impl Executor {
             Host::Address(address) => vec![SocketAddr::new(address, endpoint.port)],
             Host::Name(_) => self.table.addresses_of(endpoint),
         }
+    }
+
+    /// Whether it is a name that has not resolved yet.
+    fn is_expected(&self, endpoint: &Endpoint) -> bool {
+        self.table.unresolved().iter().any(|it| it.endpoint == *endpoint)
     }
 
     fn resolve(
@@ -188,7 +210,10 @@ impl Executor {
         if spec.weight > 0.0 && addresses.iter().any(is_own) {
             return Err("this daemon listens there itself".to_owned());
         }
-        let changed = addresses.iter().try_for_each(|address| self.change(spec, *address));
+        let changed = match self.change_name(spec) {
+            true => Ok(()),
+            false => addresses.iter().try_for_each(|address| self.change(spec, *address)),
+        };
         // Some of them may have been changed before one could not be.
         let kept = self.keep();
         changed.and(kept)
@@ -196,8 +221,8 @@ impl Executor {
 
     /// What was said to be done is not to be lost by a crash, nor is a change undone because a disk is full.
     fn keep(&self) -> Result<(), String> {
-        self.remember_choice();
         let Some(state) = &self.state else { return Ok(()) };
+        self.kept.replace(self.to_keep());
         state.save(&self.table).map_err(|error| {
             let path = state.path().display();
             if let Some(unsaid) = self.trouble.borrow_mut().due(Instant::now()) {
@@ -205,6 +230,27 @@ impl Executor {
             }
             format!("done, but a restart will undo it: cannot write {path}: {error}")
         })
+    }
+
+    /// Changes what is not a matter of addresses: a name that is removed, or has not resolved yet. False when it is one.
+    fn change_name(&self, spec: &DestinationSpec) -> bool {
+        let DestinationSpec { endpoint, weight } = spec;
+        if *weight >= 0.0 {
+            let before = self.table.reweigh_unresolved(endpoint, *weight);
+            before.iter().for_each(|before| info!("destination {endpoint} changed from weight {before} to {weight}"));
+            return before.is_some();
+        }
+        let Ok(gone) = self.table.remove_name(endpoint) else { return false };
+        if gone.is_empty() {
+            info!("destination {endpoint} removed");
+        }
+        for (address, connections) in gone {
+            match connections {
+                Some(connections) => tell_removed(address, connections),
+                None => info!("destination {address} stays: it is wanted otherwise as well"),
+            }
+        }
+        true
     }
 
     fn change(&self, spec: &DestinationSpec, address: SocketAddr) -> Result<(), String> {
@@ -218,8 +264,12 @@ impl Executor {
             Change::Reweighted(before) => {
                 info!("destination {address} changed from weight {before} to {}", spec.weight);
             }
-            Change::Removed(connections) => info!("destination {address} removed with {connections} connections"),
+            Change::Removed(connections) => tell_removed(address, connections),
         }
         Ok(())
     }
+}
+
+fn tell_removed(address: SocketAddr, connections: usize) {
+    info!("destination {address} removed with {connections} connections");
 }

@@ -23,8 +23,8 @@ pub(super) enum LateReport {
     Resolved { asker: Asker, spec: DestinationSpec, addresses: io::Result<Vec<SocketAddr>> },
     /// A move of the single destination to this one has ended, or was given up for this reason.
     Switched { asker: Asker, endpoint: Endpoint, result: Result<(), String> },
-    /// The single destination has moved, or a move of it has a new deadline.
-    SingleChanged,
+    /// The single destination has moved, or a move of it has a new deadline, or names have other addresses.
+    TableChanged,
 }
 
 /// How other threads report, and wake this one.

@@ -104,10 +104,12 @@ impl Control {
         let fifo = settings.fifo.map(|file| Fifo::new(file, poll.registry(), FIFO)).transpose()?;
         let (sender, reports) = unbounded();
         let sender = ReportSender { reports: sender, waker };
-        let single_changed = sender.clone();
+        let changed = sender.clone();
+        // Where the names of the command line are is not known to the file yet.
+        changed.send(LateReport::TableChanged);
         settings.table.subscribe(Box::new(move |event| {
-            if matches!(event, Event::Closed(..) | Event::Settled) {
-                single_changed.send(LateReport::SingleChanged);
+            if matches!(event, Event::Closed(..) | Event::Settled | Event::Named) {
+                changed.send(LateReport::TableChanged);
             }
         }));
         let executor = Executor {
@@ -120,7 +122,7 @@ impl Control {
             resolver: Resolver::default(),
             is_retired: false,
             trouble: RefCell::default(),
-            kept_choice: RefCell::default(),
+            kept: RefCell::default(),
         };
         executor.remember_choice();
         Ok(Control {
@@ -204,6 +206,7 @@ impl Control {
     }
 
     fn read_reports(&mut self) {
+        let mut has_changed = false;
         while let Ok(report) = self.reports.try_recv() {
             match report {
                 LateReport::Resolved { asker, spec, addresses } => {
@@ -218,8 +221,11 @@ impl Control {
                         asker => self.answer_late(asker, &answer),
                     }
                 }
-                LateReport::SingleChanged => self.executor.keep_choice(),
+                LateReport::TableChanged => has_changed = true,
             }
+        }
+        if has_changed {
+            self.executor.keep_news();
         }
     }
 

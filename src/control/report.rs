@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::stats::Totals;
 use crate::table::health::{Reason, Verdict};
-use crate::table::{DestinationStatus, Origin};
+use crate::table::{DestinationStatus, Origin, Unresolved};
 
 const WATCH_RULE: &str = "------------------------------------------------------------";
 const RULE: &str = "------------------------------------------------------";
@@ -29,9 +29,9 @@ pub fn info(destinations: &[DestinationStatus], max_connections: usize) -> Strin
     text
 }
 
-/// The same destinations as the watchdog sees them, with what GLB prints in the foreground and the reasons. The `note`
-/// says why no checks are being made at the moment.
-pub fn watch(destinations: &[DestinationStatus], note: Option<&Reason>) -> String {
+/// The same destinations as the watchdog sees them, with what GLB prints in the foreground and the reasons; and the names
+/// that have not resolved yet. The `note` says why no checks are being made at the moment.
+pub fn watch(destinations: &[DestinationStatus], unresolved: &[Unresolved], note: Option<&Reason>) -> String {
     let takes_clients = |it: &&DestinationStatus| it.health.verdict == Some(Verdict::Ready) && it.weight > 0.0;
     let least = if destinations.iter().any(|it| takes_clients(&it)) { Verdict::Ready } else { Verdict::Spare };
     let note = note.map_or_else(String::new, |why| format!(" no checks at the moment, {why}"));
@@ -48,7 +48,12 @@ pub fn watch(destinations: &[DestinationStatus], note: Option<&Reason>) -> Strin
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{}", line.trim_end());
     }
-    let _ = writeln!(text, "{WATCH_RULE}\nDestinations: {}", destinations.len());
+    for Unresolved { endpoint, weight, reason, .. } in unresolved {
+        let name = endpoint.to_string();
+        let _ = writeln!(text, "{name:>21} :  +  {weight:7.3} UNRESOLVED {:6.4} {:7.3}  {reason}", 0.0, 0.0);
+    }
+    let unresolved = if unresolved.is_empty() { String::new() } else { format!(", unresolved: {}", unresolved.len()) };
+    let _ = writeln!(text, "{WATCH_RULE}\nDestinations: {}{unresolved}", destinations.len());
     text
 }
 
@@ -134,7 +139,7 @@ Watchdog:
 ------------------------------------------------------------
 Destinations: 1
 ";
-        assert_eq!(watch(&[status(Verdict::Avoid, "wsrep_local_state is 2")], None), expected);
+        assert_eq!(watch(&[status(Verdict::Avoid, "wsrep_local_state is 2")], &[], None), expected);
     }
 
     #[test]
@@ -142,12 +147,12 @@ Destinations: 1
         let mut row = status(Verdict::Ready, "");
         let (since, reason) = (SystemTime::UNIX_EPOCH, Reason::new("Too many\nconnections"));
         row.refusals = Some(Refusals { count: 12, since, reason });
-        let shown = watch(&[row.clone()], None);
+        let shown = watch(&[row.clone()], &[], None);
         let wanted = "  0.750  refuses clients: Too many connections (12 in a row) (since 2026-11-27T22:10:05Z)\n";
         assert!(shown.contains(wanted), "{shown}");
         row.health = status(Verdict::Down, "no answer within 1 s").health;
         assert!(
-            watch(&[row], None)
+            watch(&[row], &[], None)
                 .contains("   DOWN  0.00125   0.000  no answer within 1 s (since 2026-11-27T22:10:05Z)\n")
         );
     }
@@ -155,9 +160,9 @@ Destinations: 1
     #[test]
     fn a_spare_one_has_its_weight_in_force_only_while_none_is_ready() {
         let [spare, ready] = [status(Verdict::Spare, "donor"), status(Verdict::Ready, "")];
-        assert!(watch(&[spare.clone(), ready.clone()], None).contains("SPARE  0.00125   0.000  donor"));
+        assert!(watch(&[spare.clone(), ready.clone()], &[], None).contains("SPARE  0.00125   0.000  donor"));
         let drained = DestinationStatus { weight: 0.0, weight_in_force: 0.0, ..ready };
-        assert!(watch(&[spare, drained], None).contains("SPARE  0.00125   0.750  donor"));
+        assert!(watch(&[spare, drained], &[], None).contains("SPARE  0.00125   0.750  donor"));
     }
 
     #[test]

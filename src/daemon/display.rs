@@ -36,7 +36,7 @@ pub(super) fn start(config: &Config, fifo: &str, table: &Table, max_connections:
         let destinations = table.snapshot();
         let mut text = start.take().unwrap_or_default() + &control::info(&destinations, max_connections);
         if watched {
-            text += &control::watch(&destinations, table.checks_note().as_ref());
+            text += &control::watch(&destinations, &table.unresolved(), table.checks_note().as_ref());
         }
         // Ends when the terminal is gone.
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()

@@ -177,7 +177,7 @@ fn say_what_runs(config: &Config, prepared: &Prepared) {
     let top = if config.top { ", top weight only" } else { "" };
     let policy = config.policy;
     info!("glbd {version} serving on {}, {count} destinations, {threads} threads, {policy}{top}", config.listen);
-    if count == 0 {
+    if count == 0 && prepared.table.unresolved().is_empty() {
         warn!("there are no destinations: clients are turned away until one is added");
     }
     prepared.notices.iter().for_each(|(level, notice)| log::log!(*level, "{notice}"));

@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::process::{self, Identity};
 use crate::resolve;
 use crate::state::{Base, Loaded, StateFile};
-use crate::table::health::ShutdownSessions;
-use crate::table::{Balancing, Change, Table};
+use crate::table::health::{Reason, ShutdownSessions};
+use crate::table::{Balancing, Change, Table, Unresolved};
 
 /// Who a daemon started by root runs as unless the command line says otherwise.
 const DEFAULT_USER: &str = "daemon";
@@ -66,6 +66,7 @@ impl Prepared {
         let mut prepared = Prepared { limits, listening, listening_at, control, table, credentials, identity, notices };
         prepared.fill_table(config)?;
         prepared.load_state(config)?;
+        prepared.tell_unresolved();
         Ok(prepared)
     }
 
@@ -90,14 +91,26 @@ impl Prepared {
 
     fn fill_table(&mut self, config: &Config) -> Result<(), String> {
         let own_addresses = self.own_addresses();
+        let endpoints = config.destinations.iter().map(|spec| spec.endpoint.clone()).collect();
+        let patience = (!config.strict_names).then_some(resolve::PATIENCE);
+        let found = resolve::resolve_all(endpoints, patience);
         for spec in &config.destinations {
             let told = |reason: String| format!("destination {}: {reason}", spec.endpoint);
-            let addresses = resolve::resolve_every(&spec.endpoint).map_err(|error| told(error.to_string()))?;
-            for address in addresses.into_iter().take(if config.resolve_all { usize::MAX } else { 1 }) {
+            let addresses = match found.get(&spec.endpoint) {
+                Some(Ok(addresses)) => addresses,
+                Some(Err(error)) if config.strict_names => return Err(told(resolve::in_one_line(error))),
+                missing => {
+                    let reason = missing.and_then(|it| it.as_ref().err()).map(resolve::in_one_line).unwrap_or_default();
+                    let expected = self.table.expect(&spec.endpoint, spec.weight, Reason::new(&reason));
+                    expected.map_err(|error| told(error.to_string()))?;
+                    continue;
+                }
+            };
+            for address in addresses.iter().copied().take(if config.resolve_all { usize::MAX } else { 1 }) {
                 if resolve::is_own_address(&own_addresses, address) {
                     return Err(told("this daemon is to listen there itself".to_owned()));
                 }
-                let change = self.table.set(&spec.endpoint, address, spec.weight);
+                let change = self.table.give(&spec.endpoint, address, spec.weight);
                 if change.map_err(|error| told(error.to_string()))? != Change::Added {
                     let notice = told(format!("given more than once; its weight is {}", spec.weight));
                     self.notices.push((Level::Warn, notice));
@@ -107,16 +120,28 @@ impl Prepared {
         Ok(())
     }
 
+    fn tell_unresolved(&mut self) {
+        let told = |it: Unresolved| {
+            let reason = if it.reason.is_empty() { String::new() } else { format!(": {}", it.reason) };
+            (
+                Level::Warn,
+                format!("destination {} does not resolve yet{reason}; it is asked for again and again", it.endpoint),
+            )
+        };
+        self.notices.extend(self.table.unresolved().into_iter().map(told));
+    }
+
     /// Makes the changes that were made the last time.
     fn load_state(&mut self, config: &Config) -> Result<(), String> {
         let Some(state) = state_file(config) else { return Ok(()) };
         let path = state.path().display();
         match state.load(&self.table, &self.own_addresses()) {
-            Ok(Loaded::Nothing | Loaded::Changes(0, _)) => {}
+            Ok(Loaded::Nothing) => {}
             Ok(Loaded::Changes(count, remarks)) => {
-                let made =
-                    format!("{} changes of the last time were made again, as {path} says", count - remarks.len());
-                self.notices.push((Level::Info, made));
+                if count > 0 {
+                    let made = format!("{count} changes of the last time were made again, as {path} says");
+                    self.notices.push((Level::Info, made));
+                }
                 self.notices.extend(remarks.into_iter().map(|remark| (Level::Warn, format!("{path}: {remark}"))));
             }
             Ok(Loaded::Damaged(reason)) => {

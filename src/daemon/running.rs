@@ -31,7 +31,7 @@ pub(super) struct Running {
     pub threads: Option<Vec<JoinHandle<()>>>,
     pub control: control::Handle,
     pub health: Option<health::Handle>,
-    pub names: Option<Repeating>,
+    pub names: Option<names::Handle>,
     /// What is shown on a terminal, or to the service manager.
     pub shows: Vec<Repeating>,
     /// `None` once the threads close the sockets in their own time, or another process has them.
@@ -87,9 +87,11 @@ pub(super) fn start(
     let (workers, threads) = workers.start()?;
     let gate = Gate { workers: workers.clone(), obstacles: Arc::new(AtomicUsize::new(obstacles)) };
     let health = start_health(config, prepared, gate.clone())?;
-    let resolve_again = |interval| {
-        let (table, own_addresses) = (table.clone(), prepared.own_addresses());
-        names::start(names::Settings { table, interval, all: config.resolve_all, own_addresses })
+    let names = names::Settings {
+        table: table.clone(),
+        interval: config.resolve,
+        all: config.resolve_all,
+        own_addresses: prepared.own_addresses(),
     };
     Ok(Running {
         table: table.clone(),
@@ -98,7 +100,7 @@ pub(super) fn start(
         threads: Some(threads),
         control: control.start(waits)?,
         health,
-        names: config.resolve.map(resolve_again).transpose()?,
+        names: names::start(names)?,
         shows: Vec::new(),
         doors: Some(opened.doors),
         predecessors: None,

@@ -103,7 +103,7 @@ pub fn start(settings: Settings) -> io::Result<Handle> {
 }
 
 fn matters(event: Event) -> bool {
-    !matches!(event, Event::Closed(..) | Event::Checked(..) | Event::Settled)
+    !matches!(event, Event::Closed(..) | Event::Checked(..) | Event::Settled | Event::Named)
 }
 
 struct Watchdog<'a> {
@@ -241,7 +241,7 @@ impl Watchdog<'_> {
             Event::Removed(id) => self.forget(id, now),
             Event::Doubted(id) => self.monitor.hint(id, true, now),
             Event::Awaited(id) => self.monitor.hint(id, false, now),
-            Event::Closed(..) | Event::Checked(..) | Event::Settled => {}
+            Event::Closed(..) | Event::Checked(..) | Event::Settled | Event::Named => {}
         }
     }
 
@@ -320,7 +320,7 @@ impl Watchdog<'_> {
             if resolve::is_own_address(&self.settings.own_addresses, *address) {
                 continue;
             }
-            match table.discover(&(*address).into(), *address, DISCOVERED_WEIGHT) {
+            match table.discover(*address, DISCOVERED_WEIGHT) {
                 Ok(true) => info!("destination {address} discovered"),
                 Ok(false) => {}
                 Err(error) => warn!("destination {address} discovered, but not added: {error}"),

@@ -86,7 +86,7 @@ impl Table {
         let inner = self.0.lock();
         inner.single.as_ref()?;
         let chosen = inner.destinations.iter().map(|(_, it)| it).find(|it| it.outweighs > 0.0)?;
-        Some((chosen.endpoint.clone(), chosen.address))
+        Some((chosen.wanted_as.first()?.clone(), chosen.address))
     }
 
     /// Prefers the destination at `address` when the first single one is elected, since a hand chose it in an earlier

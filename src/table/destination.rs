@@ -7,19 +7,20 @@ use super::health::{Health, Verdict};
 use super::policy::Candidate;
 use super::refusals::Refusals;
 use super::{DestinationId, Origin};
-use crate::address::{Endpoint, MIN_WEIGHT};
+use crate::address::{Endpoint, Host, MIN_WEIGHT};
 
 /// What the table holds of one destination.
 pub(super) struct Destination {
     pub id: DestinationId,
-    pub endpoint: Endpoint,
+    /// The names and addresses as which it is wanted where it is, at least one: the first is what it was added as.
+    pub wanted_as: Vec<Endpoint>,
     pub address: SocketAddr,
     pub origin: Origin,
     /// As configured; zero takes no new connections.
     pub weight: f64,
     /// What the watchdog says; always [`Verdict::Ready`] where there is none.
     pub health: Health,
-    /// Its name no longer has its address.
+    /// None of its names has its address any more.
     pub obsolete: bool,
     /// Somebody waits for the next word of the watchdog.
     pub awaited: bool,
@@ -41,6 +42,16 @@ impl Destination {
     /// The verdict that new connections depend on; `None` where the destination takes none, whatever its health.
     pub(super) fn open_verdict(&self) -> Option<Verdict> {
         self.health.verdict.filter(|verdict| self.weight > 0.0 && !self.obsolete && *verdict >= Verdict::Spare)
+    }
+
+    /// Whether anything but this name wants it where it is.
+    pub(super) fn is_wanted_otherwise(&self, name: &Endpoint) -> bool {
+        self.wanted_as.iter().any(|it| it != name)
+    }
+
+    /// The names as which it is wanted.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Endpoint> {
+        self.wanted_as.iter().filter(|it| matches!(it.host, Host::Name(_)))
     }
 
     pub(super) fn candidate(&self) -> Candidate {
@@ -65,8 +76,8 @@ impl Destination {
 /// One destination, as seen at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DestinationStatus {
-    /// As it was named when it was added.
-    pub endpoint: Endpoint,
+    /// The names and addresses as which it is wanted, at least one: the first is what it was added as.
+    pub wanted_as: Vec<Endpoint>,
     /// What is connected to.
     pub address: SocketAddr,
     /// Which it is.

@@ -8,6 +8,7 @@ use slab::Slab;
 
 use super::destination::Destination;
 use super::health::{Health, Reason};
+use super::named::Names;
 use super::single::{PickScope, SingleDestination};
 use super::tiers::{Tiers, readmission};
 use super::tried::Tried;
@@ -19,6 +20,8 @@ pub(super) struct Inner {
     pub(super) destinations: Slab<Destination>,
     /// The slot of each.
     pub(super) by_address: HashMap<SocketAddr, usize>,
+    /// Where each name stands.
+    pub(super) names: Names,
     pub(super) next_serial: u64,
     pub(super) balancing: Balancing,
     /// Where each stands, and what picks from them.
@@ -137,22 +140,24 @@ impl Inner {
         destinations.iter().map(|it| if total > 0.0 { in_play(it) / total } else { 0.0 }).collect()
     }
 
+    /// Adds a destination, with this serial number if one was kept for it.
     pub(super) fn add(
         &mut self,
         endpoint: &Endpoint,
         address: SocketAddr,
         weight: f64,
         origin: Origin,
+        serial: Option<u64>,
     ) -> Result<(), TableError> {
         if self.destinations.len() >= MAX_DESTINATIONS {
             return Err(TableError::Full);
         }
+        let serial = serial.unwrap_or_else(|| self.next_serial());
         let entry = self.destinations.vacant_entry();
-        let id = DestinationId { slot: entry.key(), serial: self.next_serial };
-        self.next_serial += 1;
+        let id = DestinationId { slot: entry.key(), serial };
         entry.insert(Destination {
             id,
-            endpoint: endpoint.clone(),
+            wanted_as: vec![endpoint.clone()],
             address,
             origin,
             weight,
@@ -167,6 +172,7 @@ impl Inner {
             outweighs: 0.0,
         });
         self.join(id.slot);
+        self.register(id.slot, endpoint);
         self.tell(Event::Added(id));
         self.review_single();
         Ok(())
@@ -184,6 +190,7 @@ impl Inner {
         self.tiers.forget(slot);
         self.removals += 1;
         let removed = self.destinations.remove(slot);
+        removed.wanted_as.iter().for_each(|endpoint| self.unregister(slot, endpoint));
         self.tell(Event::Closed(removed.id, removed.address));
         self.tell(Event::Removed(removed.id));
         self.single_removed(&removed);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::health::Reason;
+use super::inner::Inner;
 use super::refusals::Refusals;
 use super::{DestinationId, Event, Table};
 
@@ -61,7 +62,7 @@ impl Lease {
             return false;
         }
         let mut inner = self.table.0.lock();
-        let Some(slot) = inner.find(self.id) else { return false };
+        let Some(slot) = self.place(&inner) else { return false };
         if inner.destinations[slot].avoided_until.is_some() {
             inner.change(slot, |it| it.avoided_until = None);
         }
@@ -89,7 +90,7 @@ impl Lease {
 
     fn not_served(&self, now: Instant, reason: &str) -> bool {
         let mut inner = self.table.0.lock();
-        let Some(slot) = inner.find(self.id) else { return false };
+        let Some(slot) = self.place(&inner) else { return false };
         inner.tell(Event::Doubted(self.id));
         let destination = &mut inner.destinations[slot];
         let before = destination.refusals.take();
@@ -99,6 +100,11 @@ impl Lease {
             inner.avoid(slot, now);
         }
         is_news
+    }
+
+    /// Where the destination stands, unless it has moved to another address, of which this connection says nothing.
+    fn place(&self, inner: &Inner) -> Option<usize> {
+        inner.find(self.id).filter(|slot| inner.destinations[*slot].address == self.address)
     }
 }
 

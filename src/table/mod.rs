@@ -13,6 +13,7 @@ pub mod health;
 mod inner;
 mod lease;
 mod moves;
+mod named;
 mod policy;
 mod reason;
 mod refusals;
@@ -33,13 +34,14 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use slab::Slab;
 
-use crate::address::Endpoint;
+use crate::address::{Endpoint, Host};
 pub use by_hand::SwitchError;
 use destination::Destination;
 pub use destination::DestinationStatus;
 use health::ShutdownSessions;
 use inner::{Inner, Picked};
 pub use lease::Lease;
+pub use named::{Followed, Unresolved};
 pub use policy::PolicyKind;
 pub use refusals::Refusals;
 pub use saved::SavedTable;
@@ -84,6 +86,8 @@ pub enum Event {
     Checked(DestinationId, bool),
     /// The single destination has moved, or stays after all: clients that wait because of [`Pick::Wait`] pick again.
     Settled,
+    /// Names stand for other destinations than before.
+    Named,
 }
 
 /// Called with the table locked: it must not call the table, nor wait for anybody.
@@ -116,6 +120,8 @@ pub enum TableError {
     NoSuchDestination,
     /// The table holds [`MAX_DESTINATIONS`].
     Full,
+    /// One destination has as many names as it may have.
+    TooManyNames,
 }
 
 impl fmt::Display for TableError {
@@ -123,6 +129,7 @@ impl fmt::Display for TableError {
         match self {
             TableError::NoSuchDestination => f.write_str("no such destination"),
             TableError::Full => write!(f, "the table is full ({MAX_DESTINATIONS} destinations)"),
+            TableError::TooManyNames => f.write_str("the destination there has too many names"),
         }
     }
 }
@@ -176,6 +183,7 @@ impl Table {
         Table(Arc::new(Mutex::new(Inner {
             destinations: Slab::new(),
             by_address: HashMap::new(),
+            names: HashMap::new(),
             next_serial: 0,
             tiers: Tiers::new(balancing.policy, balancing.top),
             single: SingleDestination::new(&balancing),
@@ -193,20 +201,36 @@ impl Table {
         self.0.lock().subscribers.push(subscriber);
     }
 
-    /// Adds the destination at `address`, or changes the weight of the one that is there. `endpoint` is how the user
-    /// names it.
+    /// Adds the destination at `address`, or changes the weight of the one that is there. `endpoint` is how the user calls
+    /// it; a name is one more that wants it there.
     ///
     /// # Errors
-    /// [`TableError::Full`].
+    /// [`TableError::Full`] and [`TableError::TooManyNames`].
     pub fn set(&self, endpoint: &Endpoint, address: SocketAddr, weight: f64) -> Result<Change, TableError> {
         let mut inner = self.0.lock();
-        inner.withdrawn.remove(&address);
-        if let Some(slot) = inner.at(address) {
-            inner.destinations[slot].origin = Origin::ByHand;
-            return Ok(Change::Reweighted(inner.reweight(slot, weight)));
+        let Some(slot) = inner.at(address) else {
+            inner.withdrawn.remove(&address);
+            inner.add(endpoint, address, weight, Origin::ByHand, None)?;
+            return Ok(Change::Added);
+        };
+        if matches!(endpoint.host, Host::Name(_)) {
+            inner.want(slot, endpoint)?;
         }
-        inner.add(endpoint, address, weight, Origin::ByHand)?;
-        Ok(Change::Added)
+        inner.withdrawn.remove(&address);
+        inner.destinations[slot].origin = Origin::ByHand;
+        Ok(Change::Reweighted(inner.reweight(slot, weight)))
+    }
+
+    /// The same as [`set`](Table::set), but that an address is one more that wants it there, too: whatever becomes of the
+    /// names that stand for it.
+    ///
+    /// # Errors
+    /// Those of [`set`](Table::set).
+    pub fn give(&self, endpoint: &Endpoint, address: SocketAddr, weight: f64) -> Result<Change, TableError> {
+        let change = self.set(endpoint, address, weight)?;
+        let mut inner = self.0.lock();
+        let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
+        inner.want(slot, endpoint).map(|()| change)
     }
 
     /// Lets the destination at `address` have no new connections; those it has go on.
@@ -244,13 +268,6 @@ impl Table {
         self.0.lock().withdrawn.iter().copied().collect()
     }
 
-    /// The addresses of the destinations that were added under this name, so that those whose name no longer resolves
-    /// can still be drained and removed.
-    pub fn addresses_of(&self, endpoint: &Endpoint) -> Vec<SocketAddr> {
-        let inner = self.0.lock();
-        inner.destinations.iter().filter(|(_, it)| it.endpoint == *endpoint).map(|(_, it)| it.address).collect()
-    }
-
     /// Picks a destination for a client, one that is not in `tried`, and counts a connection on it. Those whose last
     /// connect failed come only when there are no others, and those that are SPARE after all that are READY.
     pub fn pick(&self, client: IpAddr, tried: &mut Tried, now: Instant) -> Pick {
@@ -286,7 +303,7 @@ impl Table {
         let single = inner.current_single();
         let mut upper_end = 0.0;
         let status = |(index, it): (usize, &&Destination)| DestinationStatus {
-            endpoint: it.endpoint.clone(),
+            wanted_as: it.wanted_as.clone(),
             address: it.address,
             id: it.id,
             origin: it.origin,

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::health::{Health, Reason, Verdict};
+use super::inner::Inner;
+use super::named::Standing;
 use super::succession::SavedSwitchover;
-use super::{Origin, Table};
+use super::{Origin, Table, Unresolved};
 use crate::address::Endpoint;
 
 /// Everything in a table that another process is to go on with.
@@ -20,11 +22,26 @@ pub struct SavedTable {
     /// Its move, where one is under way.
     switchover: Option<SavedSwitchover>,
     withdrawn: Vec<SocketAddr>,
+    /// Names without a destination.
+    #[serde(default)]
+    unresolved: Vec<SavedName>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct SavedName {
+    endpoint: Endpoint,
+    weight: f64,
+    reason: Reason,
+    /// How many destinations come before it.
+    place: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct SavedDestination {
     endpoint: Endpoint,
+    /// What else it is wanted as.
+    #[serde(default)]
+    more: Vec<Endpoint>,
     address: SocketAddr,
     origin: Origin,
     weight: f64,
@@ -46,8 +63,10 @@ impl Table {
         let mut slots: Vec<_> = inner.destinations.iter().map(|(_, it)| it).collect();
         slots.sort_by_key(|it| it.id.serial);
         let kept = inner.current_single().map(|slot| inner.destinations[slot].address);
-        let saved = slots.iter().map(|it| SavedDestination {
-            endpoint: it.endpoint.clone(),
+        let saved = slots.iter().filter_map(|it| it.wanted_as.split_first().zip(Some(it)));
+        let saved = saved.map(|((endpoint, more), it)| SavedDestination {
+            endpoint: endpoint.clone(),
+            more: more.to_vec(),
             address: it.address,
             origin: it.origin,
             weight: it.weight,
@@ -62,18 +81,27 @@ impl Table {
         });
         let destinations = saved.collect();
         let withdrawn = inner.withdrawn.iter().copied().collect();
-        SavedTable { destinations, kept, switchover: inner.save_switchover(now), withdrawn }
+        let switchover = inner.save_switchover(now);
+        drop(inner);
+        let saved_name = |Unresolved { endpoint, weight, reason, place }| SavedName { endpoint, weight, reason, place };
+        let unresolved = self.unresolved().into_iter().map(saved_name).collect();
+        SavedTable { destinations, kept, switchover, withdrawn, unresolved }
     }
 
     /// Goes on with another process's table; this one is empty.
     pub fn restore(&self, saved: SavedTable, now: Instant) {
         let mut inner = self.0.lock();
-        for it in saved.destinations {
+        let mut unresolved = saved.unresolved.into_iter().peekable();
+        for (place, it) in saved.destinations.into_iter().enumerate() {
+            while let Some(name) = unresolved.next_if(|name| name.place <= place) {
+                inner.expect(name);
+            }
             // Its table held no more than this one may.
-            if inner.add(&it.endpoint, it.address, it.weight, it.origin).is_err() {
+            if inner.add(&it.endpoint, it.address, it.weight, it.origin, None).is_err() {
                 break;
             }
             let Some(slot) = inner.at(it.address) else { continue };
+            it.more.iter().for_each(|endpoint| _ = inner.want(slot, endpoint));
             let checked = it.checked.and_then(|age| now.checked_sub(age));
             let health = Health {
                 verdict: it.verdict,
@@ -86,6 +114,7 @@ impl Table {
             let (obsolete, outweighs) = (it.obsolete, it.outweighs);
             inner.change(slot, |it| (it.health, it.obsolete, it.outweighs) = (health, obsolete, outweighs));
         }
+        unresolved.for_each(|name| inner.expect(name));
         inner.withdrawn.extend(saved.withdrawn);
         inner.restore_single(saved.kept, saved.switchover, now);
     }
@@ -112,5 +141,12 @@ impl Table {
             inner.count(slot, |it| it.elsewhere = connections);
         }
         inner.former_elsewhere(address, connections);
+    }
+}
+
+impl Inner {
+    fn expect(&mut self, SavedName { endpoint, weight, reason, .. }: SavedName) {
+        let serial = self.next_serial();
+        self.names.entry(endpoint).or_insert(Standing::Nowhere { serial, weight, reason });
     }
 }

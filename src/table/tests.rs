@@ -61,6 +61,13 @@ fn add(table: &Table, port: u16, weight: f64) {
     table.set(&endpoint, at(port), weight).expect("there is room");
 }
 
+/// As if a name had another address.
+fn move_to(table: &Table, port: u16, to: u16) {
+    let mut inner = table.0.lock();
+    let slot = inner.at(at(port)).expect("a destination");
+    inner.move_to(slot, &at(port).into(), at(to)).expect("nothing is there");
+}
+
 fn client(number: u32) -> IpAddr {
     IpAddr::V4((0x0a00_0000 + number).into())
 }

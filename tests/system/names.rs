@@ -3,8 +3,10 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::control::name_server::NameServer;
 use crate::harness::{Glbd, Server, echoes, free_port, names_of, read_line, wait_until, with_mounted};
 
 /// What the system knows of names, for one glbd.
@@ -39,6 +41,11 @@ fn named(host: u8, port: u16) -> Server {
 
 fn addresses(glbd: &Glbd) -> Vec<String> {
     glbd.info().rows.iter().map(|row| row.address.clone()).collect()
+}
+
+fn kill(glbd: &mut Glbd) {
+    glbd.signal(Signal::SIGKILL);
+    glbd.wait_exit();
 }
 
 #[test]
@@ -86,13 +93,214 @@ fn a_name_that_does_not_resolve_any_more_changes_nothing_and_is_told_once() {
 }
 
 #[test]
-fn a_name_does_not_move_to_where_another_destination_is() {
+fn a_name_that_moves_to_where_another_destination_is_shares_it_and_the_old_connections_go_on() {
     let port = free_port();
+    let _servers = [named(2, port), named(3, port)];
     let hosts = Hosts::new("127.0.0.2 db\n");
-    let glbd = hosts.glbd(&OFTEN, &[format!("db:{port}"), format!("127.0.0.3:{port}")]);
+    let glbd = hosts.glbd(&OFTEN, &[format!("db:{port}:5"), format!("127.0.0.3:{port}")]);
+    let old = glbd.connect();
+    assert_eq!(read_line(&old).expect("a name"), "2");
     hosts.say("127.0.0.3 db\n");
-    glbd.wait_for_log(&format!("it is 127.0.0.3:{port} now, where another destination is; it stays at 127.0.0.2"));
-    assert_eq!(addresses(&glbd), [format!("127.0.0.2:{port}"), format!("127.0.0.3:{port}")]);
+    glbd.wait_for_log(&format!("destination db:{port} is at 127.0.0.3:{port} now, which is a destination already"));
+    let new = [glbd.connect(), glbd.connect()];
+    assert_eq!(names_of(&new), ["3", "3"]);
+    assert!(echoes(&old));
+    drop(old);
+    wait_until("the old address is gone", || addresses(&glbd) == [format!("127.0.0.3:{port}")]);
+    // A hand wants it there, whatever becomes of the name.
+    hosts.say("127.0.0.2 db\n");
+    wait_until("it has moved again", || addresses(&glbd) == [3, 2].map(|host| format!("127.0.0.{host}:{port}")));
+    hosts.say("127.0.0.3 db\n");
+    wait_until("and again", || addresses(&glbd) == [format!("127.0.0.3:{port}")]);
+    glbd.change(format!("db:{port}:-1"));
+    assert_eq!(addresses(&glbd), [format!("127.0.0.3:{port}")]);
+    assert!(new.iter().all(echoes));
+}
+
+#[test]
+fn of_two_names_for_one_address_each_is_followed_and_each_can_be_removed() {
+    let port = free_port();
+    let _servers = [named(2, port), named(3, port)];
+    let hosts = Hosts::new("127.0.0.2 a\n127.0.0.2 b\n");
+    let both = [format!("a:{port}"), format!("b:{port}")];
+    let only = |host: u8| vec![format!("127.0.0.{host}:{port}")];
+    let glbd = hosts.glbd(&OFTEN, &both);
+    assert_eq!(addresses(&glbd), only(2));
+    hosts.say("127.0.0.2 a\n127.0.0.3 b\n");
+    wait_until("the second has moved", || addresses(&glbd) == [only(2), only(3)].concat());
+    hosts.say("127.0.0.3 a\n127.0.0.3 b\n");
+    wait_until("the first has followed", || addresses(&glbd) == only(3));
+    let session = glbd.connect();
+    assert_eq!(read_line(&session).expect("a name"), "3");
+    glbd.change(format!("a:{port}:-1"));
+    assert_eq!(addresses(&glbd), only(3), "the other one wants it");
+    assert!(echoes(&session));
+    glbd.change(format!("b:{port}:-1"));
+    assert_eq!(addresses(&glbd), [""; 0]);
+    wait_until("it is closed", || !echoes(&session));
+    // By hand at run time, too.
+    both.iter().for_each(|name| glbd.change(name));
+    glbd.change(format!("b:{port}:-1"));
+    assert_eq!(addresses(&glbd), only(3));
+    hosts.say("127.0.0.2 a\n");
+    wait_until("the first has moved", || addresses(&glbd) == only(2));
+}
+
+#[test]
+fn names_taken_whole_may_share_an_address() {
+    let port = free_port();
+    let hosts = Hosts::new("127.0.0.2 a\n127.0.0.3 a\n127.0.0.3 b\n127.0.0.4 b\n");
+    let at = |hosts: &[u8]| hosts.iter().map(|host| format!("127.0.0.{host}:{port}")).collect::<Vec<_>>();
+    let glbd = hosts.glbd(&["--resolve", "0.1", "--resolve-all"], &[format!("a:{port}"), format!("b:{port}")]);
+    assert_eq!(addresses(&glbd), at(&[2, 3, 4]));
+    hosts.say("127.0.0.2 a\n127.0.0.3 b\n127.0.0.4 b\n");
+    glbd.wait_for_log(&format!("destination a:{port} is no longer at 127.0.0.3:{port}, which stays"));
+    assert_eq!(addresses(&glbd), at(&[2, 3, 4]));
+    hosts.say("127.0.0.2 a\n127.0.0.4 b\n");
+    wait_until("nothing wants it", || addresses(&glbd) == at(&[2, 4]));
+    glbd.change(format!("b:{port}:-1"));
+    assert_eq!(addresses(&glbd), at(&[2]));
+}
+
+/// A name server that is not up yet when a machine starts must not keep the daemon from serving.
+#[test]
+fn a_name_that_does_not_resolve_at_the_start_is_a_destination_as_soon_as_it_does() {
+    let port = free_port();
+    let _servers = [named(2, port), named(3, port)];
+    let hosts = Hosts::new("127.0.0.3 other\n");
+    let destinations = [format!("db:{port}:2"), format!("other:{port}"), format!("gone:{port}")];
+    let glbd = hosts.glbd(&OFTEN, &destinations);
+    assert_eq!(read_line(&glbd.connect()).expect("a name"), "3");
+    let told = format!("destination db:{port} does not resolve yet: ");
+    assert!(glbd.log().contains(&told), "{}", glbd.log());
+    let watch = glbd.control("getwatch");
+    let row = watch.lines().find(|line| line.contains("db:")).expect("a row").to_owned();
+    let words: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(words[..5], [&format!("db:{port}"), ":", "+", "2.000", "UNRESOLVED"], "{watch}");
+    assert!(watch.ends_with("Destinations: 1, unresolved: 2\n"), "{watch}");
+    assert!(!glbd.control("getinfo").contains("db"));
+
+    glbd.change(format!("gone:{port}:-1"));
+    glbd.change(format!("db:{port}:3"));
+    hosts.say("127.0.0.2 db\n127.0.0.3 other\n127.0.0.4 gone\n");
+    // In the place that it has on the command line.
+    wait_until("it is there", || addresses(&glbd) == [2, 3].map(|host| format!("127.0.0.{host}:{port}")));
+    assert_eq!(glbd.info().rows[0].weight, 3.0);
+    assert!(
+        glbd.log().contains(&format!("destination 127.0.0.2:{port} added: db:{port} has it now")),
+        "{}",
+        glbd.log()
+    );
+    assert_eq!(glbd.log().matches(&told).count(), 1);
+    assert!(glbd.control("getwatch").ends_with("Destinations: 2\n"));
+}
+
+#[test]
+fn a_name_is_asked_for_until_it_resolves_even_if_names_are_not_resolved_again() {
+    let port = free_port();
+    let _server = named(2, port);
+    let hosts = Hosts::new("");
+    let glbd = hosts.glbd(&["--resolve", "0"], &[format!("db:{port}")]);
+    hosts.say("127.0.0.2 db\n");
+    wait_until("it is there", || addresses(&glbd) == [format!("127.0.0.2:{port}")]);
+    assert_eq!(read_line(&glbd.connect()).expect("a name"), "2");
+    wait_until("nobody asks any more", || !glbd.threads().contains(&"names".to_owned()));
+}
+
+#[test]
+fn a_name_that_does_not_resolve_at_a_restart_is_where_it_was() {
+    let port = free_port();
+    let _servers = [named(2, port), named(3, port)];
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = directory.path().join("state").display().to_string();
+    let (hosts, options) = (Hosts::new("127.0.0.2 db\n127.0.0.4 gone\n"), ["--resolve", "0.1", "--state", &state]);
+    let destinations = [format!("db:{port}:2"), format!("gone:{port}")];
+    let mut glbd = hosts.glbd(&options, &destinations);
+    glbd.change(format!("gone:{port}:-1"));
+    // Nobody has said anything since it moved.
+    hosts.say("127.0.0.3 db\n");
+    wait_until("it has moved", || addresses(&glbd) == [format!("127.0.0.3:{port}")]);
+    wait_until("that is kept", || fs::read_to_string(&state).is_ok_and(|text| text.contains("127.0.0.3")));
+    kill(&mut glbd);
+    hosts.say("");
+    let glbd = hosts.glbd(&options, &destinations);
+    assert_eq!(addresses(&glbd), [format!("127.0.0.3:{port}")]);
+    assert_eq!(glbd.info().rows[0].weight, 2.0);
+    assert_eq!(read_line(&glbd.connect()).expect("a name"), "3");
+    assert!(glbd.log().contains(&format!("it is taken to be at 127.0.0.3:{port}, where it was")), "{}", glbd.log());
+    assert!(!glbd.log().contains("gone"), "{}", glbd.log());
+    hosts.say("127.0.0.2 db\n127.0.0.4 gone\n");
+    wait_until("it is followed", || addresses(&glbd) == [format!("127.0.0.2:{port}")]);
+}
+
+#[test]
+fn a_name_added_at_run_time_is_not_lost_at_a_restart_at_which_it_does_not_resolve() {
+    let port = free_port();
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = directory.path().join("state").display().to_string();
+    let (hosts, options) = (Hosts::new(""), ["--resolve", "0.1", "--state", &state]);
+    let mut glbd = hosts.glbd(&options, &[format!("db:{port}")]);
+    glbd.change(format!("db:{port}:3"));
+    kill(&mut glbd);
+    for _ in 0..2 {
+        glbd = hosts.glbd(&options, &[]);
+        assert!(glbd.control("getwatch").contains("3.000 UNRESOLVED"), "{}", glbd.log());
+        // That it is written anew changes nothing.
+        glbd.change(format!("127.0.0.9:{port}:1"));
+        kill(&mut glbd);
+    }
+    hosts.say("127.0.0.2 db\n");
+    let glbd = hosts.glbd(&options, &[]);
+    assert_eq!(addresses(&glbd), [9, 2].map(|host| format!("127.0.0.{host}:{port}")));
+}
+
+#[test]
+fn an_upgrade_goes_on_asking_for_a_name() {
+    let port = free_port();
+    let hosts = Hosts::new("127.0.0.3 a\n127.0.0.3 b\n");
+    let glbd = hosts.glbd(&OFTEN, &["a", "b", "db"].map(|name| format!("{name}:{port}")));
+    glbd.signal(Signal::SIGUSR2);
+    glbd.wait_for_log("taken over from process");
+    wait_until("it is asked again", || glbd.control("getwatch").contains("UNRESOLVED"));
+    hosts.say("127.0.0.2 db\n127.0.0.3 a\n127.0.0.4 b\n");
+    wait_until("all are followed", || addresses(&glbd) == [3, 2, 4].map(|host| format!("127.0.0.{host}:{port}")));
+}
+
+#[test]
+fn what_was_done_by_hand_while_a_name_server_is_slow_is_not_undone_by_its_answer() {
+    let (port, names) = (free_port(), NameServer::start());
+    let destinations = ["gone", "drained", "kept"].map(|name| format!("{name}.example:{port}"));
+    // Of three names for one address, the last ones make a difference only if they are taken apart.
+    let glbd = Glbd::builder().wrapped_by(names.wrapper()).args(OFTEN).destinations(&destinations[..2]).start();
+    assert!(names.asked() >= 2, "both are asked for at once");
+    glbd.change(format!("gone.example:{port}:-1"));
+    glbd.change(format!("drained.example:{port}:0"));
+    names.answer();
+    wait_until("there is an answer", || !addresses(&glbd).is_empty());
+    assert_eq!(glbd.info().rows[0].weight, 0.0);
+    glbd.change(format!("drained.example:{port}:-1"));
+    glbd.change(format!("kept.example:{port}:1"));
+    let since = glbd.log().len();
+    assert_eq!(addresses(&glbd), [format!("127.0.0.1:{port}")]);
+    assert!(!glbd.log()[since..].contains("gone"));
+}
+
+#[test]
+fn names_that_hang_hold_up_neither_the_start_nor_other_names() {
+    let port = free_port();
+    let (names, _servers) = (NameServer::start(), [named(2, port), named(3, port)]);
+    let hosts = Hosts::new("127.0.0.2 db\n");
+    let hanging = (0..10).map(|number| format!("slow{number}.example:{port}"));
+    let destinations: Vec<String> = hanging.chain([format!("db:{port}")]).collect();
+    let wrapper = [names.wrapper(), with_mounted(&[(&hosts.0.path().join("hosts"), "/etc/hosts")])].concat();
+    let glbd = Glbd::builder().wrapped_by(wrapper).args(OFTEN).destinations(&destinations).start();
+    assert_eq!(read_line(&glbd.connect()).expect("a name"), "2");
+    assert!(glbd.control("getwatch").ends_with("Destinations: 1, unresolved: 10\n"));
+    hosts.say("127.0.0.3 db\n");
+    wait_until("it is followed", || addresses(&glbd) == [format!("127.0.0.3:{port}")]);
+    assert!(glbd.log().contains("has not resolved within 5 s"), "{}", glbd.log());
+    let threads = glbd.threads().iter().filter(|name| *name == "resolver").count();
+    assert!(threads <= 16 + 11, "{threads}");
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn since_when_a_verdict_holds_changes_with_the_verdict_only() {
 fn a_verdict_on_an_address_that_the_destination_has_left_is_ignored() {
     let table = watched(PolicyKind::RoundRobin, &[1.0]);
     let id = table.snapshot().remove(0).id;
-    assert!(table.move_to(id, at(9)));
+    move_to(&table, 1, 9);
     let down = Health { verdict: Some(Verdict::Down), ..Health::unjudged() };
     table.judge(id, at(1), down.clone(), false);
     assert_eq!(table.snapshot().remove(0).health.verdict, None);

@@ -129,14 +129,7 @@ fn every_kind_of_move_closes_the_sessions_of_the_former() {
         ("removed", |table| assert!(table.remove(at(1)).is_ok()), 2),
         ("heavier", |table| add(table, 2, 2.0), 2),
         ("heavier one returns", |table| judge(table, 3, Verdict::Ready), 3),
-        (
-            "moved away",
-            |table| {
-                let id = table.snapshot().remove(0).id;
-                table.move_to(id, at(9));
-            },
-            2,
-        ),
+        ("moved away", |table| move_to(table, 1, 9), 2),
     ];
     for (what, change, next) in changes {
         let table = single(&[1.0, 1.0, 3.0]);
