@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::control::name_server::NameServer;
+use crate::harness::daemon::Daemon;
 use crate::harness::{Glbd, Server, echoes, free_port, names_of, read_line, wait_until, with_mounted};
 
 /// What the system knows of names, for one glbd.
@@ -26,10 +27,13 @@ impl Hosts {
         fs::write(self.0.path().join("hosts"), text).expect("a file");
     }
 
-    fn glbd(&self, arguments: &[&str], destinations: &[String]) -> Glbd {
+    fn wrapper(&self) -> Vec<String> {
         let [hosts, nsswitch] = ["hosts", "nsswitch.conf"].map(|name| self.0.path().join(name));
-        let wrapper = with_mounted(&[(&hosts, "/etc/hosts"), (&nsswitch, "/etc/nsswitch.conf")]);
-        Glbd::builder().wrapped_by(wrapper).args(arguments).destinations(destinations).start()
+        with_mounted(&[(&hosts, "/etc/hosts"), (&nsswitch, "/etc/nsswitch.conf")])
+    }
+
+    fn glbd(&self, arguments: &[&str], destinations: &[String]) -> Glbd {
+        Glbd::builder().wrapped_by(self.wrapper()).args(arguments).destinations(destinations).start()
     }
 }
 
@@ -258,12 +262,16 @@ fn a_name_added_at_run_time_is_not_lost_at_a_restart_at_which_it_does_not_resolv
 fn an_upgrade_goes_on_asking_for_a_name() {
     let port = free_port();
     let hosts = Hosts::new("127.0.0.3 a\n127.0.0.3 b\n");
-    let glbd = hosts.glbd(&OFTEN, &["a", "b", "db"].map(|name| format!("{name}:{port}")));
-    glbd.signal(Signal::SIGUSR2);
-    glbd.wait_for_log("taken over from process");
-    wait_until("it is asked again", || glbd.control("getwatch").contains("UNRESOLVED"));
+    let (daemon, wrapper) = (Daemon::new(), hosts.wrapper());
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let names = ["a", "b", "db"].map(|name| format!("{name}:{port}"));
+    let launch = daemon.launch_by(&wrapper, &[&OFTEN[..], &names.each_ref().map(String::as_str)].concat());
+    assert_eq!(launch.status, Some(0), "{}", launch.stderr);
+    daemon.upgrade();
+    assert!(daemon.control("getwatch").contains("UNRESOLVED"));
     hosts.say("127.0.0.2 db\n127.0.0.3 a\n127.0.0.4 b\n");
-    wait_until("all are followed", || addresses(&glbd) == [3, 2, 4].map(|host| format!("127.0.0.{host}:{port}")));
+    let addresses = || daemon.info().rows.iter().map(|row| row.address.clone()).collect::<Vec<_>>();
+    wait_until("all are followed", || addresses() == [3, 2, 4].map(|host| format!("127.0.0.{host}:{port}")));
 }
 
 #[test]
