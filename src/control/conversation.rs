@@ -20,6 +20,8 @@ const FIRST_COMMAND: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_millis(200);
 /// The same for one at a prompt.
 const SILENCE_AT_PROMPT: Duration = Duration::from_secs(600);
+/// How long a line may take to come whole, but for a person's at a prompt.
+const LINE: Duration = Duration::from_secs(5);
 /// How long a client may take no part of an answer that waits for it.
 const STALL: Duration = Duration::from_secs(5);
 /// How long to wait, once everything is answered, for the client to close.
@@ -73,6 +75,10 @@ pub(super) struct Conversation {
     /// When something last came or went: by a clock that is read then, since a command before it may have waited for a
     /// slow disk, and that wait is not the client's silence.
     last_active: Instant,
+    /// When the conversation began, or a command last came whole.
+    last_command: Instant,
+    /// When the line began to come that is not whole yet.
+    line_begun: Instant,
     /// When something last went, or began to wait to be sent.
     last_sent: Instant,
 }
@@ -91,6 +97,8 @@ impl Conversation {
             commands: 0,
             shut: false,
             last_active: now,
+            last_command: now,
+            line_begun: now,
             last_sent: now,
         }
     }
@@ -99,14 +107,12 @@ impl Conversation {
         self.readable = true;
     }
 
-    /// Whether nothing has come or gone for a while: then it can be closed when there are too many.
-    pub(super) fn is_silent(&self, now: Instant) -> bool {
-        now.duration_since(self.last_active) >= SILENCE
-    }
-
-    /// When something last came or went.
-    pub(super) fn last_active(&self) -> Instant {
-        self.last_active
+    /// Since when it has said nothing whole, nor taken anything of an answer that waits for it, if that is a while ago:
+    /// then it can be closed when there are too many. `None` while its command is being carried out.
+    pub(super) fn idle_since(&self, now: Instant) -> Option<Instant> {
+        let since = if self.unsent.is_empty() { self.last_command } else { self.last_command.max(self.last_sent) };
+        let is_idle = now.saturating_duration_since(since) >= SILENCE && !matches!(self.stage, Stage::Waiting(_));
+        is_idle.then_some(since)
     }
 
     /// When [`on_deadline`](Conversation::on_deadline) is to be called.
@@ -116,7 +122,8 @@ impl Conversation {
         }
         let patience = match self.stage {
             Stage::Opened if self.lines.is_empty() => FIRST_COMMAND,
-            Stage::Opened | Stage::Commands => SILENCE,
+            Stage::Opened | Stage::Commands if self.lines.is_empty() => SILENCE,
+            Stage::Opened | Stage::Commands => return Some((self.last_active + SILENCE).min(self.line_begun + LINE)),
             Stage::AtPrompt => SILENCE_AT_PROMPT,
             Stage::Waiting(_) => return None,
             Stage::Ending => LINGER,
@@ -201,6 +208,12 @@ impl Conversation {
     /// Its deadline is over.
     pub(super) fn on_deadline(&mut self, mut execute: impl FnMut(&str) -> Reply) -> Next {
         match self.stage {
+            // A command that was cut off could be another one.
+            Stage::Opened | Stage::Commands if self.unsent.is_empty() && self.last_active.elapsed() < SILENCE => {
+                self.answer(&format!("Error: a line took longer than {} s\n", LINE.as_secs()));
+                self.begin_to_end();
+                self.finish_sending()
+            }
             Stage::Opened | Stage::Commands if self.unsent.is_empty() => self.end(&mut execute),
             _ => Next::Close,
         }
@@ -212,6 +225,10 @@ impl Conversation {
         }
         if self.stage == Stage::Opened {
             self.stage = Stage::Commands;
+        }
+        self.line_begun = Instant::now();
+        if !line.is_empty() {
+            self.last_command = self.line_begun;
         }
         self.commands += 1;
         if self.commands > MAX_COMMANDS {
@@ -261,8 +278,11 @@ impl Conversation {
                 // What comes after the end is read only to see the client close.
                 Ok(_) if self.stage == Stage::Ending => {}
                 Ok(count) => {
-                    self.lines.feed(&buffer[..count]);
                     self.last_active = Instant::now();
+                    if self.lines.is_empty() {
+                        self.line_begun = self.last_active;
+                    }
+                    self.lines.feed(&buffer[..count]);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

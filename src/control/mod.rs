@@ -51,7 +51,7 @@ pub struct Settings {
     pub listener: Option<std::net::TcpListener>,
     /// The FIFO, open; `None`: there is none.
     pub fifo: Option<File>,
-    /// Most conversations at a time; one that is silent makes room for a new one.
+    /// Most conversations at a time; one in which nothing is said makes room for a new one.
     pub max_conversations: usize,
     /// The destinations.
     pub table: Table,
@@ -244,7 +244,7 @@ impl Control {
             self.retry_at = None;
         }
         while self.listener_ready && self.retry_at.is_none() && self.patient_until.is_none() {
-            if self.conversations.len() > self.max_conversations && !self.close_a_silent_one(now) {
+            if self.conversations.len() > self.max_conversations && !self.close_an_idle_one(now) {
                 self.retry_at = Some(now + SHORTAGE_PAUSE);
                 return;
             }
@@ -257,7 +257,7 @@ impl Control {
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.listener_ready = false,
                 Err(error) => {
                     self.retry_at = Some(now + SHORTAGE_PAUSE);
-                    self.close_a_silent_one(now);
+                    self.close_an_idle_one(now);
                     if let Some(unsaid) = self.trouble.due(now) {
                         warn!("control: cannot accept: {error}{unsaid}");
                     }
@@ -276,10 +276,10 @@ impl Control {
         }
     }
 
-    /// Makes room by closing the conversation that has been silent for longest. False when all are at work.
-    fn close_a_silent_one(&mut self, now: Instant) -> bool {
-        let silent = self.conversations.iter().filter(|(_, it)| it.is_silent(now));
-        let longest = silent.min_by_key(|(_, it)| it.last_active()).map(|(slot, _)| slot);
+    /// Makes room by closing the conversation in which nothing has been said for longest. False when all are at work.
+    fn close_an_idle_one(&mut self, now: Instant) -> bool {
+        let idle = self.conversations.iter().filter_map(|(slot, it)| Some((it.idle_since(now)?, slot)));
+        let longest = idle.min().map(|(_, slot)| slot);
         longest.map(|slot| self.conversations.remove(slot)).is_some()
     }
 

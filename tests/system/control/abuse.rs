@@ -51,6 +51,45 @@ fn a_hundred_idle_clients_do_not_keep_the_next_out() {
     assert_eq!(glbd.info().rows.len(), 200);
 }
 
+/// Each of them is never silent for long, and never says anything.
+#[test]
+fn clients_that_drip_keep_nobody_out_and_are_ended() {
+    let glbd = start();
+    for dripped in ["getinfo getinfo getinfo getinfo", "\n"] {
+        let mut dripping: Vec<TcpStream> = (0..100).map(|_| call(&glbd)).collect();
+        let letters = dripped.bytes().cycle().take(dripped.len().max(30));
+        for (count, letter) in letters.enumerate() {
+            dripping.retain(|stream| send(stream, &[letter]));
+            if count % 5 == 0 {
+                assert_eq!(glbd.info().rows.len(), 200);
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+    // One alone would go on for as long as it likes.
+    let stream = call(&glbd);
+    let since = std::time::Instant::now();
+    while send(&stream, b"1") && since.elapsed() < Duration::from_secs(15) {
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert!(since.elapsed() < Duration::from_secs(15), "it goes on");
+}
+
+/// What has come of it may be a command that nobody has meant.
+#[test]
+fn a_line_that_takes_too_long_is_not_obeyed() {
+    let glbd = start();
+    let stream = call(&glbd);
+    for letter in b"127.0.0.1:201:1                            " {
+        if !send(&stream, &[*letter]) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(150));
+    }
+    assert_eq!(read_line(&stream).expect("an answer"), "Error: a line took longer than 5 s");
+    assert_eq!(glbd.info().rows.len(), 200);
+}
+
 #[test]
 fn a_hundred_clients_at_a_prompt_do_not_keep_the_next_out() {
     let glbd = start();
