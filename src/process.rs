@@ -2,6 +2,7 @@
 
 mod janitor;
 mod leftovers;
+mod own_file;
 
 use std::fs::OpenOptions;
 use std::io::{self, PipeWriter, Read, Write};
@@ -12,6 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Gid, Group, Uid, User};
 
 use crate::sys::{self, Fork};
@@ -54,6 +56,12 @@ impl Readiness {
         let_go_of_terminal()?;
         self.0.write_all(&[0])
     }
+}
+
+/// Has files that are made from now on be for their owner to write, and readable by others where that is wanted: whatever
+/// the one who started the daemon is used to.
+pub fn take_usual_mask() {
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
 }
 
 /// Puts /dev/null in the place of standard input, output and errors.

@@ -5,11 +5,15 @@
 //! which it does not resolve. The file is only ever replaced as a whole, by one that has reached the disk.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use twox_hash::XxHash3_64;
 
 use crate::address::{DestinationSpec, Endpoint, Host, parse_destination};
@@ -27,6 +31,9 @@ const MAX_SIZE: u64 = 3 * MAX_DESTINATIONS as u64 * 400;
 const WRITER: &str = "writer ";
 /// Before a name of the command line and the address that it had.
 const AT: &str = "at ";
+/// How long another daemon may take to let go of the file.
+const PATIENCE: Duration = Duration::from_secs(1);
+const STEP: Duration = Duration::from_millis(10);
 /// Takes out what it names.
 const REMOVED: f64 = -1.0;
 
@@ -44,6 +51,8 @@ pub struct Base {
 pub struct StateFile {
     path: PathBuf,
     base: Base,
+    /// The file as it was last read or written: locked, so that no other daemon keeps its state there.
+    claimed: Mutex<Option<File>>,
 }
 
 /// One change, as it stands in the file.
@@ -78,26 +87,26 @@ pub enum Loaded {
 impl StateFile {
     /// The state that is kept at `path`, or where a link there leads to, of a table that began with `base`.
     pub fn new(path: &Path, base: Base) -> StateFile {
-        StateFile { path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()), base }
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        StateFile { path, base, claimed: Mutex::new(None) }
     }
 
-    /// Makes the file's changes to a table that holds what the command line says. A damaged file is moved out of the
-    /// way, to the same name with `.damaged` behind it; one that never was a state file is left alone.
+    /// Makes the file's changes to a table that holds what the command line says. A damaged file, or one of something else,
+    /// is moved out of the way, to the same name with `.damaged` behind it.
     ///
     /// # Errors
-    /// When what is there is no ordinary file, or something else's, cannot be read, or cannot be moved.
+    /// When what is there is no ordinary file, cannot be read, or cannot be moved, or another daemon has it.
     pub fn load(&self, table: &Table, own_addresses: &[SocketAddr]) -> io::Result<Loaded> {
-        match fs::metadata(&self.path) {
+        match fs::symlink_metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::Nothing),
             Ok(found) if !found.is_file() => return Err(io::Error::other("it is no ordinary file")),
             // Where that cannot be found out, opening it says why.
             _ => {}
         }
+        let file = self.claim()?;
         let mut text = Vec::new();
-        File::open(&self.path)?.take(MAX_SIZE).read_to_end(&mut text)?;
-        if !text.starts_with(MARK) && !MARK.starts_with(&text) {
-            return Err(io::Error::other("it is not a state file of glbd's"));
-        }
+        (&file).take(MAX_SIZE).read_to_end(&mut text)?;
+        *self.claimed.lock() = Some(file);
         match parse(&text) {
             Ok(contents) => {
                 let mut remarks = self.fall_back(&contents.at, table, own_addresses);
@@ -111,13 +120,51 @@ impl StateFile {
         }
     }
 
-    /// Writes what was changed. When this returns, a crash cannot take it back; when it fails, the file is as it was.
+    /// Opens the file, and locks it. Another daemon that has just been told to end may still hold it for a moment.
+    fn claim(&self) -> io::Result<File> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let file =
+                OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&self.path)?;
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) if Instant::now() >= until => {
+                    return Err(io::Error::other("another glbd keeps its state there"));
+                }
+                Err(TryLockError::WouldBlock) => thread::sleep(STEP),
+                // Meanwhile it may have been replaced. Not every file system has locks.
+                _ if is_at(&file, &self.path) => return Ok(file),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether no other daemon can keep its state there.
+    pub fn is_claimed(&self) -> bool {
+        self.claimed.lock().is_some()
+    }
+
+    /// Leaves the file to another daemon.
+    pub fn release(&self) {
+        self.claimed.lock().take();
+    }
+
+    /// Writes what was changed. When this returns, a crash cannot take it back. When it fails, the file is as it was; but if
+    /// only the directory cannot be written to the disk, it is the new one, and a crash may bring the old one back.
     ///
     /// # Errors
     /// Those of making, writing, syncing and renaming a file.
     pub fn save(&self, table: &Table) -> io::Result<()> {
         let new = self.beside("new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&new)?;
+        // What a killed daemon has left, or somebody has put there.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let mut file = options.open(&new)?;
+        // Nobody else knows of it, and not every file system has locks.
+        let _ = file.try_lock();
         let writer = table.chosen().map(|(endpoint, address)| {
             let address = Some(address).filter(|_| address_of(&endpoint).is_none());
             (endpoint, address)
@@ -127,6 +174,7 @@ impl StateFile {
         file.write_all(print(&Contents { entries: self.changes(table), writer, at }).as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, &self.path)?;
+        *self.claimed.lock() = Some(file);
         // The name is in the directory, which has to reach the disk as well.
         File::open(self.path.parent().unwrap_or(Path::new("/")))?.sync_all()
     }
@@ -357,7 +405,16 @@ fn print(Contents { entries, writer, at }: &Contents) -> String {
     format!("{text}{SUM}{sum:016x}\n")
 }
 
+fn is_at(file: &File, path: &Path) -> bool {
+    let which = |found: fs::Metadata| (found.dev(), found.ino());
+    file.metadata().map(which).ok() == fs::symlink_metadata(path).map(which).ok()
+}
+
 fn parse(text: &[u8]) -> Result<Contents, String> {
+    if !text.starts_with(MARK) && !MARK.starts_with(text) {
+        let is_blank = text.iter().all(|byte| *byte == 0);
+        return Err(if is_blank { "it consists of zeros" } else { "it is not a state file of glbd's" }.to_owned());
+    }
     let text = str::from_utf8(text).map_err(|_| "it is not text")?;
     let (body, sum) = text.rsplit_once(SUM).ok_or("its end is missing")?;
     let sum = u64::from_str_radix(sum.trim_end(), 16).map_err(|_| "its end is not as it was written")?;

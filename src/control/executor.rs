@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
@@ -46,7 +47,7 @@ pub(super) struct Executor {
     /// Whether all addresses of a name are destinations, not only one.
     pub all_addresses: bool,
     /// Where changes are kept; `None`: nowhere.
-    pub state: Option<StateFile>,
+    pub state: Option<Arc<StateFile>>,
     /// Resolves names of new destinations.
     pub resolver: Resolver,
     /// Another daemon has the table now, or will have one of its own: nothing is changed any more.
@@ -128,17 +129,24 @@ impl Executor {
         }
     }
 
-    /// Keeps what has changed by itself, if anything has.
+    /// Keeps what has changed by itself, if anything has, or if the file has not been claimed yet.
     pub(super) fn keep_news(&self) {
-        if self.state.is_some() && !self.is_retired && self.to_keep() != *self.kept.borrow() {
+        let Some(state) = self.state.as_ref().filter(|_| !self.is_retired) else { return };
+        if !state.is_claimed() || self.to_keep() != *self.kept.borrow() {
             // That it cannot be kept is logged.
             let _ = self.keep();
         }
     }
 
-    /// Takes note of the choice that the file has. Where names are is to be kept in any case.
-    pub(super) fn remember_choice(&self) {
-        self.kept.replace(Kept { choice: self.to_keep().choice, addresses: Vec::new() });
+    /// Takes note of what the file has.
+    pub(super) fn remember(&self) {
+        self.kept.replace(self.to_keep());
+    }
+
+    /// Another process has the table from now on, and the file that it is kept in.
+    pub(super) fn retire(&mut self) {
+        self.is_retired = true;
+        self.state.iter().for_each(|state| state.release());
     }
 
     fn to_keep(&self) -> Kept {
@@ -222,7 +230,7 @@ impl Executor {
     /// What was said to be done is not to be lost by a crash, nor is a change undone because a disk is full.
     fn keep(&self) -> Result<(), String> {
         let Some(state) = &self.state else { return Ok(()) };
-        self.kept.replace(self.to_keep());
+        self.remember();
         state.save(&self.table).map_err(|error| {
             let path = state.path().display();
             if let Some(unsaid) = self.trouble.borrow_mut().due(Instant::now()) {

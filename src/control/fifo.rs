@@ -28,15 +28,22 @@ const MAX_COMPLAINTS: usize = 20;
 /// Makes a FIFO that only its owner can write to, and opens it.
 ///
 /// # Errors
-/// `EEXIST` when anything is there already, and the others of mkfifo(3) and open(2).
+/// `EEXIST` when anything is there already, or was put in its place before it could be opened, and the others of
+/// mkfifo(3) and open(2).
 pub fn create_fifo(path: &Path) -> io::Result<File> {
     mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)?;
     // Opened for writing as well, so that it does not read as ended whenever the last writer closes it.
-    let opened = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path);
-    if opened.is_err() {
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    let opened = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
+    let Ok(file) = opened else {
         let _ = fs::remove_file(path);
+        return opened;
+    };
+    let found = file.metadata()?;
+    match found.file_type().is_fifo() && found.uid() == Uid::effective().as_raw() {
+        true => Ok(file),
+        false => Err(io::Error::from_raw_os_error(libc::EEXIST)),
     }
-    opened
 }
 
 /// Removes a FIFO that an earlier daemon was killed too fast to remove: one that nobody reads, and that is this user's,

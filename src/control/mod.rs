@@ -64,7 +64,7 @@ pub struct Settings {
     /// Whether all addresses of a name are destinations, not only one.
     pub all_addresses: bool,
     /// Where changes are kept; `None`: nowhere.
-    pub state: Option<StateFile>,
+    pub state: Option<Arc<StateFile>>,
 }
 
 /// The control thread.
@@ -105,7 +105,7 @@ impl Control {
         let (sender, reports) = unbounded();
         let sender = ReportSender { reports: sender, waker };
         let changed = sender.clone();
-        // Where the names of the command line are is not known to the file yet.
+        // The file of a process before this one is still to be claimed.
         changed.send(LateReport::TableChanged);
         settings.table.subscribe(Box::new(move |event| {
             if matches!(event, Event::Closed(..) | Event::Settled | Event::Named) {
@@ -124,7 +124,7 @@ impl Control {
             trouble: RefCell::default(),
             kept: RefCell::default(),
         };
-        executor.remember_choice();
+        executor.remember();
         Ok(Control {
             poll,
             listener,

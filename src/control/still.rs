@@ -85,7 +85,7 @@ impl Control {
                 }
                 self.fifo.take().into_iter().for_each(|fifo| fifo.close(self.poll.registry()));
                 // Whoever comes next has the table, and the file that it is kept in.
-                self.executor.is_retired = true;
+                self.executor.retire();
                 if self.wish.still.swap(false, Ordering::SeqCst) {
                     self.conversations.clear();
                 }

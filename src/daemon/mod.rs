@@ -37,6 +37,7 @@ const STOPPING: Duration = Duration::from_millis(500);
 /// # Errors
 /// One line that says why it could not start; nothing is left behind then.
 pub fn run(config: Config) -> Result<(), String> {
+    process::take_usual_mask();
     // Where it lies is known only in the directory that the command line was meant for.
     let program = process::program().map_err(|error| format!("cannot find the program: {error}"))?;
     match Predecessor::from_environment()? {

@@ -9,7 +9,7 @@ use std::path::Path;
 use log::Level;
 use socket2::{SockRef, Socket};
 
-use super::prepared::{Notice, Prepared, state_file};
+use super::prepared::{Notice, Prepared};
 use super::service_manager::Sockets;
 use super::{control_trouble, listen_trouble};
 use crate::checker;
@@ -129,7 +129,7 @@ pub(super) fn open(
     let identity = prepared.identity.as_ref();
     leftovers.prepare_for(identity).map_err(|error| format!("cannot start the janitor: {error}"))?;
     identity.map_or(Ok(()), Identity::assume)?;
-    if let Some(state) = state_file(config) {
+    if let Some(state) = &prepared.state {
         // Better known now than when a change is to be kept.
         let user = identity.map(|identity| format!(" as user '{}'", identity.name())).unwrap_or_default();
         let told = |error: io::Error| format!("cannot write the state to {}{user}: {error}", state.path().display());
@@ -145,9 +145,7 @@ pub(super) fn fifo_path(config: &Config) -> &Path {
 
 fn open_fifo(config: &Config, leftovers: &mut Leftovers, notices: &mut Vec<Notice>) -> Result<Option<File>, String> {
     let path = fifo_path(config);
-    if config.fifo.is_none() {
-        control::remove_stale_fifo(path);
-    }
+    control::remove_stale_fifo(path);
     match control::create_fifo(path) {
         Ok(fifo) => {
             leftovers.add(path.to_owned());

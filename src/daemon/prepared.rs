@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::Level;
@@ -33,6 +34,8 @@ pub(super) struct Prepared {
     pub listening_at: Vec<SocketAddr>,
     pub control: Option<SocketAddr>,
     pub table: Table,
+    /// Where changes are kept, if anywhere.
+    pub state: Option<Arc<StateFile>>,
     /// Who the checks log in as, where there are any.
     pub credentials: Option<Credentials>,
     pub identity: Option<Identity>,
@@ -63,9 +66,11 @@ impl Prepared {
         let notices = limits.notice.iter().map(|notice| (Level::Warn, notice.clone())).collect();
         let (table, identity) = (Table::new(balancing(config)), identity(config)?);
         let listening_at = if open.is_empty() { vec![listening] } else { open };
-        let mut prepared = Prepared { limits, listening, listening_at, control, table, credentials, identity, notices };
+        let state = state_file(config);
+        let mut prepared =
+            Prepared { limits, listening, listening_at, control, table, state, credentials, identity, notices };
         prepared.fill_table(config)?;
-        prepared.load_state(config)?;
+        prepared.load_state()?;
         prepared.tell_unresolved();
         Ok(prepared)
     }
@@ -85,8 +90,8 @@ impl Prepared {
         table.restore(state.table.clone(), Instant::now());
         // A move of the single destination waits for connections that are all in other processes.
         state.count_in(&table);
-        let (identity, notices) = (None, Vec::new());
-        Ok(Prepared { limits, listening, listening_at, control, table, credentials, identity, notices })
+        let (identity, notices, state) = (None, Vec::new(), state_file(config));
+        Ok(Prepared { limits, listening, listening_at, control, table, state, credentials, identity, notices })
     }
 
     fn fill_table(&mut self, config: &Config) -> Result<(), String> {
@@ -132,8 +137,8 @@ impl Prepared {
     }
 
     /// Makes the changes that were made the last time.
-    fn load_state(&mut self, config: &Config) -> Result<(), String> {
-        let Some(state) = state_file(config) else { return Ok(()) };
+    fn load_state(&mut self) -> Result<(), String> {
+        let Some(state) = self.state.clone() else { return Ok(()) };
         let path = state.path().display();
         match state.load(&self.table, &self.own_addresses()) {
             Ok(Loaded::Nothing) => {}
@@ -154,14 +159,13 @@ impl Prepared {
     }
 }
 
-/// Where changes are to be kept, if anywhere.
-pub(super) fn state_file(config: &Config) -> Option<StateFile> {
+fn state_file(config: &Config) -> Option<Arc<StateFile>> {
     let base = Base {
         destinations: config.destinations.clone(),
         all_addresses: config.resolve_all,
         finds_more: config.resolve_all || config.watchdog.as_ref().is_some_and(|options| options.discover),
     };
-    config.state.as_deref().map(|path: &Path| StateFile::new(path, base))
+    config.state.as_deref().map(|path: &Path| Arc::new(StateFile::new(path, base)))
 }
 
 fn credentials(config: &Config, known: Option<Credentials>) -> Result<Option<Credentials>, String> {

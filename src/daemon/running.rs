@@ -10,7 +10,7 @@ use log::warn;
 use super::display;
 use super::handover::{PredecessorLink, Predecessors};
 use super::opened::{Doors, Opened, fifo_path};
-use super::prepared::{Prepared, state_file};
+use super::prepared::Prepared;
 use super::service_manager;
 use crate::checker::{self, Credentials};
 use crate::config::Config;
@@ -82,7 +82,7 @@ pub(super) fn start(
         max_connections,
         own_addresses: prepared.own_addresses(),
         all_addresses: config.resolve_all,
-        state: state_file(config),
+        state: prepared.state.clone(),
     })?;
     let (workers, threads) = workers.start()?;
     let gate = Gate { workers: workers.clone(), obstacles: Arc::new(AtomicUsize::new(obstacles)) };

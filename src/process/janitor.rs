@@ -6,7 +6,6 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{self, Pid, Uid};
 
 use super::leftovers::{remove_all, write_pid};
+use super::own_file::OwnFile;
 use crate::sys::{self, Fork};
 
 /// How long the janitor may take to answer or to end.
@@ -49,7 +49,7 @@ impl AsFd for Janitor {
 
 impl Janitor {
     /// Starts it: it is to remove `files`, one of which may be the `pidfile`, and to end the processes with `mark`.
-    pub(super) fn start(files: &[PathBuf], pidfile: Option<Pidfile>, mark: Option<&str>) -> io::Result<Janitor> {
+    pub(super) fn start(files: &[OwnFile], pidfile: Option<Pidfile>, mark: Option<&str>) -> io::Result<Janitor> {
         let (ours, its) = UnixStream::pair()?;
         match sys::fork()? {
             Fork::Parent(_) => Ok(Janitor(ours)),
@@ -85,7 +85,7 @@ impl Janitor {
 }
 
 /// The janitor's whole life.
-fn wait_and_tidy_up(daemon: &UnixStream, files: &[PathBuf], pidfile: Option<Pidfile>, mark: Option<&str>) -> ! {
+fn wait_and_tidy_up(daemon: &UnixStream, files: &[OwnFile], pidfile: Option<Pidfile>, mark: Option<&str>) -> ! {
     // What stops the daemon from a terminal, or by its name, must not stop the one who tidies up after it.
     let _ = SigSet::all().thread_block();
     let _ = nix::sys::prctl::set_name(c"glbd-janitor");
@@ -108,7 +108,7 @@ fn wait_and_tidy_up(daemon: &UnixStream, files: &[PathBuf], pidfile: Option<Pidf
 /// Writes the process ids into the pid file that the daemon sends, until no process can send one any more. Only those of
 /// the daemon's user: init scripts believe what is in the file, as root. Removes the files when it is asked to; returns
 /// whether it was.
-fn serve(user: Option<Uid>, files: &[PathBuf]) -> bool {
+fn serve(user: Option<Uid>, files: &[OwnFile]) -> bool {
     let pidfile = user.and_then(|_| sys::take_inherited(1).ok()).map(File::from);
     let Ok(daemon) = sys::take_inherited(0).map(UnixStream::from) else { return false };
     let mut are_removed = false;

@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Identity;
 use super::janitor::{Janitor, Pidfile};
+use super::own_file::{FileIdentity, OwnFile};
 
 /// Files that are removed when this is dropped, or [removed](Leftovers::remove) on time.
 #[derive(Default)]
 pub struct Leftovers {
-    files: Vec<PathBuf>,
+    files: Vec<OwnFile>,
     pidfile: Option<(PathBuf, File)>,
     /// `NAME=VALUE` in the environment of processes that are to end with this one.
     mark: Option<String>,
@@ -25,6 +26,9 @@ pub struct Leftovers {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Handed {
     files: Vec<PathBuf>,
+    /// Which the files are. An older glbd does not tell.
+    #[serde(default)]
+    identities: Vec<Option<FileIdentity>>,
     pidfile: Option<PathBuf>,
     mark: Option<String>,
 }
@@ -44,7 +48,7 @@ impl Leftovers {
     /// alive.
     pub fn write_pidfile(&mut self, path: &Path) -> Result<(), String> {
         let told = |error: String| format!("pid file {}: {error}", path.display());
-        if fs::metadata(path).is_ok_and(|it| !it.is_file()) {
+        if fs::symlink_metadata(path).is_ok_and(|it| !it.is_file()) {
             return Err(told("there is something that is no ordinary file".to_owned()));
         }
         match noted_process(path) {
@@ -52,9 +56,7 @@ impl Leftovers {
             Ok(Some(pid)) if is_glbd(pid) => return Err(told(format!("glbd is running already, as process {pid}"))),
             Ok(_) => {}
         }
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).mode(0o644).open(path);
-        let file = file.map_err(|error| told(error.to_string()))?;
+        let file = open_pidfile(path).map_err(|error| told(error.to_string()))?;
         self.add(path.to_owned());
         write_pid(&file, std::process::id()).map_err(|error| told(error.to_string()))?;
         self.pidfile = Some((path.to_owned(), file));
@@ -63,7 +65,7 @@ impl Leftovers {
 
     /// Has a file removed at the end.
     pub fn add(&mut self, path: PathBuf) {
-        self.files.push(path);
+        self.files.push(OwnFile::at(path));
     }
 
     /// Has every process ended at the end that has `mark`, `NAME=VALUE`, in its environment.
@@ -78,11 +80,13 @@ impl Leftovers {
     /// # Errors
     /// When no process can be made.
     pub fn prepare_for(&mut self, identity: Option<&Identity>) -> io::Result<()> {
-        let out_of_reach = |file: &&PathBuf| identity.is_some_and(|identity| !give_away(file, identity));
-        let for_janitor: Vec<PathBuf> = self.files.iter().filter(out_of_reach).cloned().collect();
+        let out_of_reach = |file: &OwnFile| identity.is_some_and(|identity| !give_away(&file.path, identity));
+        let (for_janitor, within_reach): (Vec<OwnFile>, _) =
+            std::mem::take(&mut self.files).into_iter().partition(out_of_reach);
+        self.files = within_reach;
         if !for_janitor.is_empty() || self.mark.is_some() {
-            self.files.retain(|file| !for_janitor.contains(file));
-            let pidfile = self.pidfile.take_if(|(path, _)| for_janitor.contains(path));
+            let is_its = |path: &Path| for_janitor.iter().any(|file| file.path == path);
+            let pidfile = self.pidfile.take_if(|(path, _)| is_its(path));
             let pidfile = pidfile.zip(identity).map(|((_, file), identity)| Pidfile { file, user: identity.user.uid });
             self.janitor = Some(Janitor::start(&for_janitor, pidfile, self.mark.as_deref())?);
         }
@@ -92,13 +96,17 @@ impl Leftovers {
     /// What another process has to know to see to the files in the place of this one, and the janitor's descriptor.
     pub fn to_hand_over(&self) -> (Handed, Option<BorrowedFd<'_>>) {
         let pidfile = self.pidfile.as_ref().map(|(path, _)| path.clone());
-        let handed = Handed { files: self.files.clone(), pidfile, mark: self.mark.clone() };
+        let files = self.files.iter().map(|file| file.path.clone()).collect();
+        let identities = self.files.iter().map(OwnFile::identity).collect();
+        let handed = Handed { files, identities, pidfile, mark: self.mark.clone() };
         (handed, self.janitor.as_ref().map(AsFd::as_fd))
     }
 
     /// Takes over from another process.
     pub fn inherit(handed: Handed, janitor: Option<OwnedFd>) -> Leftovers {
-        let Handed { files, pidfile, mark } = handed;
+        let Handed { files, identities, pidfile, mark } = handed;
+        let identities = identities.into_iter().chain(std::iter::repeat(None));
+        let files = files.into_iter().zip(identities).map(|(path, identity)| OwnFile::told(path, identity)).collect();
         // One that was taken away is not made anew.
         let open = |path: PathBuf| OpenOptions::new().write(true).open(&path).map(|file| (path, file)).ok();
         let pidfile = pidfile.and_then(open);
@@ -172,7 +180,8 @@ fn give_away(file: &Path, identity: &Identity) -> bool {
 fn noted_process(path: &Path) -> Result<Option<u32>, ()> {
     let mut text = String::new();
     // What cannot be read cannot be written either, which then says why.
-    let Ok(file) = File::open(path) else { return Ok(None) };
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    let Ok(file) = opened else { return Ok(None) };
     file.take(32).read_to_string(&mut text).map_err(drop)?;
     let number = text.trim();
     if number.bytes().all(|byte| byte.is_ascii_digit()) { Ok(number.parse().ok()) } else { Err(()) }
@@ -185,9 +194,24 @@ fn is_glbd(pid: u32) -> bool {
     alive && pid != std::process::id()
 }
 
-pub(super) fn remove_all(files: &[PathBuf]) {
-    for file in files {
-        // One that is gone already needs nothing more.
-        let _ = fs::remove_file(file);
+/// Opens a pid file that is made anew, or written over when it is an ordinary file with no other name: not what somebody
+/// else may have put there for a daemon with more rights to write to.
+fn open_pidfile(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);
+    match options.clone().create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made,
     }
+    let file = options.open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() || found.nlink() != 1 {
+        return Err(io::Error::other("it is no ordinary file, or has other names"));
+    }
+    file.set_len(0)?;
+    Ok(file)
+}
+
+pub(super) fn remove_all(files: &[OwnFile]) {
+    files.iter().for_each(OwnFile::remove);
 }

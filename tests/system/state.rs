@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -16,7 +17,9 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::harness::glbd::run;
-use crate::harness::{Builder, Glbd, Info, Server, connect_to, control, names_of, read_line, wait_until};
+use crate::harness::{
+    Builder, Daemon, Glbd, Info, Server, connect_to, control, echoes, names_of, read_line, wait_until,
+};
 
 /// Weights by address.
 type Table = BTreeMap<String, f64>;
@@ -170,14 +173,76 @@ fn cannot_be_read(kept: &Kept, path: &str, reason: &str) {
     assert_eq!(said, format!("glbd: cannot read the state from {path}: {reason}\n"));
 }
 
+/// Such as zeros, which some file systems leave after a power cut.
 #[test]
-fn a_file_of_something_else_is_left_alone() {
+fn a_file_of_something_else_is_set_aside_and_clients_are_served() {
+    let server = Server::named("a");
     let kept = Kept::new();
-    for text in [&b"LISTEN_ADDR=3306\n"[..], b"root:x:0:0", b"\xff\0", b"# glbd settings"] {
+    for text in [&b"LISTEN_ADDR=3306\n"[..], b"root:x:0:0", b"\xff\0", b"# glbd settings", &[0; 4096], b"\0"] {
         fs::write(kept.path(), text).expect("a file");
-        cannot_be_read(&kept, &kept.path().display().to_string(), "it is not a state file of glbd's");
-        assert_eq!(fs::read(kept.path()).expect("the file"), text);
+        let glbd = kept.start(&[&server.to_string()]);
+        let reason = if text.iter().all(|byte| *byte == 0) { "it consists of zeros" } else { "it is not a state file" };
+        glbd.wait_for_log(&format!("{} is damaged: {reason}", kept.path().display()));
+        assert_eq!(read_line(&glbd.connect()).expect("a name"), "a");
+        let aside = kept.directory.path().join("state.damaged");
+        assert_eq!(fs::read(aside).expect("the file"), text);
     }
+}
+
+#[test]
+fn two_daemons_do_not_keep_their_state_in_one_file() {
+    let kept = Kept::new();
+    let path = kept.path().display().to_string();
+    let reason = "another glbd keeps its state there";
+    let glbd = kept.start(&["127.0.0.1:1"]);
+    cannot_be_read(&kept, &path, reason);
+    // Also when the file is another one by now.
+    glbd.change("127.0.0.1:2:0.5");
+    cannot_be_read(&kept, &path, reason);
+    // One that is killed leaves it, and so does one that drains.
+    glbd.signal(Signal::SIGKILL);
+    let server = Server::named("a");
+    let draining = kept.start(&[&server.to_string()]);
+    let client = draining.connect();
+    assert_eq!(read_line(&client).expect("a name"), "a");
+    draining.signal(Signal::SIGUSR1);
+    let next = kept.start(&[&server.to_string()]);
+    assert!(echoes(&client));
+    next.change("127.0.0.1:3:0.5");
+    drop((draining, next));
+    assert!(kept.text().contains("127.0.0.1:3:0.5"));
+}
+
+#[test]
+fn after_an_upgrade_the_file_is_the_new_process_s() {
+    let kept = Kept::new();
+    let path = kept.path().display().to_string();
+    let daemon = Daemon::started(&["--user", "root", "--state", &path, "127.0.0.1:1"]);
+    let client = daemon.connect();
+    daemon.upgrade();
+    cannot_be_read(&kept, &path, "another glbd keeps its state there");
+    assert_eq!(daemon.control("127.0.0.1:2:0.5"), "Ok\n");
+    assert!(kept.text().contains("127.0.0.1:2:0.5"));
+    drop(client);
+    daemon.upgrade();
+    cannot_be_read(&kept, &path, "another glbd keeps its state there");
+    assert_eq!(daemon.control("127.0.0.1:3:0.5"), "Ok\n");
+}
+
+/// Nobody else is to read or write it, whatever mask the daemon is started with, nor to have it written elsewhere.
+#[test]
+fn the_file_is_its_owner_s_only_and_no_link_leads_it_astray() {
+    let kept = Kept::new();
+    let victim = kept.directory.path().join("victim");
+    fs::write(&victim, "precious").expect("a file");
+    std::os::unix::fs::symlink(&victim, kept.directory.path().join("state.new")).expect("a link");
+    let glbd =
+        kept.glbd().wrapped_by(["sh", "-c", "umask 0; exec \"$0\" \"$@\""]).destinations(["127.0.0.1:1"]).start();
+    glbd.change("127.0.0.1:2:0.5");
+    assert_eq!(fs::read_to_string(&victim).expect("the file"), "precious");
+    let mode = |path: &Path| fs::symlink_metadata(path).expect("a file").permissions().mode() & 0o7777;
+    assert_eq!(mode(&kept.path()), 0o600);
+    assert_eq!(mode(glbd.fifo().as_ref()), 0o600);
 }
 
 #[test]

@@ -73,6 +73,19 @@ fn a_fifo_that_is_there_is_told_and_left_alone() {
 }
 
 #[test]
+fn a_fifo_that_a_killed_daemon_has_left_is_replaced_and_that_of_a_living_one_is_not() {
+    let daemon = Daemon::started(&[]);
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait_until_gone();
+    let other = Daemon::new();
+    let fifo = daemon.fifo().display().to_string();
+    other.start(&["--fifo", &fifo]);
+    fs::write(&fifo, "127.0.0.1:1:1\n").expect("a FIFO");
+    wait_until("it is obeyed", || other.info().rows.len() == 1);
+    fails(&Daemon::new(), &["--fifo", &fifo], &fifo);
+}
+
+#[test]
 fn users_and_groups_that_there_are_not_are_told() {
     let daemon = Daemon::new();
     fails(&daemon, &["--user", "no-such-user"], "no-such-user");

@@ -1,9 +1,11 @@
 //! The pid file.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, SFlag, mknod, stat};
 use nix::unistd::mkfifo;
 
@@ -85,4 +87,49 @@ fn what_is_no_file_is_left_alone() {
         assert!(stderr.contains(path.to_str().expect("text")) && stderr.lines().count() == 1, "{stderr}");
     }
     assert_eq!((daemon.processes(), daemon.files()), (vec![], vec!["device".to_owned(), "fifo".to_owned()]));
+}
+
+/// A daemon with many rights must not write where somebody else's link leads.
+#[test]
+fn no_link_is_followed() {
+    let daemon = Daemon::new();
+    let (victim, link) = (daemon.directory().join("victim"), daemon.directory().join("link"));
+    for text in ["", "1\n"] {
+        fs::write(&victim, text).expect("a file");
+        let links: [fn(&Path, &Path) -> io::Result<()>; 2] = [|to, at| symlink(to, at), |to, at| fs::hard_link(to, at)];
+        for make in links {
+            make(&victim, &link).expect("a link");
+            let Launch { status, stderr } = daemon.launch(&["--pidfile", link.to_str().expect("text")]);
+            assert_eq!(status, Some(1), "{stderr}");
+            assert!(stderr.contains("no ordinary file"), "{stderr}");
+            assert_eq!(fs::read_to_string(&victim).expect("the file"), text);
+            fs::remove_file(&link).expect("a link");
+        }
+    }
+}
+
+#[test]
+fn its_mode_does_not_depend_on_the_mask_of_who_starts_it() {
+    for mask in ["0", "077"] {
+        let (daemon, command) = (Daemon::new(), format!("umask {mask}; exec \"$0\" \"$@\""));
+        assert_eq!(daemon.launch_by(&["sh", "-c", &command], &[]).status, Some(0));
+        let mode = fs::metadata(daemon.pidfile()).expect("the pid file").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o644, "umask {mask}");
+    }
+}
+
+/// Another daemon's, say, that was started with the same settings once these had been removed.
+#[test]
+fn what_others_have_put_in_the_place_of_its_files_stays() {
+    for user in ["root", "daemon"] {
+        let daemon = Daemon::started(&["--user", user]);
+        let pid = daemon.pid();
+        for file in [daemon.pidfile(), daemon.fifo()] {
+            fs::remove_file(&file).expect("it is there");
+            fs::write(&file, "another one's").expect("a file");
+        }
+        kill(pid, Signal::SIGTERM).expect("it runs");
+        daemon.wait_until_gone();
+        assert_eq!(daemon.files(), ["glbd.fifo", "glbd.pid"], "as {user}");
+    }
 }
