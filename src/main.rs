@@ -22,6 +22,16 @@ fn main() -> ExitCode {
         }
         Err(Refused::Wrong(reason)) => return fail(&reason, ExitCode::from(WRONG_USAGE)),
     };
+    if config.check {
+        return match daemon::check(config) {
+            Ok(lines) => {
+                let text: String = lines.iter().map(|line| format!("glbd: {}\n", in_one_line(line))).collect();
+                let _ = std::io::stdout().write_all(text.as_bytes());
+                ExitCode::SUCCESS
+            }
+            Err(reason) => fail(&reason, ExitCode::FAILURE),
+        };
+    }
     match daemon::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => fail(&reason, ExitCode::FAILURE),
@@ -29,9 +39,12 @@ fn main() -> ExitCode {
 }
 
 fn fail(reason: &str, status: ExitCode) -> ExitCode {
-    // One line, whatever was in the arguments that it repeats.
-    let line = reason.replace(char::is_control, " ");
     // Without a stderr, the status has to say it all.
-    let _ = writeln!(std::io::stderr(), "glbd: {line}");
+    let _ = writeln!(std::io::stderr(), "glbd: {}", in_one_line(reason));
     status
+}
+
+/// Whatever was in the arguments that it repeats.
+fn in_one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }

@@ -11,12 +11,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::{RecvTimeoutError, unbounded};
 use log::warn;
 use parking_lot::Mutex;
 
 use crate::address::{Endpoint, Host, ListenAddress, can_be_connected_to};
 
+/// How often whoever waits for names looks whether that is still wanted.
+const STEP: Duration = Duration::from_millis(50);
 /// Most names that are being resolved at once.
 const MAX_LOOKUPS: usize = 16;
 
@@ -116,10 +118,11 @@ fn is_local(address: IpAddr) -> bool {
 }
 
 /// The addresses of several endpoints, as [`resolve_every`] finds them: all of them asked for at once, and waited for
-/// together, for no longer than `patience` where there is one.
+/// together, for no longer than `patience` where there is one, and not once `give_up` returns true.
 pub fn resolve_all(
     endpoints: Vec<Endpoint>,
     patience: Option<Duration>,
+    give_up: &mut dyn FnMut() -> bool,
 ) -> HashMap<Endpoint, io::Result<Vec<SocketAddr>>> {
     let (mut missing, mut found) = (HashSet::new(), HashMap::new());
     let (todo, next) = unbounded();
@@ -141,14 +144,15 @@ pub fn resolve_all(
     }
     drop((next, done));
     let deadline = patience.map(|patience| Instant::now() + patience);
-    while !missing.is_empty() {
-        let answer = match deadline {
-            Some(deadline) => answers.recv_deadline(deadline).ok(),
-            None => answers.recv().ok(),
-        };
-        let Some((addresses, endpoint)) = answer else { break };
-        missing.remove(&endpoint);
-        found.insert(endpoint, addresses);
+    while !missing.is_empty() && !give_up() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        match answers.recv_timeout(STEP) {
+            Ok((addresses, endpoint)) => {
+                missing.remove(&endpoint);
+                found.insert(endpoint, addresses);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
     }
     let late = || match (&trouble, patience) {
         (None, Some(patience)) => format!("it has not resolved within {} s", patience.as_secs_f64()),

@@ -97,27 +97,54 @@ impl StateFile {
     /// # Errors
     /// When what is there is no ordinary file, cannot be read, or cannot be moved, or another daemon has it.
     pub fn load(&self, table: &Table, own_addresses: &[SocketAddr]) -> io::Result<Loaded> {
-        match fs::symlink_metadata(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::Nothing),
-            Ok(found) if !found.is_file() => return Err(io::Error::other("it is no ordinary file")),
-            // Where that cannot be found out, opening it says why.
-            _ => {}
+        if !self.is_there()? {
+            return Ok(Loaded::Nothing);
         }
         let file = self.claim()?;
+        let loaded = self.apply_all(&file, table, own_addresses)?;
+        if let Loaded::Damaged(_) = loaded {
+            fs::rename(&self.path, self.beside("damaged"))?;
+        } else {
+            *self.claimed.lock() = Some(file);
+        }
+        Ok(loaded)
+    }
+
+    /// The same as [`load`](StateFile::load), but that the file stays where it is, and may be another daemon's.
+    ///
+    /// # Errors
+    /// When what is there is no ordinary file, or cannot be read.
+    pub fn preview(&self, table: &Table, own_addresses: &[SocketAddr]) -> io::Result<Loaded> {
+        match self.is_there()? {
+            true => self.apply_all(&self.open()?, table, own_addresses),
+            false => Ok(Loaded::Nothing),
+        }
+    }
+
+    fn is_there(&self) -> io::Result<bool> {
+        match fs::symlink_metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Ok(found) if !found.is_file() => Err(io::Error::other("it is no ordinary file")),
+            // Where that cannot be found out, opening it says why.
+            _ => Ok(true),
+        }
+    }
+
+    fn open(&self) -> io::Result<File> {
+        OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&self.path)
+    }
+
+    fn apply_all(&self, file: &File, table: &Table, own_addresses: &[SocketAddr]) -> io::Result<Loaded> {
         let mut text = Vec::new();
-        (&file).take(MAX_SIZE).read_to_end(&mut text)?;
-        *self.claimed.lock() = Some(file);
-        match parse(&text) {
+        file.take(MAX_SIZE).read_to_end(&mut text)?;
+        Ok(match parse(&text) {
             Ok(contents) => {
                 let mut remarks = self.fall_back(&contents.at, table, own_addresses);
                 let made = self.make_changes(contents, table, own_addresses, &mut remarks);
-                Ok(Loaded::Changes(made, remarks))
+                Loaded::Changes(made, remarks)
             }
-            Err(reason) => {
-                fs::rename(&self.path, self.beside("damaged"))?;
-                Ok(Loaded::Damaged(reason))
-            }
-        }
+            Err(reason) => Loaded::Damaged(reason),
+        })
     }
 
     /// Opens the file, and locks it. Another daemon that has just been told to end may still hold it for a moment.
@@ -261,10 +288,15 @@ impl StateFile {
         own_addresses: &[SocketAddr],
         remarks: &mut Vec<String>,
     ) -> usize {
-        let unknown = |it: &&Entry| it.spec.weight >= 0.0 && table.addresses_of(&it.spec.endpoint).is_empty();
+        let unresolved: HashSet<Endpoint> = table.unresolved().into_iter().map(|it| it.endpoint).collect();
+        let unknown = |Entry { spec, .. }: &&Entry| {
+            spec.weight >= 0.0 && !unresolved.contains(&spec.endpoint) && table.addresses_of(&spec.endpoint).is_empty()
+        };
         let unknown: Vec<Endpoint> = entries.iter().filter(unknown).map(|it| it.spec.endpoint.clone()).collect();
-        let found =
-            Found { saved: saved_addresses(&entries), now: resolve::resolve_all(unknown, Some(resolve::PATIENCE)) };
+        let found = Found {
+            saved: saved_addresses(&entries),
+            now: resolve::resolve_all(unknown, Some(resolve::PATIENCE), &mut || false),
+        };
         let results = entries.iter().map(|it| self.apply(&it.spec, &found, table, own_addresses));
         let chosen = writer.map(|(endpoint, address)| prefer(&endpoint, address, table));
         let (made, failed): (Vec<_>, Vec<_>) = results.chain(chosen).partition(Result::is_ok);

@@ -38,6 +38,8 @@ pub struct Config {
     pub control: Option<Endpoint>,
     /// Where the control FIFO is to be; `None`: at its usual place.
     pub fifo: Option<PathBuf>,
+    /// Whether only to look if everything is in order for a start.
+    pub check: bool,
     /// Whether to go to the background.
     pub daemon: bool,
     /// User, and after a colon group, to run as.
@@ -193,6 +195,7 @@ impl Config {
                 port: address.port,
             }),
             fifo: options.fifo,
+            check: options.check,
             daemon: options.daemon,
             user: options.user,
             pidfile: options.pidfile,

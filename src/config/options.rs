@@ -168,6 +168,10 @@ pub(super) struct Options {
     #[arg(short, long, alias = "f", value_name = "PATH", value_parser = parse_path, help_heading = "Control")]
     pub fifo: Option<PathBuf>,
 
+    /// Say whether a start with these arguments would find anything wrong, and exit; nothing is opened
+    #[arg(long, help_heading = "Process")]
+    pub check: bool,
+
     /// Run in the background; as root, change to user daemon
     #[arg(short, long, help_heading = "Process")]
     pub daemon: bool,

@@ -46,6 +46,25 @@ pub fn run(config: Config) -> Result<(), String> {
     }
 }
 
+/// Looks whether a start would find anything wrong, and opens nothing. Returns what it would tell, a line each.
+///
+/// # Errors
+/// One line that says why it could not start.
+pub fn check(mut config: Config) -> Result<Vec<String>, String> {
+    let directory = match std::env::current_dir() {
+        Err(error) if config.has_relative_paths() => return Err(format!("the working directory: {error}")),
+        directory => directory.unwrap_or_else(|_| PathBuf::from("/")),
+    };
+    let config = config.with_paths_in(&directory);
+    let mut prepared = Prepared::anew(&config, Vec::new(), None)?;
+    prepared.fill(&config, &mut || false)?;
+    let notices = prepared.notices.iter().map(|(_, notice)| notice.clone());
+    let (count, unresolved) = (prepared.table.snapshot().len(), prepared.table.unresolved().len());
+    let unresolved =
+        if unresolved == 0 { String::new() } else { format!(", and {unresolved} names that do not resolve") };
+    Ok(notices.chain([format!("the command line is in order: {count} destinations{unresolved}")]).collect())
+}
+
 fn start_anew(mut config: Config, program: PathBuf) -> Result<(), String> {
     let directory = match std::env::current_dir() {
         Ok(directory) => directory,
@@ -64,11 +83,15 @@ fn start_anew(mut config: Config, program: PathBuf) -> Result<(), String> {
     }
     let background = config.daemon.then(process::daemonize).transpose();
     let background = background.map_err(|error| format!("cannot go to the background: {error}"))?;
-    // Names may take long to resolve; until something is opened, signals end the program as they end any other.
     let mut prepared = Prepared::anew(&config, listening_at, sockets.control_address())?;
-    let signals = Signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
+    let mut signals = Signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
     let mut leftovers = Leftovers::default();
     let opened = opened::open(&config, sockets, &mut prepared, &mut leftovers)?;
+    // Names may take long to resolve.
+    prepared.fill(&config, &mut || signals.is_end_wanted())?;
+    if signals.is_end_wanted() {
+        return Ok(());
+    }
     start_log(&config).map_err(|error| format!("cannot start the log: {error}"))?;
     let start = running::start(&config, &prepared, opened, None);
     let mut running = start.map_err(|error| format!("cannot start: {error}"))?;

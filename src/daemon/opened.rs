@@ -129,12 +129,6 @@ pub(super) fn open(
     let identity = prepared.identity.as_ref();
     leftovers.prepare_for(identity).map_err(|error| format!("cannot start the janitor: {error}"))?;
     identity.map_or(Ok(()), Identity::assume)?;
-    if let Some(state) = &prepared.state {
-        // Better known now than when a change is to be kept.
-        let user = identity.map(|identity| format!(" as user '{}'", identity.name())).unwrap_or_default();
-        let told = |error: io::Error| format!("cannot write the state to {}{user}: {error}", state.path().display());
-        state.save(&prepared.table).map_err(told)?;
-    }
     Ok(Opened { listeners, control, fifo, doors })
 }
 

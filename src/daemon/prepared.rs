@@ -48,7 +48,7 @@ impl Prepared {
         self.listening_at.iter().copied().chain(self.control).collect()
     }
 
-    /// For a start with what the command line says. Sockets may be open already: at which addresses clients connect, and
+    /// For a start with what the command line says; the table is to be [filled](Prepared::fill). Sockets may be open already: at which addresses clients connect, and
     /// where the control socket is.
     pub(super) fn anew(
         config: &Config,
@@ -67,12 +67,7 @@ impl Prepared {
         let (table, identity) = (Table::new(balancing(config)), identity(config)?);
         let listening_at = if open.is_empty() { vec![listening] } else { open };
         let state = state_file(config);
-        let mut prepared =
-            Prepared { limits, listening, listening_at, control, table, state, credentials, identity, notices };
-        prepared.fill_table(config)?;
-        prepared.load_state()?;
-        prepared.tell_unresolved();
-        Ok(prepared)
+        Ok(Prepared { limits, listening, listening_at, control, table, state, credentials, identity, notices })
     }
 
     /// For going on with another process's table, sockets and rights.
@@ -94,11 +89,24 @@ impl Prepared {
         Ok(Prepared { limits, listening, listening_at, control, table, state, credentials, identity, notices })
     }
 
-    fn fill_table(&mut self, config: &Config) -> Result<(), String> {
+    /// Fills the table with what the command line and the state file say, unless `give_up` says that nobody waits for it any
+    /// more. It takes threads that may go on for a while: whatever is to be done by a process with one comes before.
+    pub(super) fn fill(&mut self, config: &Config, give_up: &mut dyn FnMut() -> bool) -> Result<(), String> {
+        self.fill_table(config, give_up)?;
+        self.load_state(config.check)?;
+        self.tell_unresolved();
+        let Some(state) = self.state.as_ref().filter(|_| !config.check) else { return Ok(()) };
+        // Better known now than when a change is to be kept.
+        let user = self.identity.as_ref().map(|identity| format!(" as user '{}'", identity.name())).unwrap_or_default();
+        let told = |error| format!("cannot write the state to {}{user}: {error}", state.path().display());
+        state.save(&self.table).map_err(told)
+    }
+
+    fn fill_table(&mut self, config: &Config, give_up: &mut dyn FnMut() -> bool) -> Result<(), String> {
         let own_addresses = self.own_addresses();
         let endpoints = config.destinations.iter().map(|spec| spec.endpoint.clone()).collect();
         let patience = (!config.strict_names).then_some(resolve::PATIENCE);
-        let found = resolve::resolve_all(endpoints, patience);
+        let found = resolve::resolve_all(endpoints, patience, give_up);
         for spec in &config.destinations {
             let told = |reason: String| format!("destination {}: {reason}", spec.endpoint);
             let addresses = match found.get(&spec.endpoint) {
@@ -137,10 +145,15 @@ impl Prepared {
     }
 
     /// Makes the changes that were made the last time.
-    fn load_state(&mut self) -> Result<(), String> {
+    fn load_state(&mut self, only_look: bool) -> Result<(), String> {
         let Some(state) = self.state.clone() else { return Ok(()) };
         let path = state.path().display();
-        match state.load(&self.table, &self.own_addresses()) {
+        let own_addresses = self.own_addresses();
+        let loaded = match only_look {
+            true => state.preview(&self.table, &own_addresses),
+            false => state.load(&self.table, &own_addresses),
+        };
+        match loaded {
             Ok(Loaded::Nothing) => {}
             Ok(Loaded::Changes(count, remarks)) => {
                 if count > 0 {
@@ -148,6 +161,10 @@ impl Prepared {
                     self.notices.push((Level::Info, made));
                 }
                 self.notices.extend(remarks.into_iter().map(|remark| (Level::Warn, format!("{path}: {remark}"))));
+            }
+            Ok(Loaded::Damaged(reason)) if only_look => {
+                let notice = format!("{path} is damaged: {reason}; nothing of it will be used");
+                self.notices.push((Level::Warn, notice));
             }
             Ok(Loaded::Damaged(reason)) => {
                 let what = "nothing of it was used, and it is kept as";

@@ -169,6 +169,37 @@ fn restart_keeps_a_daemon_whose_settings_were_lost() {
     assert!(site.machine.client().is_some());
 }
 
+/// One letter too many must not end a service that works.
+#[test]
+fn restart_and_upgrade_keep_a_daemon_whose_settings_are_wrong_and_configtest_says_what_is() {
+    for shell in SHELLS {
+        let site = Site::started(shell);
+        let (pid, mut clients) = (site.pid(), site.clients(1));
+        let said = site.succeeds(&["configtest"]);
+        assert!(said.ends_with("glbd: the command line is in order: 2 destinations\n"), "{said}");
+        for (wrong, named, status) in [
+            ("THREADS=many", "'many'", 6),
+            ("OTHER_OPTIONS=\"--policy\"", "--policy", 6),
+            ("OTHER_OPTIONS=\"--user 'nobody\"", "quoted wrongly", 6),
+            ("DEFAULT_TARGETS=127.0.0.1:99999", "99999", 6),
+            ("OTHER_OPTIONS='--user no-such-user'", "no-such-user", 1),
+            ("OTHER_OPTIONS='-w galera:defaults-file=/no/such/file'", "/no/such/file", 1),
+            ("STATE_FILE=/dev/null", "/dev/null", 1),
+            ("OTHER_OPTIONS=--strict-names\nDEFAULT_TARGETS=no-such-name.invalid:1", "no-such-name.invalid:1", 1),
+        ] {
+            site.configure(&format!("{SETTINGS}{wrong}\n"));
+            for verb in ["configtest", "restart", "force-reload", "upgrade", "reload"] {
+                let said = site.ends(&[verb], status);
+                assert!(said.contains(named), "{verb}: {said}");
+            }
+            assert_eq!(site.pid(), pid, "{wrong}");
+            assert!(clients.iter_mut().all(Client::is_served), "{wrong}");
+        }
+        site.configure(SETTINGS);
+        site.succeeds(&["restart"]);
+    }
+}
+
 #[test]
 fn restart_starts_what_is_not_running() {
     let site = Site::new(SHELLS[0], SETTINGS);

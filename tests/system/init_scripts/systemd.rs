@@ -174,6 +174,26 @@ fn a_reload_in_vain_fails_and_the_service_goes_on() {
 }
 
 #[test]
+fn a_reload_tells_of_changed_settings_and_fails_if_they_are_wrong() {
+    const TOLD: &str = "the settings are not those of the start: changes wait for a restart";
+    let service = Service::started();
+    let mut client = service.client();
+    service.systemctl("reload");
+    assert!(!service.log().contains(TOLD), "{}", service.log());
+    service.configure(&format!("{SETTINGS}THREADS=2\n"));
+    service.systemctl("reload");
+    assert!(service.log().contains(TOLD), "{}", service.log());
+
+    let pid = service.main_pid();
+    service.configure(&format!("{SETTINGS}THREADS=many\n"));
+    assert_eq!(service.machine.run(&["systemctl", "reload", "glbd"]).status, Some(1));
+    wait_until("it is told", || service.log().contains("'many' for '--threads"));
+    assert_eq!((service.main_pid(), service.property("ActiveState")), (pid, "active".to_owned()));
+    assert!(client.is_served());
+    service.client();
+}
+
+#[test]
 fn a_crash_after_an_upgrade_is_noticed() {
     let service = Service::started();
     // The old process lives as long as this.
