@@ -1,19 +1,21 @@
-//! Where log lines go: to stderr in the foreground, to syslog in the background.
+//! Where log lines go: to stderr in the foreground, to syslog in the background, or where `--log` says.
 //!
 //! A thread of its own writes them, so that a syslogd that hangs, or a terminal that was stopped, cannot hold up the
 //! data path. When more lines wait than fit, the newest are dropped and their number is told.
 
 use std::fmt;
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
-use std::sync::OnceLock;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use log::{Level, LevelFilter, Log, Record};
+use parking_lot::Mutex;
 
 use crate::supervise;
 use crate::sys;
@@ -22,25 +24,29 @@ use crate::sys;
 const MAX_WAITING: usize = 1024;
 
 /// Where the lines go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// Standard error, with a time stamp.
     Stderr,
     /// Standard error as systemd reads it: see sd-daemon(3).
     Journal,
-    /// syslog(3), facility `daemon`.
-    Syslog,
+    /// syslog(3), under this facility (`libc::LOG_DAEMON` for instance).
+    Syslog(i32),
+    /// A file, with a time stamp, to the end of which lines are added.
+    File(PathBuf),
 }
 
 enum Message {
     Line(Level, String),
+    /// The file is to be opened anew.
+    Reopen,
     Flush(Sender<()>),
 }
 
 struct Logger {
-    destination: Destination,
     lines: Sender<Message>,
     dropped: AtomicUsize,
+    writer: Arc<Mutex<Writer>>,
 }
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
@@ -49,15 +55,25 @@ static LOGGER: OnceLock<Logger> = OnceLock::new();
 /// single connections.
 ///
 /// # Errors
-/// When the thread cannot be started.
+/// When the thread cannot be started, or the file cannot be opened.
 pub fn start(destination: Destination, verbose: bool) -> std::io::Result<()> {
     let (sender, receiver) = bounded(MAX_WAITING);
-    let logger = LOGGER.get_or_init(|| Logger { destination, lines: sender, dropped: AtomicUsize::new(0) });
-    supervise::start("log", move || write_lines(destination, &receiver))?;
+    let writer = Arc::new(Mutex::new(Writer::open(destination)?));
+    let logger = Logger { lines: sender, dropped: AtomicUsize::new(0), writer: Arc::clone(&writer) };
+    let logger = LOGGER.get_or_init(|| logger);
+    supervise::start("log", move || write_lines(&writer, &receiver))?;
     // Fails only when a logger was set before, which is then this one.
     let _ = log::set_logger(logger);
     log::set_max_level(if verbose { LevelFilter::Debug } else { LevelFilter::Info });
     Ok(())
+}
+
+/// Has the file opened anew, which somebody may have moved away.
+pub fn reopen() {
+    if let Some(logger) = LOGGER.get() {
+        // Lines that wait come before it, whatever their number.
+        let _ = logger.lines.send_timeout(Message::Reopen, Duration::from_millis(500));
+    }
 }
 
 /// Waits until what was logged so far is written, at most half a second.
@@ -73,7 +89,7 @@ pub fn flush() {
 /// have to wait for a thread of its own, since init scripts look right after that whether it is gone.
 pub fn say_last(line: &str) {
     match LOGGER.get() {
-        Some(logger) if logger.lines.is_empty() => write(logger.destination, Level::Info, line),
+        Some(logger) if logger.lines.is_empty() => logger.writer.lock().write(Level::Info, line),
         _ => {
             log::info!("{line}");
             flush();
@@ -102,22 +118,17 @@ impl Log for Logger {
     }
 }
 
-fn write_lines(destination: Destination, messages: &Receiver<Message>) {
-    if destination == Destination::Syslog {
-        sys::open_syslog();
-    }
+fn write_lines(writer: &Mutex<Writer>, messages: &Receiver<Message>) {
     for message in messages {
         match message {
-            Message::Line(level, line) => write(destination, level, &line),
+            Message::Line(level, line) => writer.lock().write(level, &line),
+            Message::Reopen => writer.lock().reopen(),
             Message::Flush(done) => drop(done),
         }
         let dropped = LOGGER.get().map_or(0, |logger| logger.dropped.swap(0, Ordering::Relaxed));
         if dropped > 0 {
-            write(
-                destination,
-                Level::Warn,
-                &format!("{dropped} log lines were dropped: they came faster than they could be written"),
-            );
+            let text = format!("{dropped} log lines were dropped: they came faster than they could be written");
+            writer.lock().write(Level::Warn, &text);
         }
     }
 }
@@ -131,16 +142,76 @@ impl Destination {
     }
 }
 
-fn write(destination: Destination, level: Level, line: &str) {
-    match destination {
-        // Nobody is left to tell when stderr is gone.
-        Destination::Journal => drop(writeln!(io::stderr(), "<{}>{line}", priority(level))),
-        Destination::Syslog => sys::syslog(priority(level), line),
-        Destination::Stderr => {
-            let time = humantime::format_rfc3339_millis(SystemTime::now());
-            // Nobody is left to tell when stderr is gone.
-            let _ = writeln!(io::stderr(), "{time} {level} {line}");
+/// Where lines go, open.
+struct Writer {
+    destination: Destination,
+    /// Where that is one.
+    file: Option<File>,
+    /// Lines that the file has not taken.
+    lost: usize,
+}
+
+impl Writer {
+    fn open(destination: Destination) -> io::Result<Writer> {
+        let file = match &destination {
+            Destination::File(path) => Some(open(path)?),
+            Destination::Syslog(facility) => {
+                sys::open_syslog(*facility);
+                None
+            }
+            Destination::Stderr | Destination::Journal => None,
+        };
+        Ok(Writer { destination, file, lost: 0 })
+    }
+
+    /// When the file cannot be opened anew, lines go on to the one that is open.
+    fn reopen(&mut self) {
+        let Destination::File(path) = &self.destination else { return };
+        match open(path) {
+            Ok(file) => self.file = Some(file),
+            Err(error) => {
+                let line = format!("cannot open the log {}: {error}; it goes on in the old file", path.display());
+                self.write(Level::Error, &line);
+            }
         }
+    }
+
+    fn write(&mut self, level: Level, line: &str) {
+        match (&self.destination, &mut self.file) {
+            // Nobody is left to tell when stderr is gone.
+            (Destination::Journal, _) => drop(writeln!(io::stderr(), "<{}>{line}", priority(level))),
+            (Destination::Syslog(_), _) => sys::syslog(priority(level), line),
+            (Destination::File(_), Some(file)) => self.lost = append(file, level, line, self.lost),
+            // Nor here.
+            (Destination::Stderr | Destination::File(_), _) => {
+                drop(io::stderr().write_all(stamped(level, line).as_bytes()))
+            }
+        }
+    }
+}
+
+/// Adds a line, and before it how many there was no room for. Returns how many these are now.
+fn append(file: &mut File, level: Level, line: &str, lost: usize) -> usize {
+    let mut text = String::new();
+    if lost > 0 {
+        text = stamped(Level::Warn, &format!("{lost} log lines are missing: they could not be written"));
+    }
+    text += &stamped(level, line);
+    if file.write_all(text.as_bytes()).is_ok() { 0 } else { lost + 1 }
+}
+
+fn stamped(level: Level, line: &str) -> String {
+    format!("{} {level} {line}\n", humantime::format_rfc3339_millis(SystemTime::now()))
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o640).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let opened = options.open(path).and_then(|file| Ok((file.metadata()?, file)));
+    match opened {
+        Ok((found, file)) if found.is_file() => Ok(file),
+        Ok(_) => Err(io::Error::other(format!("{}: it is no ordinary file", path.display()))),
+        Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
     }
 }
 

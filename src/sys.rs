@@ -182,7 +182,7 @@ pub fn is_signal_ignored(signal: i32) -> bool {
     }
 }
 
-/// Sends one line to syslog under the facility `daemon`, with the process id. `priority` is one of `libc::LOG_*`.
+/// Sends one line to syslog under the facility of [`open_syslog`], with the process id. `priority` is one of `libc::LOG_*`.
 /// A line that syslogd cannot take is lost: there is nobody to tell.
 pub fn syslog(priority: i32, line: &str) {
     let Ok(line) = CString::new(line.replace('\0', " ")) else {
@@ -192,10 +192,10 @@ pub fn syslog(priority: i32, line: &str) {
     unsafe { libc::syslog(priority, c"%s".as_ptr(), line.as_ptr()) }
 }
 
-/// Names the program in the lines of [`syslog`].
-pub fn open_syslog() {
+/// Names the program in the lines of [`syslog`], and their facility, one of `libc::LOG_*`.
+pub fn open_syslog(facility: i32) {
     // SAFETY: the name is static, as openlog needs it to be.
-    unsafe { libc::openlog(c"glbd".as_ptr(), libc::LOG_PID | libc::LOG_NDELAY, libc::LOG_DAEMON) }
+    unsafe { libc::openlog(c"glbd".as_ptr(), libc::LOG_PID | libc::LOG_NDELAY, facility) }
 }
 
 /// Makes a listening socket report a connection only once its client has sent something, waiting up to `seconds`.

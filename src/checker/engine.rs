@@ -24,7 +24,7 @@ use crate::sys;
 
 /// How long a check is waited for that was not answered in time, before it is given up and another may begin. MySQL
 /// counts logins that were cut short, and in the end refuses all connections from their host.
-const LONGEST_CHECK: Duration = Duration::from_secs(60);
+const LONGEST_CHECK: Duration = Duration::from_secs(20);
 /// How long what the probes have started, and the servers that they are logged in to, may take to say goodbye.
 const COURTESY: Duration = Duration::from_millis(200);
 const STEP: Duration = Duration::from_millis(5);

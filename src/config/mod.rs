@@ -50,6 +50,8 @@ pub struct Config {
     pub state: Option<PathBuf>,
     /// How long the last connections may go on when nobody is accepted any more; `None`: for ever.
     pub drain_timeout: Option<Duration>,
+    /// Where log lines go.
+    pub log: LogTarget,
     /// Whether to log what happens to single connections.
     pub verbose: bool,
     /// Between health checks; a failed destination is avoided for this and one second.
@@ -66,6 +68,17 @@ pub struct Config {
     pub strict_names: bool,
     /// How connections are treated.
     pub connections: ConnectionOptions,
+}
+
+/// Where log lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard error.
+    Stderr,
+    /// syslog(3), under this facility.
+    Syslog(i32),
+    /// This file.
+    File(PathBuf),
 }
 
 /// How connections are treated.
@@ -166,7 +179,11 @@ impl Config {
             Some(ProbeSpec::Galera(options)) => options.defaults_file.as_mut(),
             _ => None,
         };
-        [self.fifo.as_mut(), self.pidfile.as_mut(), self.state.as_mut(), defaults_file].into_iter().flatten()
+        let log = match &mut self.log {
+            LogTarget::File(path) => Some(path),
+            LogTarget::Stderr | LogTarget::Syslog(_) => None,
+        };
+        [self.fifo.as_mut(), self.pidfile.as_mut(), self.state.as_mut(), log, defaults_file].into_iter().flatten()
     }
 
     fn from_options(options: Options, destinations: Vec<DestinationSpec>) -> Config {
@@ -201,6 +218,10 @@ impl Config {
             pidfile: options.pidfile,
             state: options.state,
             drain_timeout: unless_zero(options.drain_timeout),
+            log: options.log.unwrap_or(match options.daemon {
+                true => LogTarget::Syslog(libc::LOG_DAEMON),
+                false => LogTarget::Stderr,
+            }),
             verbose: options.verbose,
             interval: options.interval,
             recheck_after: unless_zero(options.extra),

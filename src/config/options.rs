@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use super::Greeting;
 use super::watchdog::ProbeSpec;
+use super::{Greeting, LogTarget};
 use crate::address::{DestinationSpec, ListenAddress, parse_destination, parse_listen_address};
 use crate::table::health::ShutdownSessions;
 
@@ -197,6 +197,11 @@ pub(super) struct Options {
         help_heading = "Process")]
     pub drain_timeout: Duration,
 
+    /// Where log lines go: stderr, syslog[:FACILITY], or a file's PATH, which SIGHUP opens anew [default: stderr, or syslog
+    /// with --daemon]
+    #[arg(long, value_name = "WHERE", value_parser = parse_log, help_heading = "Process")]
+    pub log: Option<LogTarget>,
+
     /// Log what happens to single connections
     #[arg(short, long, help_heading = "Process")]
     pub verbose: bool,
@@ -301,6 +306,9 @@ impl Options {
             (self.discover, "--discover"),
             (self.latency > 0, "--latency"),
         ];
+        if self.daemon && self.log == Some(LogTarget::Stderr) {
+            return Err("--log stderr: in the background there is none; leave out --daemon".to_owned());
+        }
         if !self.tcp_user_timeout.is_zero() && self.tcp_user_timeout.as_millis() == 0 {
             return Err("--tcp-user-timeout: less than a millisecond".to_owned());
         }
@@ -324,6 +332,23 @@ impl Options {
         Ok(())
     }
 }
+
+/// Those that a program may use which is not the system's own.
+const FACILITIES: [(&str, i32); 13] = [
+    ("user", libc::LOG_USER),
+    ("mail", libc::LOG_MAIL),
+    ("daemon", libc::LOG_DAEMON),
+    ("auth", libc::LOG_AUTH),
+    ("authpriv", libc::LOG_AUTHPRIV),
+    ("local0", libc::LOG_LOCAL0),
+    ("local1", libc::LOG_LOCAL1),
+    ("local2", libc::LOG_LOCAL2),
+    ("local3", libc::LOG_LOCAL3),
+    ("local4", libc::LOG_LOCAL4),
+    ("local5", libc::LOG_LOCAL5),
+    ("local6", libc::LOG_LOCAL6),
+    ("local7", libc::LOG_LOCAL7),
+];
 
 fn parse_seconds_or_zero(text: &str) -> Result<Duration, String> {
     let decimal = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
@@ -353,6 +378,19 @@ fn parse_local_address(text: &str) -> Result<IpAddr, String> {
         }
         Ok(address) => Ok(address),
         Err(_) => Err("not an IP address".to_owned()),
+    }
+}
+
+fn parse_log(text: &str) -> Result<LogTarget, String> {
+    match text.split_once(':').unwrap_or((text, "daemon")) {
+        _ if text == "stderr" => Ok(LogTarget::Stderr),
+        // A word that was mistyped is not to be the name of a file.
+        _ if text.contains('/') => parse_path(text).map(LogTarget::File),
+        ("syslog", facility) => match FACILITIES.iter().find(|(name, _)| *name == facility) {
+            Some((_, facility)) => Ok(LogTarget::Syslog(*facility)),
+            None => Err(format!("there is no facility '{facility}'")),
+        },
+        _ => Err("neither stderr nor syslog[:FACILITY], nor a path, which has a '/'".to_owned()),
     }
 }
 

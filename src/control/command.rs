@@ -3,10 +3,13 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use log::LevelFilter;
+
 use crate::address::{DestinationSpec, Endpoint, parse_destination};
 
 /// How long sessions on the former single destination have to end, unless `writer` says so.
 const GRACE: Duration = Duration::from_secs(10);
+const LOG_LEVEL: &str = "loglevel error|warn|info|debug";
 /// Longest grace, in seconds.
 const MAX_GRACE: f64 = 3600.0;
 
@@ -31,6 +34,8 @@ pub(super) enum Command {
     Change(DestinationSpec),
     /// Move the single destination to this one, and let sessions on the former go on for so long.
     Writer(Endpoint, Duration),
+    /// Log lines of this level and of those that matter more.
+    LogLevel(LevelFilter),
     /// An empty line.
     Nothing,
 }
@@ -55,7 +60,9 @@ impl Command {
             _ if lower.starts_with("getinfo") => Ok(Command::Info),
             _ if lower.starts_with("getwatch") => Ok(Command::Watch),
             _ if lower.starts_with("getstat") => Ok(Command::Stats),
-            _ if lower.split_whitespace().count() > 1 || lower == "writer" => parse_words(line, port),
+            _ if lower.split_whitespace().count() > 1 || ["writer", "loglevel"].contains(&lower.as_str()) => {
+                parse_words(line, port)
+            }
             _ if line.contains(':') || line.parse::<Ipv4Addr>().is_ok() => match parse_destination(line, Some(port)) {
                 Ok(spec) => Ok(Command::Change(spec)),
                 Err(error) => Err(format!("'{}': {error}", printable(line))),
@@ -81,10 +88,21 @@ fn parse_words(line: &str, port: u16) -> Result<Command, String> {
         ("writer", [text, rest @ ..]) if rest.len() < 2 => {
             let usage = || usage("writer HOST:PORT [GRACE]");
             let grace = rest.first().map_or(Ok(GRACE), |grace| parse_grace(grace).map_err(told))?;
+            if !text.contains(':') {
+                return Err(usage());
+            }
             let spec = parse_destination(text, None).map_err(|it| told(it.to_string()))?;
             if has_weight(text) { Err(usage()) } else { Ok(Command::Writer(spec.endpoint, grace)) }
         }
         ("writer", _) => Err(usage("writer HOST:PORT [GRACE]")),
+        ("loglevel", [level]) => match level.to_ascii_lowercase().as_str() {
+            "error" => Ok(Command::LogLevel(LevelFilter::Error)),
+            "warn" => Ok(Command::LogLevel(LevelFilter::Warn)),
+            "info" => Ok(Command::LogLevel(LevelFilter::Info)),
+            "debug" => Ok(Command::LogLevel(LevelFilter::Debug)),
+            _ => Err(usage(LOG_LEVEL)),
+        },
+        ("loglevel", _) => Err(usage(LOG_LEVEL)),
         ("add", [text]) => match destination(text)? {
             spec if spec.weight > 0.0 => Ok(Command::Change(spec)),
             _ => Err(told("what is added has a weight above 0".to_owned())),

@@ -4,7 +4,7 @@
 //! conversation, as soon as everything that came is answered and the client has half-closed or fallen silent.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -62,6 +62,7 @@ enum Stage {
 /// A client, its commands and its answers.
 pub(super) struct Conversation {
     pub stream: TcpStream,
+    pub peer: SocketAddr,
     pub generation: u64,
     stage: Stage,
     lines: Lines,
@@ -84,10 +85,11 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    pub(super) fn new(stream: TcpStream, generation: u64) -> Conversation {
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr, generation: u64) -> Conversation {
         let now = Instant::now();
         Conversation {
             stream,
+            peer,
             generation,
             stage: Stage::Opened,
             lines: Lines::default(),

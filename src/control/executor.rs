@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::command::Command;
-use super::late::LateAnswer;
+use super::late::{Asker, LateAnswer};
 use super::report;
 use crate::address::{DestinationSpec, Endpoint, Host};
 use crate::log::Seldom;
@@ -29,6 +29,7 @@ HOST:PORT:0        drain it: no new connections, those that there are go on (not
 HOST:PORT:-1       remove it and close its connections
 drain HOST:PORT    the same as HOST:PORT:0; add and remove are understood as well
 writer HOST:PORT   move the single destination there without overlap; GRACE seconds may follow (10)
+loglevel LEVEL     log what is error, warn, info or debug (as with --verbose), and what matters more
 version            the version of this program
 prompt             keep this conversation open for more commands
 quit               end this conversation
@@ -93,10 +94,15 @@ impl Executor {
             Ok(Command::Version) => Reply::Text(concat!("glbd ", env!("CARGO_PKG_VERSION"), "\n").to_owned()),
             Ok(Command::Prompt) => Reply::Prompt,
             Ok(Command::Quit) => Reply::Quit,
+            Ok(Command::LogLevel(level)) => {
+                log::set_max_level(level);
+                info!("log level {}, {}", level.as_str().to_ascii_lowercase(), late.asker());
+                Reply::Text("Ok\n".to_owned())
+            }
             Ok(Command::Nothing) => Reply::Text(String::new()),
             Ok(Command::Change(spec)) => match self.known_addresses(&spec.endpoint) {
                 known if known.is_empty() && !self.is_expected(&spec.endpoint) => self.resolve(spec, late.resolved()),
-                known => Reply::Text(self.finish(&spec, Ok(known))),
+                known => Reply::Text(self.finish(&spec, Ok(known), late.asker())),
             },
             Ok(Command::Writer(endpoint, grace)) => match self.switch(&endpoint, grace, late) {
                 Ok(()) => Reply::Switching,
@@ -195,12 +201,17 @@ impl Executor {
     }
 
     /// Changes the table, now that the addresses are known. Returns the answer.
-    pub(super) fn finish(&self, spec: &DestinationSpec, addresses: io::Result<Vec<SocketAddr>>) -> String {
+    pub(super) fn finish(
+        &self,
+        spec: &DestinationSpec,
+        addresses: io::Result<Vec<SocketAddr>>,
+        asker: Asker,
+    ) -> String {
         let most = if self.all_addresses { usize::MAX } else { 1 };
         let changed = match addresses {
             Ok(mut addresses) => {
                 addresses.truncate(most);
-                self.change_all(spec, &addresses)
+                self.change_all(spec, &addresses, asker)
             }
             Err(error) => Err(resolve::in_one_line(&error)),
         };
@@ -210,7 +221,7 @@ impl Executor {
         }
     }
 
-    fn change_all(&self, spec: &DestinationSpec, addresses: &[SocketAddr]) -> Result<(), String> {
+    fn change_all(&self, spec: &DestinationSpec, addresses: &[SocketAddr], asker: Asker) -> Result<(), String> {
         if self.is_retired {
             return Err(RETIRED.to_owned());
         }
@@ -218,9 +229,9 @@ impl Executor {
         if spec.weight > 0.0 && addresses.iter().any(is_own) {
             return Err("this daemon listens there itself".to_owned());
         }
-        let changed = match self.change_name(spec) {
+        let changed = match self.change_name(spec, asker) {
             true => Ok(()),
-            false => addresses.iter().try_for_each(|address| self.change(spec, *address)),
+            false => addresses.iter().try_for_each(|address| self.change(spec, *address, asker)),
         };
         // Some of them may have been changed before one could not be.
         let kept = self.keep();
@@ -241,43 +252,45 @@ impl Executor {
     }
 
     /// Changes what is not a matter of addresses: a name that is removed, or has not resolved yet. False when it is one.
-    fn change_name(&self, spec: &DestinationSpec) -> bool {
+    fn change_name(&self, spec: &DestinationSpec, asker: Asker) -> bool {
         let DestinationSpec { endpoint, weight } = spec;
         if *weight >= 0.0 {
             let before = self.table.reweigh_unresolved(endpoint, *weight);
-            before.iter().for_each(|before| info!("destination {endpoint} changed from weight {before} to {weight}"));
+            before
+                .iter()
+                .for_each(|before| info!("destination {endpoint} changed from weight {before} to {weight}, {asker}"));
             return before.is_some();
         }
         let Ok(gone) = self.table.remove_name(endpoint) else { return false };
         if gone.is_empty() {
-            info!("destination {endpoint} removed");
+            info!("destination {endpoint} removed, {asker}");
         }
         for (address, connections) in gone {
             match connections {
-                Some(connections) => tell_removed(address, connections),
+                Some(connections) => tell_removed(address, connections, asker),
                 None => info!("destination {address} stays: it is wanted otherwise as well"),
             }
         }
         true
     }
 
-    fn change(&self, spec: &DestinationSpec, address: SocketAddr) -> Result<(), String> {
+    fn change(&self, spec: &DestinationSpec, address: SocketAddr, asker: Asker) -> Result<(), String> {
         let change = match spec.weight {
             weight if weight < 0.0 => self.table.remove(address),
             0.0 => self.table.drain(address),
             weight => self.table.set(&spec.endpoint, address, weight),
         };
         match change.map_err(|error| error.to_string())? {
-            Change::Added => info!("destination {address} added with weight {}", spec.weight),
+            Change::Added => info!("destination {address} added with weight {}, {asker}", spec.weight),
             Change::Reweighted(before) => {
-                info!("destination {address} changed from weight {before} to {}", spec.weight);
+                info!("destination {address} changed from weight {before} to {}, {asker}", spec.weight);
             }
-            Change::Removed(connections) => tell_removed(address, connections),
+            Change::Removed(connections) => tell_removed(address, connections, asker),
         }
         Ok(())
     }
 }
 
-fn tell_removed(address: SocketAddr, connections: usize) {
-    info!("destination {address} removed with {connections} connections");
+fn tell_removed(address: SocketAddr, connections: usize, asker: Asker) {
+    info!("destination {address} removed with {connections} connections, {asker}");
 }

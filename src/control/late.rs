@@ -1,5 +1,6 @@
 //! Answers that come later: what other threads report to the control thread.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +15,16 @@ use crate::table::SwitchDone;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Asker {
     Fifo,
-    Conversation { slot: usize, generation: u64 },
+    Conversation { slot: usize, generation: u64, peer: SocketAddr },
+}
+
+impl fmt::Display for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Asker::Fifo => f.write_str("through the FIFO"),
+            Asker::Conversation { peer, .. } => write!(f, "by {peer}"),
+        }
+    }
 }
 
 /// What other threads report to this one.
@@ -55,6 +65,11 @@ pub(super) struct LateAnswer<'a> {
 }
 
 impl LateAnswer<'_> {
+    /// Who is answered.
+    pub(super) fn asker(self) -> Asker {
+        self.asker
+    }
+
     /// For the thread that resolves a name.
     pub(super) fn resolved(self) -> impl FnOnce(DestinationSpec, io::Result<Vec<SocketAddr>>) + Send + 'static {
         let (sender, asker) = (self.sender.clone(), self.asker);

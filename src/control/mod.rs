@@ -210,7 +210,7 @@ impl Control {
         while let Ok(report) = self.reports.try_recv() {
             match report {
                 LateReport::Resolved { asker, spec, addresses } => {
-                    let answer = self.executor.finish(&spec, addresses);
+                    let answer = self.executor.finish(&spec, addresses, asker);
                     self.answer_late(asker, &answer);
                 }
                 LateReport::Switched { asker, endpoint, result } => {
@@ -232,7 +232,7 @@ impl Control {
     fn answer_late(&mut self, asker: Asker, answer: &str) {
         match asker {
             Asker::Fifo => self.fifo.iter_mut().for_each(|fifo| fifo.answer_late(answer)),
-            Asker::Conversation { slot, generation } => {
+            Asker::Conversation { slot, generation, .. } => {
                 let asking = self.conversations.get_mut(slot).filter(|it| it.generation == generation);
                 asking.into_iter().for_each(|it| it.answer_late(answer));
             }
@@ -250,7 +250,7 @@ impl Control {
             }
             let Some(listener) = &self.listener else { return };
             match listener.accept() {
-                Ok((stream, _)) => self.open_conversation(stream),
+                Ok((stream, peer)) => self.open_conversation(stream, peer),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.listener_ready = false,
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
                 // The socket was shut down: the daemon is about to end.
@@ -266,13 +266,13 @@ impl Control {
         }
     }
 
-    fn open_conversation(&mut self, mut stream: TcpStream) {
+    fn open_conversation(&mut self, mut stream: TcpStream, peer: SocketAddr) {
         self.generation += 1;
         let entry = self.conversations.vacant_entry();
         let interest = Interest::READABLE | Interest::WRITABLE;
         // A client that cannot be watched is closed.
         if self.poll.registry().register(&mut stream, Token(entry.key()), interest).is_ok() {
-            entry.insert(Conversation::new(stream, self.generation));
+            entry.insert(Conversation::new(stream, peer, self.generation));
         }
     }
 
@@ -287,7 +287,8 @@ impl Control {
     fn go_on_with_conversations(&mut self, now: Instant) {
         let (executor, sender) = (&self.executor, &self.sender);
         self.conversations.retain(|slot, conversation| {
-            let asker = Asker::Conversation { slot, generation: conversation.generation };
+            let (generation, peer) = (conversation.generation, conversation.peer);
+            let asker = Asker::Conversation { slot, generation, peer };
             let execute = |line: &str| executor.execute(line, sender.answering(asker));
             let next = match conversation.go_on(execute) {
                 Next::Close => Next::Close,

@@ -1,6 +1,7 @@
 //! `getinfo` and `getstat` in GLB's layout, which scripts parse.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use crate::stats::Totals;
 use crate::table::health::{Reason, Verdict};
@@ -42,7 +43,9 @@ pub fn watch(destinations: &[DestinationStatus], unresolved: &[Unresolved], note
         let by_hand = if it.origin == Origin::ByHand { '+' } else { ' ' };
         let state = it.health.verdict.map_or_else(|| "UNKNOWN".to_owned(), |verdict| verdict.to_string());
         let in_force = if it.health.verdict >= Some(least) { in_force } else { 0.0 };
-        let (latency, reason) = (it.health.latency.as_secs_f64(), reason(it));
+        // Of one that is DOWN, the last good check says nothing any more.
+        let latency = if it.health.verdict == Some(Verdict::Down) { Duration::ZERO } else { it.health.latency };
+        let (latency, reason) = (latency.as_secs_f64(), reason(it));
         let line =
             format!("{address:>21} :  {by_hand}  {weight:7.3} {state:>8} {latency:8.5} {in_force:7.3}  {reason}");
         // Writing to a string cannot fail.
@@ -100,7 +103,7 @@ pub(super) fn stats(totals: &Totals, connections_now: usize, elapsed_seconds: f6
 mod tests {
     use super::*;
     use std::net::SocketAddr;
-    use std::time::{Duration, Instant, SystemTime};
+    use std::time::{Instant, SystemTime};
 
     use crate::table::health::{Health, ShutdownSessions};
     use crate::table::{Balancing, PolicyKind, Refusals, Table};
@@ -153,7 +156,7 @@ Destinations: 1
         row.health = status(Verdict::Down, "no answer within 1 s").health;
         assert!(
             watch(&[row], &[], None)
-                .contains("   DOWN  0.00125   0.000  no answer within 1 s (since 2026-11-27T22:10:05Z)\n")
+                .contains("   DOWN  0.00000   0.000  no answer within 1 s (since 2026-11-27T22:10:05Z)\n")
         );
     }
 

@@ -19,7 +19,7 @@ use log::{error, info, warn};
 
 use crate::address::Endpoint;
 use crate::checker;
-use crate::config::Config;
+use crate::config::{Config, LogTarget};
 use crate::process::{self, Leftovers};
 use handover::{Inheritance, Predecessor, PredecessorLink, State};
 use opened::Opened;
@@ -179,7 +179,11 @@ fn control_trouble(address: &Endpoint, error: &io::Error) -> String {
 
 fn start_log(config: &Config) -> io::Result<()> {
     use crate::log::Destination;
-    let destination = if config.daemon { Destination::Syslog } else { Destination::stderr() };
+    let destination = match &config.log {
+        LogTarget::Stderr => Destination::stderr(),
+        LogTarget::Syslog(facility) => Destination::Syslog(*facility),
+        LogTarget::File(path) => Destination::File(path.clone()),
+    };
     crate::log::start(destination, config.verbose)?;
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();

@@ -95,6 +95,7 @@ impl Prepared {
         self.fill_table(config, give_up)?;
         self.load_state(config.check)?;
         self.tell_unresolved();
+        self.tell_open_control();
         let Some(state) = self.state.as_ref().filter(|_| !config.check) else { return Ok(()) };
         // Better known now than when a change is to be kept.
         let user = self.identity.as_ref().map(|identity| format!(" as user '{}'", identity.name())).unwrap_or_default();
@@ -131,6 +132,14 @@ impl Prepared {
             }
         }
         Ok(())
+    }
+
+    fn tell_open_control(&mut self) {
+        if let Some(address) = self.control.filter(|address| !address.ip().is_loopback()) {
+            let notice =
+                format!("the control port {address} is open to other machines: who reaches it may change everything");
+            self.notices.push((Level::Warn, notice));
+        }
     }
 
     fn tell_unresolved(&mut self) {

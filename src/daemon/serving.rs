@@ -15,7 +15,7 @@ use super::opened::Doors;
 use super::running::Running;
 use super::service_manager;
 use super::signals::Signals;
-use crate::config::Config;
+use crate::config::{Config, LogTarget};
 use crate::health;
 use crate::process::{self, Leftovers};
 use crate::table::Table;
@@ -52,6 +52,7 @@ impl Serving {
                 _ if self.pass_on(signal) => {}
                 SIGUSR1 => self.drain(),
                 SIGUSR2 => self.upgrade(),
+                SIGHUP if matches!(self.config.log, LogTarget::File(_)) => crate::log::reopen(),
                 // The terminal that it was started from is gone, which is what being in the background is for.
                 SIGHUP if self.config.daemon => {}
                 _ => {

@@ -169,7 +169,7 @@ fn a_name_that_does_not_resolve_is_named_in_the_error() {
     assert_eq!(answer.lines().count(), 1);
     assert_eq!(glbd.info().rows.len(), 1);
 
-    let output = run(&[&format!("127.0.0.1:{}", free_port()), NAME]);
+    let output = run(&["--strict-names", &format!("127.0.0.1:{}", free_port()), NAME]);
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
     assert!(complaint.starts_with("glbd: ") && complaint.contains(NAME), "complaint: {complaint:?}");

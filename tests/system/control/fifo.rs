@@ -182,6 +182,8 @@ fn a_path_where_something_is_already_is_refused_and_left_alone() {
         let path = directory.path().join(name);
         make(&path);
         let before = fs::symlink_metadata(&path).expect("what was made");
+        // One that nobody reads was left by a daemon that was killed.
+        let _reader = (name == "fifo").then(|| OpenOptions::new().read(true).write(true).open(&path).expect("a FIFO"));
         let address = format!("127.0.0.1:{}", free_port());
         let output = glbd::run(&["--fifo", &path.display().to_string(), &address]);
         let said = String::from_utf8(output.stderr).expect("text");

@@ -1,14 +1,16 @@
 //! Where the log goes: to syslog in the background.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::harness::{Daemon, Launch, PATIENCE, Server, connect_to, read_line, wait_until};
+use crate::harness::{Daemon, Glbd, Launch, PATIENCE, Server, connect_to, free_port, read_line, wait_until};
 
 /// The other end of /dev/log, for a daemon with a /dev of its own.
 struct Syslog {
@@ -75,8 +77,9 @@ fn in_the_background_the_log_goes_to_syslog_under_the_facility_daemon() {
         format!("glbd[{pid}]: glbd 2.0.0 serving on {}, 1 destinations, 2 threads, least connected", daemon.address());
     assert_eq!(syslog.line(), (DAEMON_INFO, serving));
     assert_eq!(daemon.control("127.0.0.1:1:2"), "Ok\n");
-    let changed = format!("glbd[{pid}]: destination 127.0.0.1:1 changed from weight 0.5 to 2");
-    assert_eq!(syslog.line(), (DAEMON_INFO, changed));
+    let changed = format!("glbd[{pid}]: destination 127.0.0.1:1 changed from weight 0.5 to 2, by 127.0.0.1:");
+    let (priority, line) = syslog.line();
+    assert_eq!((priority, &line[..changed.len()]), (DAEMON_INFO, changed.as_str()));
     assert_eq!(daemon.control("127.0.0.1:2\n127.0.0.1:2:-1"), "Ok\nOk\n");
     syslog.wait_for("destination 127.0.0.1:2 added with weight 1");
     syslog.wait_for("destination 127.0.0.1:2 removed");
@@ -89,6 +92,97 @@ fn in_the_background_the_log_goes_to_syslog_under_the_facility_daemon() {
     daemon.signal(Signal::SIGTERM);
     let (priority, line) = syslog.wait_for("stopped");
     assert_eq!((priority, line), (DAEMON_INFO, format!("glbd[{pid}]: stopped")));
+}
+
+#[test]
+fn the_facility_may_be_another_one() {
+    for (facility, number) in [("local3", 19), ("user", 1)] {
+        let (syslog, daemon) = (Syslog::open(), Daemon::new());
+        syslog.start(&daemon, &["--log", &format!("syslog:{facility}")]);
+        assert_eq!(syslog.line().0, number * 8 + 6, "{facility}");
+    }
+}
+
+/// As in a container.
+#[test]
+fn where_there_is_no_syslog_the_log_goes_to_a_file_that_may_be_moved_away() {
+    let daemon = Daemon::new();
+    let (log, old) = (daemon.directory().join("log"), daemon.directory().join("log.1"));
+    daemon.start(&["--user", "root", "--log", &log.display().to_string()]);
+    let text = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+    assert!(text(&log).contains("INFO glbd 2.0.0 serving on "), "{}", text(&log));
+    assert_eq!(fs::metadata(&log).expect("the log").permissions().mode() & 0o777, 0o640);
+    fs::rename(&log, &old).expect("the log");
+    daemon.control("127.0.0.1:2");
+    wait_until("it goes on in the old file", || text(&old).contains("127.0.0.1:2 added"));
+    daemon.signal(Signal::SIGHUP);
+    wait_until("there is a new one", || log.exists());
+    daemon.control("127.0.0.1:3");
+    wait_until("it goes on in the new file", || text(&log).contains("127.0.0.1:3 added"));
+    assert!(!text(&old).contains("127.0.0.1:3"));
+    // What cannot be opened changes nothing.
+    fs::rename(&log, &old).and_then(|()| fs::create_dir(&log)).expect("a directory");
+    daemon.signal(Signal::SIGHUP);
+    wait_until("that is told", || text(&old).contains("; it goes on in the old file"));
+    // A new process goes on in the same place.
+    fs::remove_dir(&log).expect("it is empty");
+    daemon.upgrade();
+    wait_until("it is told", || text(&log).contains("taken over from process"));
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait_until_gone();
+    assert!(text(&log).ends_with(" INFO stopped\n"), "{}", text(&log));
+}
+
+#[test]
+fn a_log_that_cannot_be_is_told() {
+    for (log, status, reason) in [
+        ("/no/such/directory/log", 1, "cannot start the log: /no/such/directory/log: No such file"),
+        ("/dev/null", 1, "cannot start the log: /dev/null: it is no ordinary file"),
+        ("sylog", 2, "neither stderr nor syslog[:FACILITY], nor a path"),
+        ("syslog:local8", 2, "there is no facility 'local8'"),
+        ("stderr", 2, "--log stderr: in the background there is none"),
+    ] {
+        let Launch { status: ended, stderr } = Daemon::new().launch(&["--log", log]);
+        assert_eq!(ended, Some(status), "{stderr}");
+        assert!(stderr.contains(reason), "{stderr}");
+    }
+}
+
+#[test]
+fn what_is_logged_can_be_changed_at_run_time() {
+    let (server, glbd) = (Server::named("a"), Glbd::start([""; 0]));
+    assert_eq!(glbd.control("loglevel"), "Error: 'loglevel': expected loglevel error|warn|info|debug\n");
+    assert_eq!(glbd.control("loglevel all"), "Error: 'loglevel all': expected loglevel error|warn|info|debug\n");
+    assert_eq!(glbd.control("LogLevel Warn"), "Ok\n");
+    glbd.change(&server);
+    assert_eq!(glbd.control("loglevel debug"), "Ok\n");
+    glbd.wait_for_log("log level debug, by 127.0.0.1:");
+    assert_eq!(read_line(&glbd.connect()).expect("a name"), "a");
+    glbd.wait_for_log("DEBUG ");
+    assert!(!glbd.log().contains("added with weight"), "{}", glbd.log());
+}
+
+#[test]
+fn who_has_changed_something_is_told() {
+    let glbd = Glbd::start([""; 0]);
+    fs::write(glbd.fifo(), "127.0.0.1:1:1\n").expect("a FIFO");
+    glbd.wait_for_log("destination 127.0.0.1:1 added with weight 1, through the FIFO");
+    let stream = connect_to(glbd.control_address()).expect("the control port accepts");
+    let own = stream.local_addr().expect("an address");
+    (&stream).write_all(b"127.0.0.1:1:0\n127.0.0.1:1:-1\n").expect("an open conversation");
+    glbd.wait_for_log(&format!("destination 127.0.0.1:1 changed from weight 1 to 0, by {own}"));
+    glbd.wait_for_log(&format!("destination 127.0.0.1:1 removed with 0 connections, by {own}"));
+}
+
+#[test]
+fn a_control_port_that_others_reach_is_told() {
+    for (host, is_told) in [("127.0.0.1", false), ("0.0.0.0", true), ("[::]", true), ("[::1]", false)] {
+        let control = format!("{host}:{}", free_port());
+        let glbd = Glbd::builder().args(["--control", &control]).start();
+        glbd.wait_for_log("there are no destinations");
+        let told = glbd.log().contains("is open to other machines: who reaches it may change everything");
+        assert_eq!(told, is_told, "{host}: {}", glbd.log());
+    }
 }
 
 #[test]
