@@ -78,13 +78,19 @@ impl Lease {
     /// Has others preferred while this connection still waits for the destination, which is late. Returns true if the
     /// client before was served.
     pub fn suspect(&mut self, now: Instant) -> bool {
-        self.doubtful = true;
-        self.not_served(now, GREETING_LATE)
+        self.refused_late(now, GREETING_LATE)
     }
 
     /// Gives the lease back because the destination accepted the connection and then refused the client, in its first
     /// packet or by ending without a word: the same as [`failed`](Lease::failed), with the reason.
     pub fn refused(self, now: Instant, reason: &str) -> bool {
+        self.not_served(now, reason)
+    }
+
+    /// Has others preferred though this client is served so far: the destination refuses it only now, for this reason.
+    /// Returns true if the client before was served.
+    pub fn refused_late(&mut self, now: Instant, reason: &str) -> bool {
+        self.doubtful = true;
         self.not_served(now, reason)
     }
 

@@ -9,6 +9,8 @@ pub(super) const MAX_ERROR: usize = 4096;
 const HEADER: usize = 4;
 /// The first byte of an error packet's payload.
 const ERROR: u8 = 0xff;
+/// `ER_CON_COUNT_ERROR`: too many connections.
+const FULL: u16 = 1040;
 /// Most characters of a server's text that are logged.
 const MAX_TEXT: usize = 200;
 
@@ -36,6 +38,12 @@ pub(super) fn inspect(bytes: &[u8]) -> Inspection<'_> {
         },
         Some(_) => Inspection::Accepted,
     }
+}
+
+/// Whether a server that has greeted a client refuses it now because it is full: the one place beyond `max_connections` is
+/// for those who have the right to it, which shows only once the client has said who it is.
+pub(super) fn is_full(bytes: &[u8]) -> bool {
+    matches!(bytes, [_, _, _, sequence, ERROR, low, high, ..] if *sequence > 0 && u16::from_le_bytes([*low, *high]) == FULL)
 }
 
 /// Says what is in an error packet, in one line of printable characters.

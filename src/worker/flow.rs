@@ -35,6 +35,11 @@ impl Tools {
         Tools { scratch: vec![0; SCRATCH].into(), pipes: PipePool::new(pipes), splicing }
     }
 
+    /// What a flow has read last, where that was copied.
+    pub(super) fn last_read(&self, traffic: &Traffic) -> &[u8] {
+        &self.scratch[..traffic.copied]
+    }
+
     /// Gives up what is only kept for the next flow.
     pub(super) fn rest(&mut self) {
         self.pipes.clear();
@@ -115,6 +120,8 @@ pub(super) struct Traffic {
     pub receive_calls: usize,
     pub sent: usize,
     pub send_calls: usize,
+    /// Bytes of the last read that are in the scratch buffer.
+    pub copied: usize,
 }
 
 impl Flow {
@@ -221,6 +228,7 @@ impl Flow {
         self.bulk = !short;
         if received > 0 {
             self.source.was_read(short);
+            traffic.copied = received;
         }
         self.forward(sink, &scratch[..received], traffic).map_err(Failure::Sink)
     }

@@ -45,9 +45,9 @@ const SETTINGS: [&str; 3] = [
 const QUESTIONS: [&str; 2] = [
     "SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_ready', 'wsrep_cluster_status', 'wsrep_local_state', \
     'wsrep_local_state_comment', 'wsrep_incoming_addresses', 'wsrep_cluster_state_uuid', 'wsrep_cluster_conf_id', \
-    'wsrep_cluster_size', 'wsrep_local_recv_queue')",
+    'wsrep_cluster_size', 'wsrep_local_recv_queue', 'Threads_connected')",
     "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('wsrep_provider', 'wsrep_reject_queries', 'read_only', \
-    'pxc_maint_mode')",
+    'pxc_maint_mode', 'max_connections')",
 ];
 /// A host that does not acknowledge what was sent for so long has vanished.
 const VANISHED: Duration = Duration::from_secs(30);
@@ -100,7 +100,7 @@ impl Galera {
         match ask(&mut session).await {
             Ok(answers) => {
                 self.kept = Some(session);
-                Some(judge(&answers, &self.options))
+                Some(judge(&answers, &self.options, 0))
             }
             Err(error) => refused(&error, &Context::Question),
         }
@@ -138,8 +138,8 @@ impl Galera {
             Ok(answers) => {
                 self.checks = 0;
                 // The one before is dropped, and says goodbye.
-                self.kept = Some(session);
-                Ok(judge(&answers, &self.options))
+                let leaving = self.kept.replace(session).map_or(0, |_| 1);
+                Ok(judge(&answers, &self.options, leaving))
             }
             Err(error) => {
                 self.was_refused = true;

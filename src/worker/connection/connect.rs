@@ -37,6 +37,10 @@ pub(super) enum Outcome {
     ClientGone(Ending),
 }
 
+/// How many packets of a destination a client's login takes at most, where none comes together with another: the methods
+/// that MySQL and MariaDB have take up to five.
+const LOGIN_READS: u8 = 6;
+
 impl Connection {
     /// Tries destinations until one accepts or has to be waited for.
     pub(in crate::worker) fn connect(&mut self, kit: &mut Kit) -> Next {
@@ -216,6 +220,7 @@ impl Connection {
         }
         self.stage = Stage::Relaying;
         self.armed = None;
+        self.login_reads = if kit.inspects_greeting() { LOGIN_READS } else { 0 };
         let ConnectionOptions { client_idle_timeout, server_idle_timeout, half_close_timeout, .. } = &kit.options;
         if [client_idle_timeout, server_idle_timeout, half_close_timeout].iter().any(|timeout| timeout.is_some()) {
             self.last_active = Some(Box::new(LastActive::new(kit.now)));

@@ -72,6 +72,21 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// Has later clients prefer other destinations, when this one refuses its client only now.
+    pub(super) fn watch_login(&mut self, traffic: &Traffic, kit: &Kit) {
+        self.login_reads -= 1;
+        let said = kit.tools.last_read(traffic);
+        let Some(lease) = self.lease.as_mut().filter(|_| first_packet::is_full(said)) else { return };
+        self.login_reads = 0;
+        let reason = first_packet::describe(said);
+        if lease.refused_late(kit.now, &reason) {
+            let follows = what_follows(lease.retries());
+            warn!("destination {} refuses clients: {reason}; {follows}", lease.address());
+        }
+    }
+}
+
 /// Returns true if the error shows that the destination had accepted the connection.
 fn was_connected(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)

@@ -74,6 +74,8 @@ pub(super) struct Connection {
     broken: bool,
     /// Waits among the unfinished ones for its turn.
     unfinished: bool,
+    /// How many more reads of the destination may be part of the client's login, which is watched.
+    login_reads: u8,
     /// The earliest deadline that a timer was set for.
     armed: Option<Instant>,
     /// Only with idle timeouts.
@@ -119,6 +121,7 @@ impl Connection {
             down: Flow::new(true),
             broken: false,
             unfinished: false,
+            login_reads: 0,
             armed: None,
             last_active: None,
             admitted,

@@ -99,6 +99,9 @@ impl Connection {
         let mut traffic = Traffic::default();
         let progress = flow.pump(source, sink, &mut kit.tools, &mut traffic);
         self.account(direction, &traffic, kit);
+        if self.login_reads > 0 && direction == Direction::Down && traffic.received > 0 {
+            self.watch_login(&traffic, kit);
+        }
         progress
     }
 

@@ -12,8 +12,8 @@ const DONOR: &str = "2";
 const JOINED: &str = "3";
 const SYNCED: &str = "4";
 
-/// Judges a server by the variables that it shows.
-pub(super) fn judge(answers: &HashMap<String, String>, options: &GaleraOptions) -> Answer {
+/// Judges a server by the variables that it shows. So many `leaving` connections are about to end.
+pub(super) fn judge(answers: &HashMap<String, String>, options: &GaleraOptions, leaving: u64) -> Answer {
     let says = |name: &str| answers.get(name).map_or("", String::as_str);
     let is = |name: &str, value: &str| says(name).eq_ignore_ascii_case(value);
     let unless =
@@ -39,6 +39,7 @@ pub(super) fn judge(answers: &HashMap<String, String>, options: &GaleraOptions) 
         galera(required("wsrep_ready", "ON").map(|it| (Verdict::Down, it))),
         galera((catches_up && options.donor != Verdict::Ready).then(|| (options.donor, state()))),
         galera(lags.map(|most| (Verdict::Spare, lag(most)))),
+        full(answers, leaving).map(|it| (Verdict::Avoid, it)),
         unless("pxc_maint_mode", "DISABLED").map(|it| (Verdict::Avoid, it)),
         unless("read_only", "OFF").filter(|_| !options.read_only_is_fit).map(|it| (Verdict::Avoid, it)),
     ];
@@ -64,6 +65,14 @@ fn facts(answers: &HashMap<String, String>) -> GaleraFacts {
         primary: says("wsrep_cluster_status").eq_ignore_ascii_case("Primary"),
         recv_queue: number("wsrep_local_recv_queue"),
     }
+}
+
+/// Whether the next client would be refused, unless it had the right to the one place beyond `max_connections`.
+fn full(answers: &HashMap<String, String>, leaving: u64) -> Option<String> {
+    let number = |name: &str| answers.get(name).and_then(|value| value.parse::<u64>().ok());
+    let (connected, most) = (number("threads_connected")?, number("max_connections")?);
+    (most > 0 && connected.saturating_sub(leaving) >= most)
+        .then(|| format!("Too many connections: max_connections is {most}"))
 }
 
 fn because(name: &str, value: &str) -> String {

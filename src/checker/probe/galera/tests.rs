@@ -34,7 +34,7 @@ fn answer(answers: &[(&str, &str)], options: &str) -> Answer {
         "read-only=ok" => chosen.read_only_is_fit = true,
         _ => {}
     }
-    judge(&answers, &chosen)
+    judge(&answers, &chosen, 0)
 }
 
 /// What is said of a server that is fit but for these answers.
@@ -51,6 +51,28 @@ fn a_synced_member_is_fit_and_names_the_others() {
     assert_eq!(facts.state_uuid, "f9a4c9b6-0000-11f1-8de9-0242ac120002");
     assert_eq!((verdict, reason.as_str()), (Verdict::Ready, ""));
     assert_eq!(members, ["10.0.0.1:3306", "10.0.0.2:3306", "10.0.0.3:3306"]);
+}
+
+#[test]
+fn a_server_that_has_no_place_for_an_ordinary_client_is_full() {
+    let full = |connected: &str, leaving| {
+        let answers = [("threads_connected", connected), ("max_connections", "10")];
+        let answers: HashMap<_, _> =
+            answers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        judge(&answers, &GaleraOptions::default(), leaving)
+    };
+    assert_eq!(full("9", 0).verdict, Verdict::Ready);
+    assert_eq!(full("10", 1).verdict, Verdict::Ready);
+    for (connected, leaving) in [("10", 0), ("11", 0), ("11", 1)] {
+        let answer = full(connected, leaving);
+        assert_eq!(
+            (answer.verdict, answer.reason.as_str()),
+            (Verdict::Avoid, "Too many connections: max_connections is 10")
+        );
+    }
+    for nonsense in ["", "-1", "many"] {
+        assert_eq!(full(nonsense, 0).verdict, Verdict::Ready, "{nonsense}");
+    }
 }
 
 #[test]
