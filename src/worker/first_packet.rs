@@ -9,6 +9,10 @@ pub(super) const MAX_ERROR: usize = 4096;
 const HEADER: usize = 4;
 /// The first byte of an error packet's payload.
 const ERROR: u8 = 0xff;
+/// The first byte of a handshake, the protocol's version; 9 is that of very old servers.
+const VERSIONS: [u8; 2] = [9, 10];
+/// The longest handshake that is waited for. MySQL's own have about 100 bytes.
+const MAX_HANDSHAKE: usize = 4096;
 /// `ER_CON_COUNT_ERROR`: too many connections.
 const FULL: u16 = 1040;
 /// Most characters of a server's text that are logged.
@@ -36,8 +40,20 @@ pub(super) fn inspect(bytes: &[u8]) -> Inspection<'_> {
             Some(packet) => Inspection::Refused(packet),
             None => Inspection::Incomplete,
         },
+        // A server that dies over it has not served the client yet.
+        Some(version) if VERSIONS.contains(version) && length <= MAX_HANDSHAKE && bytes.len() < HEADER + length => {
+            Inspection::Incomplete
+        }
         Some(_) => Inspection::Accepted,
     }
+}
+
+/// An error packet to be sent later, which is one also if it is only the beginning of a longer one.
+pub(super) fn keep(packet: &[u8]) -> Box<[u8]> {
+    let mut kept: Box<[u8]> = packet.into();
+    let length = (kept.len().saturating_sub(HEADER) as u32).to_le_bytes();
+    kept.iter_mut().zip(&length[..3]).for_each(|(byte, length)| *byte = *length);
+    kept
 }
 
 /// Whether a server that has greeted a client refuses it now because it is full: the one place beyond `max_connections` is
@@ -78,12 +94,15 @@ mod tests {
     }
 
     #[test]
-    fn a_handshake_is_accepted_from_its_fifth_byte_on() {
+    fn a_handshake_is_accepted_when_it_is_complete() {
         let handshake = packet(b"\x0a10.11.6-MariaDB\0and so on");
-        for count in 0..=handshake.len() {
-            let expected = if count < 5 { Inspection::Incomplete } else { Inspection::Accepted };
-            assert_eq!(inspect(&handshake[..count]), expected, "{count} bytes");
+        for count in 0..handshake.len() {
+            assert_eq!(inspect(&handshake[..count]), Inspection::Incomplete, "{count} bytes");
         }
+        assert_eq!(inspect(&handshake), Inspection::Accepted);
+        assert_eq!(inspect(&[&handshake[..], b"and more"].concat()), Inspection::Accepted);
+        // One that is as long is nobody's.
+        assert_eq!(inspect(&packet(&[10; 5000])[..5]), Inspection::Accepted);
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Flow {
             };
             match first_packet::inspect(&bytes) {
                 Inspection::Incomplete => self.held = Some(Held { bytes: bytes.into_owned().into(), sent: 0 }),
-                Inspection::Refused(packet) => return Ok(FirstPacket::Error(packet.into())),
+                Inspection::Refused(packet) => return Ok(FirstPacket::Error(first_packet::keep(packet))),
                 Inspection::Accepted => {
                     self.forward(sink, &bytes, traffic).map_err(Failure::Sink)?;
                     return Ok(FirstPacket::PassedOn);

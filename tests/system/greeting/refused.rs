@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::packets::{assert_greeted_by, assert_hears, error, full, greeter, in_order, packet, say};
+use super::packets::{
+    assert_greeted_by, assert_hears, error, full, greeter, handshake, in_order, packet, read_packet, say,
+};
 use crate::harness::{Glbd, Payload, Server, echoes, wait_until};
 
 #[test]
@@ -123,6 +125,33 @@ fn an_error_in_single_bytes_is_not_seen_by_the_client() {
     let other = greeter("other");
     let glbd = in_order([&full, &other]).start();
     assert_greeted_by("other", &glbd.connect());
+}
+
+/// A server that dies while it greets has not served anybody.
+#[test]
+fn a_greeting_that_breaks_off_is_not_seen_by_the_client() {
+    for (count, hard) in [(1, false), (5, false), (20, false), (20, true)] {
+        let dying = Server::serving(move |stream| {
+            say(stream, &handshake("dying")[..count]);
+            if hard {
+                SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+            }
+        });
+        let other = greeter("other");
+        let glbd = in_order([&dying, &other]).start();
+        assert_greeted_by("other", &glbd.connect());
+        glbd.wait_for_log(&format!("destination {dying} refuses clients: connection "));
+    }
+}
+
+#[test]
+fn of_an_error_that_is_too_long_the_client_gets_one_that_is_shorter() {
+    let verbose = full(&"no ".repeat(20_000));
+    let glbd = in_order([&verbose]).start();
+    let client = glbd.connect();
+    let packet = read_packet(&client).expect("a packet");
+    assert_eq!(packet, [&[0xfc, 0x0f, 0, 0][..], &error(1040, &"no ".repeat(20_000))[4..4096]].concat());
+    assert_eq!((&client).read(&mut [0]).expect("a clean end"), 0);
 }
 
 #[test]
