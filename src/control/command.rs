@@ -231,7 +231,7 @@ mod tests {
         assert!(matches!(Command::parse("writer:3306", 8010), Ok(Command::Change(_))));
         for (line, complaint) in [
             ("writer", "'writer': expected writer HOST:PORT [GRACE]"),
-            ("writer db1", "'writer db1': expected HOST:PORT[:WEIGHT]"),
+            ("writer db1", "'writer db1': expected writer HOST:PORT [GRACE]"),
             ("writer db1:3306:1", "'writer db1:3306:1': expected writer HOST:PORT [GRACE]"),
             ("writer db1:3306:0", "'writer db1:3306:0': expected writer HOST:PORT [GRACE]"),
             ("writer db1:3306 1 2", "'writer db1:3306 1 2': expected writer HOST:PORT [GRACE]"),
