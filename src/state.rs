@@ -100,6 +100,7 @@ impl StateFile {
         if !self.is_there()? {
             return Ok(Loaded::Nothing);
         }
+        self.release();
         let file = self.claim()?;
         let loaded = self.apply_all(&file, table, own_addresses)?;
         if let Loaded::Damaged(_) = loaded {
