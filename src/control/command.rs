@@ -9,6 +9,12 @@ use crate::address::{DestinationSpec, Endpoint, parse_destination};
 
 /// How long sessions on the former single destination have to end, unless `writer` says so.
 const GRACE: Duration = Duration::from_secs(10);
+const WEIGHT: &str = "weight HOST:PORT:WEIGHT, 0 or more";
+/// What a line may begin with.
+const WORDS: [&str; 14] = [
+    "getinfo", "getwatch", "getstats", "help", "version", "prompt", "quit", "writer", "add", "drain", "remove",
+    "weight", "enable", "loglevel",
+];
 const LOG_LEVEL: &str = "loglevel error|warn|info|debug";
 /// Longest grace, in seconds.
 const MAX_GRACE: f64 = 3600.0;
@@ -32,6 +38,10 @@ pub(super) enum Command {
     Quit,
     /// Add, change, drain or remove a destination.
     Change(DestinationSpec),
+    /// Change the weight of a destination that is there.
+    Reweigh(DestinationSpec),
+    /// Give a drained destination the weight back that it had.
+    Enable(Endpoint),
     /// Move the single destination to this one, and let sessions on the former go on for so long.
     Writer(Endpoint, Duration),
     /// Log lines of this level and of those that matter more.
@@ -73,7 +83,13 @@ impl Command {
 }
 
 fn not_understood(line: &str) -> String {
-    format!("'{}' is neither a command nor HOST:PORT[:WEIGHT]; try help", printable(line))
+    let word = line.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
+    let near = |command: &&str| strsim::damerau_levenshtein(command, &word) <= 2 && word.len() > 2;
+    let advice = match WORDS.into_iter().filter(near).min_by_key(|it| strsim::damerau_levenshtein(it, &word)) {
+        Some(command) if command != word => format!("did you mean {command}?"),
+        _ => "try help".to_owned(),
+    };
+    format!("'{}' is neither a command nor HOST:PORT[:WEIGHT]; {advice}", printable(line))
 }
 
 /// Reads a line of several words: what is to be done, and with which destination; or a destination and its weight.
@@ -111,6 +127,24 @@ fn parse_words(line: &str, port: u16) -> Result<Command, String> {
             _ if has_weight(text) => Err(usage(&format!("{verb} HOST:PORT"))),
             spec => Ok(change(spec.endpoint, if verb == "drain" { 0.0 } else { -1.0 })),
         },
+        ("weight", [text]) => match destination(text)? {
+            spec if has_weight(text) && spec.weight >= 0.0 => Ok(Command::Reweigh(spec)),
+            _ => Err(usage(WEIGHT)),
+        },
+        ("weight", [text, weight]) => match destination(text)? {
+            _ if has_weight(text) => Err(usage(WEIGHT)),
+            spec => match parse_destination(&format!("{}:{weight}", spec.endpoint), None) {
+                Ok(spec) if spec.weight >= 0.0 => Ok(Command::Reweigh(spec)),
+                Ok(_) => Err(usage(WEIGHT)),
+                Err(error) => Err(told(error.to_string())),
+            },
+        },
+        ("weight", _) => Err(usage(WEIGHT)),
+        ("enable", [text]) => match destination(text)? {
+            _ if has_weight(text) => Err(usage("enable HOST:PORT")),
+            spec => Ok(Command::Enable(spec.endpoint)),
+        },
+        ("enable", _) => Err(usage("enable HOST:PORT")),
         ("add", _) => Err(usage("add HOST:PORT[:WEIGHT]")),
         ("drain" | "remove", _) => Err(usage(&format!("{verb} HOST:PORT"))),
         (_, [weight]) if words[0].contains(':') => match destination(words[0])? {
@@ -213,6 +247,15 @@ mod tests {
             ("10.0.0.4:3306 heavy", "'10.0.0.4:3306 heavy': 'heavy' is not a weight (a finite number)"),
             ("10.0.0.4:3306 0 0", "'10.0.0.4:3306 0 0': expected HOST:PORT:WEIGHT"),
             ("db1", "'db1' is neither a command nor HOST:PORT[:WEIGHT]; try help"),
+            ("getwach", "'getwach' is neither a command nor HOST:PORT[:WEIGHT]; did you mean getwatch?"),
+            ("stat", "'stat' is neither a command nor HOST:PORT[:WEIGHT]; try help"),
+            ("Drian db1", "'Drian db1' is neither a command nor HOST:PORT[:WEIGHT]; did you mean drain?"),
+            ("weight db1:3306", "'weight db1:3306': expected weight HOST:PORT:WEIGHT, 0 or more"),
+            ("weight db1:3306:-1", "'weight db1:3306:-1': expected weight HOST:PORT:WEIGHT, 0 or more"),
+            ("weight db1:3306:1 2", "'weight db1:3306:1 2': expected weight HOST:PORT:WEIGHT, 0 or more"),
+            ("weight db1:3306 much", "'weight db1:3306 much': 'much' is not a weight (a finite number)"),
+            ("enable db1:3306:1", "'enable db1:3306:1': expected enable HOST:PORT"),
+            ("enable a b", "'enable a b': expected enable HOST:PORT"),
         ] {
             assert_eq!(Command::parse(line, 8010), Err(complaint.to_owned()), "{line}");
         }

@@ -16,7 +16,7 @@ use crate::log::Seldom;
 use crate::resolve::{self, Resolver};
 use crate::state::StateFile;
 use crate::stats::Stats;
-use crate::table::{Change, SwitchError, Table};
+use crate::table::{Change, SwitchError, Table, TableError};
 
 const RETIRED: &str = "this glbd takes no changes any more: ask the one that has its place";
 
@@ -28,6 +28,8 @@ HOST:PORT:WEIGHT   add the destination, or change its weight (1 when left out)
 HOST:PORT:0        drain it: no new connections, those that there are go on (not the writer's)
 HOST:PORT:-1       remove it and close its connections
 drain HOST:PORT    the same as HOST:PORT:0; add and remove are understood as well
+weight HOST:PORT:W change the weight of one that is there; none is added
+enable HOST:PORT   give a drained one its weight back
 writer HOST:PORT   move the single destination there without overlap; GRACE seconds may follow (10)
 loglevel LEVEL     log what is error, warn, info or debug (as with --verbose), and what matters more
 version            the version of this program
@@ -104,6 +106,14 @@ impl Executor {
                 known if known.is_empty() && !self.is_expected(&spec.endpoint) => self.resolve(spec, late.resolved()),
                 known => Reply::Text(self.finish(&spec, Ok(known), late.asker())),
             },
+            Ok(Command::Reweigh(DestinationSpec { endpoint, weight })) => {
+                let reweigh = |address| Ok((weight, self.table.reweigh(address, weight)?));
+                Reply::Text(self.change_existing(&endpoint, Some(weight), late.asker(), &reweigh))
+            }
+            Ok(Command::Enable(endpoint)) => {
+                let enable = |address| self.table.enable(address);
+                Reply::Text(self.change_existing(&endpoint, None, late.asker(), &enable))
+            }
             Ok(Command::Writer(endpoint, grace)) => match self.switch(&endpoint, grace, late) {
                 Ok(()) => Reply::Switching,
                 Err(reason) => Reply::Text(format!("Error: {endpoint}: {reason}\n")),
@@ -238,6 +248,41 @@ impl Executor {
         changed.and(kept)
     }
 
+    /// Changes the weight of what is in the table, and of nothing else. Returns the answer. A name that has not resolved is
+    /// in it as well, with `unresolved` as its new weight.
+    fn change_existing(
+        &self,
+        endpoint: &Endpoint,
+        unresolved: Option<f64>,
+        asker: Asker,
+        change: &dyn Fn(SocketAddr) -> Result<(f64, Change), TableError>,
+    ) -> String {
+        if self.is_retired {
+            return format!("Error: {endpoint}: {RETIRED}\n");
+        }
+        let told = |error: TableError| error.to_string();
+        let known = self.known_addresses(endpoint);
+        let changed =
+            match unresolved.and_then(|weight| Some((self.table.reweigh_unresolved(endpoint, weight)?, weight))) {
+                Some((before, weight)) => {
+                    info!("destination {endpoint} changed from weight {before} to {weight}, {asker}");
+                    Ok(())
+                }
+                None if known.is_empty() => Err(told(TableError::NoSuchDestination)),
+                None => known.into_iter().try_for_each(|address| {
+                    let (weight, change) = change(address).map_err(told)?;
+                    tell(change, address, weight, asker);
+                    Ok(())
+                }),
+            };
+        // Some of them may have been changed before one could not be.
+        let kept = self.keep();
+        match changed.and(kept) {
+            Ok(()) => "Ok\n".to_owned(),
+            Err(reason) => format!("Error: {endpoint}: {reason}\n"),
+        }
+    }
+
     /// What was said to be done is not to be lost by a crash, nor is a change undone because a disk is full.
     fn keep(&self) -> Result<(), String> {
         let Some(state) = &self.state else { return Ok(()) };
@@ -280,14 +325,18 @@ impl Executor {
             0.0 => self.table.drain(address),
             weight => self.table.set(&spec.endpoint, address, weight),
         };
-        match change.map_err(|error| error.to_string())? {
-            Change::Added => info!("destination {address} added with weight {}, {asker}", spec.weight),
-            Change::Reweighted(before) => {
-                info!("destination {address} changed from weight {before} to {}, {asker}", spec.weight);
-            }
-            Change::Removed(connections) => tell_removed(address, connections, asker),
-        }
+        tell(change.map_err(|error| error.to_string())?, address, spec.weight, asker);
         Ok(())
+    }
+}
+
+fn tell(change: Change, address: SocketAddr, weight: f64, asker: Asker) {
+    match change {
+        Change::Added => info!("destination {address} added with weight {weight}, {asker}"),
+        Change::Reweighted(before) => {
+            info!("destination {address} changed from weight {before} to {weight}, {asker}");
+        }
+        Change::Removed(connections) => tell_removed(address, connections, asker),
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Destination {
     pub origin: Origin,
     /// As configured; zero takes no new connections.
     pub weight: f64,
+    /// What it was before it was drained.
+    pub weight_before: Option<f64>,
     /// What the watchdog says; always [`Verdict::Ready`] where there is none.
     pub health: Health,
     /// None of its names has its address any more.

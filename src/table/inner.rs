@@ -80,8 +80,10 @@ impl Inner {
             return weight;
         }
         self.change(slot, |it| {
+            it.weight_before = None;
             if weight == 0.0 {
                 it.outweighs = 0.0;
+                it.weight_before = Some(it.weight);
             }
             std::mem::replace(&mut it.weight, weight)
         })
@@ -161,6 +163,7 @@ impl Inner {
             address,
             origin,
             weight,
+            weight_before: None,
             health: Health::at_first(self.balancing.watched),
             obsolete: false,
             awaited: false,

@@ -120,6 +120,8 @@ pub enum TableError {
     NoSuchDestination,
     /// The table holds [`MAX_DESTINATIONS`].
     Full,
+    /// A destination was added with weight 0, or drained by an earlier process.
+    NoWeight,
     /// One destination has as many names as it may have.
     TooManyNames,
 }
@@ -129,6 +131,7 @@ impl fmt::Display for TableError {
         match self {
             TableError::NoSuchDestination => f.write_str("no such destination"),
             TableError::Full => write!(f, "the table is full ({MAX_DESTINATIONS} destinations)"),
+            TableError::NoWeight => f.write_str("it has had no weight before: say which it is to have"),
             TableError::TooManyNames => f.write_str("the destination there has too many names"),
         }
     }
@@ -238,10 +241,33 @@ impl Table {
     /// # Errors
     /// [`TableError::NoSuchDestination`].
     pub fn drain(&self, address: SocketAddr) -> Result<Change, TableError> {
+        self.reweigh(address, 0.0)
+    }
+
+    /// Changes the weight of the destination at `address`.
+    ///
+    /// # Errors
+    /// [`TableError::NoSuchDestination`].
+    pub fn reweigh(&self, address: SocketAddr, weight: f64) -> Result<Change, TableError> {
         let mut inner = self.0.lock();
         let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
         inner.destinations[slot].origin = Origin::ByHand;
-        Ok(Change::Reweighted(inner.reweight(slot, 0.0)))
+        Ok(Change::Reweighted(inner.reweight(slot, weight)))
+    }
+
+    /// Gives the destination at `address` the weight back that it had before it was drained. Returns that weight, and the
+    /// change.
+    ///
+    /// # Errors
+    /// [`TableError::NoSuchDestination`], and [`TableError::NoWeight`] where the weight is not known.
+    pub fn enable(&self, address: SocketAddr) -> Result<(f64, Change), TableError> {
+        let mut inner = self.0.lock();
+        let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
+        let destination = &mut inner.destinations[slot];
+        let weight = if destination.weight > 0.0 { Some(destination.weight) } else { destination.weight_before };
+        let weight = weight.filter(|weight| *weight > 0.0).ok_or(TableError::NoWeight)?;
+        destination.origin = Origin::ByHand;
+        Ok((weight, Change::Reweighted(inner.reweight(slot, weight))))
     }
 
     /// Takes the destination at `address` out and has its connections closed.

@@ -54,6 +54,8 @@ struct SavedDestination {
     latency: Duration,
     scale: f64,
     outweighs: f64,
+    #[serde(default)]
+    weight_before: Option<f64>,
 }
 
 impl Table {
@@ -78,6 +80,7 @@ impl Table {
             latency: it.health.latency,
             scale: it.health.scale,
             outweighs: it.outweighs,
+            weight_before: it.weight_before,
         });
         let destinations = saved.collect();
         let withdrawn = inner.withdrawn.iter().copied().collect();
@@ -111,8 +114,10 @@ impl Table {
                 latency: it.latency,
                 scale: it.scale,
             };
-            let (obsolete, outweighs) = (it.obsolete, it.outweighs);
-            inner.change(slot, |it| (it.health, it.obsolete, it.outweighs) = (health, obsolete, outweighs));
+            let (obsolete, outweighs, weight_before) = (it.obsolete, it.outweighs, it.weight_before);
+            inner.change(slot, |it| {
+                (it.health, it.obsolete, it.outweighs, it.weight_before) = (health, obsolete, outweighs, weight_before);
+            });
         }
         unresolved.for_each(|name| inner.expect(name));
         inner.withdrawn.extend(saved.withdrawn);

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::{Ipv6Addr, TcpStream};
 
-use crate::harness::{Glbd, Server, names_of, read_line, said_goodbye, servers, wait_until};
+use crate::harness::{Daemon, Glbd, Server, names_of, read_line, said_goodbye, servers, wait_until};
 
 /// So many clients that stay, each served.
 fn clients(glbd: &Glbd, count: usize) -> Vec<TcpStream> {
@@ -205,4 +205,53 @@ fn its_own_listening_address_is_refused() {
         // The same port of another machine is no loop.
         glbd.change(format!("192.0.2.1:{port}"));
     }
+}
+
+#[test]
+fn a_mistyped_port_in_a_change_of_weight_adds_nothing() {
+    let glbd = Glbd::start(["127.0.0.1:1:2"]);
+    for line in
+        ["weight 127.0.0.1:2:3", "weight 127.0.0.1:2 3", "weight no-such-name.invalid:1:3", "enable 127.0.0.1:2"]
+    {
+        let answer = glbd.control(line);
+        assert!(answer.starts_with("Error: ") && answer.ends_with(": no such destination\n"), "{line}: {answer}");
+    }
+    assert_eq!(glbd.info().rows.len(), 1);
+    assert_eq!(glbd.control("weight 127.0.0.1:1:3\nWeight 127.0.0.1:1 0.5"), "Ok\nOk\n");
+    assert_eq!(glbd.info().rows[0].weight, 0.5);
+}
+
+#[test]
+fn a_drained_destination_remembers_its_weight() {
+    let glbd = Glbd::start(["127.0.0.1:1:2"]);
+    let weight = || glbd.info().rows[0].weight;
+    for drained in ["drain 127.0.0.1:1", "127.0.0.1:1:0", "weight 127.0.0.1:1:0"] {
+        assert_eq!(glbd.control(&format!("{drained}\n{drained}")), "Ok\nOk\n");
+        assert_eq!(weight(), 0.0);
+        assert_eq!(glbd.control("enable 127.0.0.1:1"), "Ok\n");
+        assert_eq!(weight(), 2.0, "{drained}");
+    }
+    // Where it takes clients already, nothing changes.
+    assert_eq!(glbd.control("enable 127.0.0.1:1"), "Ok\n");
+    assert_eq!(weight(), 2.0);
+    glbd.change("127.0.0.1:1:-1");
+    glbd.change("127.0.0.1:1:1");
+    glbd.change("127.0.0.1:1:0");
+    assert_eq!(glbd.control("enable 127.0.0.1:1"), "Ok\n");
+    assert_eq!(weight(), 1.0, "what it was before it was removed is forgotten");
+}
+
+#[test]
+fn the_weight_of_a_drained_destination_is_known_after_an_upgrade_and_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = directory.path().join("state").display().to_string();
+    let daemon = Daemon::started(&["--user", "root", "--state", &state, "127.0.0.1:1:2"]);
+    assert_eq!(daemon.control("drain 127.0.0.1:1"), "Ok\n");
+    daemon.upgrade();
+    assert_eq!(daemon.control("enable 127.0.0.1:1\ndrain 127.0.0.1:1"), "Ok\nOk\n");
+    drop(daemon);
+    let glbd = Glbd::builder().args(["--state", &state]).destinations(["127.0.0.1:1:2"]).start();
+    assert_eq!(glbd.info().rows[0].weight, 0.0);
+    assert_eq!(glbd.control("enable 127.0.0.1:1"), "Ok\n");
+    assert_eq!(glbd.info().rows[0].weight, 2.0);
 }
