@@ -162,3 +162,20 @@ fn wrong_arguments_are_answered_with_the_usage() {
         }
     }
 }
+
+#[test]
+fn fit_passes_while_there_is_room_for_another_client() {
+    for shell in SHELLS {
+        let site = Site::new();
+        let _server = site.machine.serve("one", "127.0.0.2", "8000");
+        site.start(&["--max_conn", "1", "8010", "127.0.0.2:8000"]);
+        let fit = || answered(|| site.run(shell, &["--fit", "127.0.0.1", "8011"]));
+        assert_yes(&fit(), "without clients");
+        let client = site.machine.client().expect("a server");
+        assert_no(&fit(), "glbd is full: new clients wait in the backlog", "with as many as it takes");
+        assert_yes(&answered(|| site.run(shell, &["127.0.0.1", "8011"])), "it answers");
+        drop(client);
+        wait_until("it is gone", || site.control("getinfo").contains("total connections: 0 of 1 max"));
+        assert_yes(&fit(), "again");
+    }
+}
