@@ -78,8 +78,8 @@ struct Contents {
 pub enum Loaded {
     /// There is none.
     Nothing,
-    /// So many changes were made, and there is this to say of others, and of names.
-    Changes(usize, Vec<String>),
+    /// These changes were made, and there is this to say of others, and of names.
+    Changes(Vec<String>, Vec<String>),
     /// It is damaged, in this way, and nothing of it was used.
     Damaged(String),
 }
@@ -281,14 +281,14 @@ impl StateFile {
         remarks
     }
 
-    /// Makes the file's changes. Returns how many could be made, and adds what an operator should hear of the others.
+    /// Makes the file's changes. Returns those that could be made, and adds what an operator should hear of the others.
     fn make_changes(
         &self,
         Contents { entries, writer, .. }: Contents,
         table: &Table,
         own_addresses: &[SocketAddr],
         remarks: &mut Vec<String>,
-    ) -> usize {
+    ) -> Vec<String> {
         let unresolved: HashSet<Endpoint> = table.unresolved().into_iter().map(|it| it.endpoint).collect();
         let unknown = |Entry { spec, .. }: &&Entry| {
             spec.weight >= 0.0 && !unresolved.contains(&spec.endpoint) && table.addresses_of(&spec.endpoint).is_empty()
@@ -298,11 +298,18 @@ impl StateFile {
             saved: saved_addresses(&entries),
             now: resolve::resolve_all(unknown, Some(resolve::PATIENCE), &mut || false),
         };
-        let results = entries.iter().map(|it| self.apply(&it.spec, &found, table, own_addresses));
-        let chosen = writer.map(|(endpoint, address)| prefer(&endpoint, address, table));
-        let (made, failed): (Vec<_>, Vec<_>) = results.chain(chosen).partition(Result::is_ok);
-        remarks.extend(failed.into_iter().filter_map(Result::err));
-        made.len()
+        let mut made = Vec::new();
+        let mut note = |what: String, result: Result<(), String>| match result {
+            Ok(()) => made.push(what),
+            Err(remark) => remarks.push(remark),
+        };
+        for Entry { spec, .. } in &entries {
+            note(format!("{}:{}", spec.endpoint, spec.weight), self.apply(spec, &found, table, own_addresses));
+        }
+        if let Some((endpoint, address)) = writer {
+            note(format!("{WRITER}{endpoint}"), prefer(&endpoint, address, table));
+        }
+        made
     }
 
     /// Makes one change. An error is what an operator should hear of it.

@@ -63,6 +63,33 @@ pub fn die_with_parent(command: &mut std::process::Command) {
     }
 }
 
+/// Has the program that `command` starts begin with the limits of any other, of 1024 open files and as much memory as
+/// there may be, and without the rights that this process was given beyond its user's.
+pub fn give_usual_limits(command: &mut std::process::Command) {
+    const OPEN_FILES: libc::rlim_t = 1024;
+    let limit = || {
+        // SAFETY: all zeroes is a valid rlimit, the calls write and read nothing but that, and all of them may be made
+        // between fork and exec. What cannot be given up is kept: the program is started all the same.
+        unsafe {
+            let mut found: libc::rlimit = std::mem::zeroed();
+            if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut found) == 0 {
+                found.rlim_cur = found.rlim_max.min(OPEN_FILES);
+                libc::setrlimit(libc::RLIMIT_NOFILE, &raw const found);
+            }
+            if libc::getrlimit(libc::RLIMIT_DATA, &raw mut found) == 0 {
+                found.rlim_cur = found.rlim_max;
+                libc::setrlimit(libc::RLIMIT_DATA, &raw const found);
+            }
+            libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+        }
+        Ok(())
+    };
+    // SAFETY: the closure does nothing but the above, and allocates nothing.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(command, limit);
+    }
+}
+
 /// Has the process that `command` starts inherit `descriptor`, under the number that it has here.
 pub fn inherit(command: &mut std::process::Command, descriptor: &impl AsFd) {
     let number = descriptor.as_fd().as_raw_fd();

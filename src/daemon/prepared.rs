@@ -23,6 +23,9 @@ const DEFAULT_USER: &str = "daemon";
 /// A failed destination is avoided for the interval between checks and this.
 const AVOIDED_LONGER: Duration = Duration::from_secs(1);
 
+/// Changes of the last time that stand in one log line.
+const TOLD_AT_ONCE: usize = 20;
+
 /// How much it matters, and what it is.
 pub(super) type Notice = (Level, String);
 
@@ -164,9 +167,10 @@ impl Prepared {
         };
         match loaded {
             Ok(Loaded::Nothing) => {}
-            Ok(Loaded::Changes(count, remarks)) => {
-                if count > 0 {
-                    let made = format!("{count} changes of the last time were made again, as {path} says");
+            Ok(Loaded::Changes(made, remarks)) => {
+                for part in made.chunks(TOLD_AT_ONCE) {
+                    let (count, list) = (part.len(), part.join(" "));
+                    let made = format!("{count} changes of the last time were made again, as {path} says: {list}");
                     self.notices.push((Level::Info, made));
                 }
                 self.notices.extend(remarks.into_iter().map(|remark| (Level::Warn, format!("{path}: {remark}"))));

@@ -75,7 +75,8 @@ fn changes_are_there_after_a_restart() {
         glbd = kept.start(&base);
     }
     assert_eq!(weights(&glbd.info()), after);
-    glbd.wait_for_log("changes of the last time were made again");
+    let told = format!("changes of the last time were made again, as {} says: 127.0.0.1:", kept.path().display());
+    glbd.wait_for_log(&told);
 }
 
 #[test]

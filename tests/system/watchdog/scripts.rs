@@ -305,3 +305,17 @@ fn the_script_for_web_servers_and_the_built_in_check_agree_on_nginx() {
     nginx.process.kill().expect("our own child");
     glbds.iter().for_each(|glbd| wait_until_judged(glbd, &destination, "DOWN"));
 }
+
+/// glbd raises its own limit of open files, and some programs close each number below the limit when they start another.
+#[test]
+fn a_script_has_the_usual_limits() {
+    let answer = "while read -r request; do echo \"3 - files $(ulimit -n) data $(ulimit -d)\"; done\n";
+    let scripted = Scripted::patient(answer);
+    scripted.wait_until_judged(["READY", "READY"]);
+    for server in &scripted.servers {
+        let reason = || scripted.glbd.watch().row(server).reason.clone();
+        assert_eq!(reason(), "files 1024 data unlimited");
+    }
+    let limits = fs::read_to_string(format!("/proc/{}/limits", scripted.glbd.pid())).expect("glbd runs");
+    assert!(!limits.contains("Max open files            1024 "), "{limits}");
+}

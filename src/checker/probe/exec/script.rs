@@ -95,6 +95,7 @@ impl Script {
         shell.arg("-c").arg(command).env(name, value).process_group(0);
         shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         sys::die_with_parent(shell.as_std_mut());
+        sys::give_usual_limits(shell.as_std_mut());
         let mut child = shell.spawn()?;
         let missing = || io::Error::other("the script has ended at once");
         let group = Pid::from_raw(child.id().and_then(|id| i32::try_from(id).ok()).ok_or_else(missing)?);
