@@ -35,7 +35,7 @@ help:
 	@echo 'make            build $(BINARY) and its manual page'
 	@echo 'make run        three small web servers with glbd in front of them, until Ctrl-C'
 	@echo 'make test       install what the tests need, and run all of them (as root, or with sudo)'
-	@echo 'make fuzz       fuzz the parsers of what servers, scripts and the checker say, for two minutes'
+	@echo 'make fuzz       fuzz the parsers of all that comes from outside, for two minutes'
 	@echo 'make check      format, clippy and shellcheck'
 	@echo 'make bench      compare with HAProxy, nginx and Pen: writes docs/benchmarks.md'
 	@echo 'make install    to PREFIX ($(PREFIX)) below DESTDIR, with init script, settings and systemd unit'

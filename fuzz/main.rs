@@ -5,8 +5,11 @@
 use std::env;
 use std::sync::LazyLock;
 
-use glbd::checker::fuzz::TARGETS;
+use glbd::checker::fuzz::{TARGETS, Target};
+use glbd::control::fuzz::control;
+use glbd::daemon::fuzz::handover;
 use glbd::health::fuzz::reports;
+use glbd::state::fuzz::state;
 use libfuzzer_sys::{Corpus, fuzz_target};
 
 /// Runs one input, and says whether it is worth keeping.
@@ -18,7 +21,8 @@ static RUN: LazyLock<Run> = LazyLock::new(|| {
         // Without a report, an input tries the parser of messages only.
         return Box::new(|bytes| if reports(bytes) { Corpus::Keep } else { Corpus::Reject });
     }
-    let target = TARGETS.into_iter().find(|(known, _)| *known == name);
+    let others: [(&str, Target); 3] = [("control", control), ("state", state), ("handover", handover)];
+    let target = TARGETS.into_iter().chain(others).find(|(known, _)| *known == name);
     let (_, target) = target.expect("FUZZ_TARGET is one of those in scripts/fuzz");
     Box::new(move |bytes| {
         target(bytes);

@@ -4,6 +4,7 @@ mod command;
 mod conversation;
 mod executor;
 mod fifo;
+pub mod fuzz;
 mod late;
 mod lines;
 mod report;

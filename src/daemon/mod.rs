@@ -1,6 +1,7 @@
 //! Puts the parts together: start-up in order, shut-down in order.
 
 mod display;
+pub mod fuzz;
 mod handover;
 mod limits;
 mod opened;

@@ -2,7 +2,9 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
+use super::contents::Entry;
 use super::*;
+use crate::address::parse_destination;
 use crate::table::health::ShutdownSessions;
 use crate::table::{Balancing, PolicyKind, Tried};
 
@@ -166,4 +168,21 @@ fn the_single_destination_that_was_chosen_by_hand_is_chosen_again() {
     // Where nothing is single any more, that is said.
     let remarks = vec!["writer 10.0.0.1:2: it cannot be the single destination".to_owned()];
     assert_eq!(state.load(&table(&base), &[]).expect("a file"), Loaded::Changes(vec![], remarks));
+}
+
+#[test]
+fn an_address_that_nothing_can_be_connected_to_is_nobodys() {
+    for useless in ["0.0.0.0:3306", "[::]:3306", "[::ffff:0.0.0.0]:3306", "224.0.0.1:3306"] {
+        let address: SocketAddr = useless.parse().expect("an address");
+        let named = spec("nowhere.invalid:3306:2");
+        let entries = vec![Entry { spec: named.clone(), address: Some(address) }];
+        let text = print(&Contents { entries, at: vec![(named.endpoint.clone(), address)], writer: None });
+        let contents = parse(text.as_bytes()).expect("it is whole");
+        assert_eq!((contents.entries[0].address, contents.at.len()), (None, 0), "{useless}");
+        // Nor in the table of another process.
+        let (before, after) = (table(&[]), table(&[]));
+        before.set(&named.endpoint, address, 1.0).expect("there is room");
+        after.restore(before.save(Instant::now()), Instant::now());
+        assert_eq!(after.snapshot(), [], "{useless}");
+    }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
+use log::warn;
 use serde::{Deserialize, Serialize};
 
 use super::health::{Health, Reason, Verdict};
@@ -10,7 +11,7 @@ use super::inner::Inner;
 use super::named::Standing;
 use super::succession::SavedSwitchover;
 use super::{Origin, Table, Unresolved};
-use crate::address::Endpoint;
+use crate::address::{Endpoint, can_be_connected_to};
 
 /// Everything in a table that another process is to go on with.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -98,6 +99,10 @@ impl Table {
         for (place, it) in saved.destinations.into_iter().enumerate() {
             while let Some(name) = unresolved.next_if(|name| name.place <= place) {
                 inner.expect(name);
+            }
+            if !can_be_connected_to(it.address.ip().to_canonical()) {
+                warn!("destination {} is not taken over: nothing can be connected to it", it.address);
+                continue;
             }
             // Its table held no more than this one may.
             if inner.add(&it.endpoint, it.address, it.weight, it.origin, None).is_err() {

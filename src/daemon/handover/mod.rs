@@ -24,7 +24,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::channel::Channel;
+use crate::channel::{self, Channel};
 use crate::checker::Credentials;
 use crate::process::Handed;
 use crate::stats::{SavedStats, Totals};
@@ -57,6 +57,12 @@ enum Message {
     Traffic { connections: Connections, counted: Totals },
     /// What the old process is to do.
     Orders(Vec<Order>),
+}
+
+/// Reads a message of another process, and forgets it: for fuzzers.
+pub(super) fn hear(bytes: &[u8]) {
+    // An error is as good as an answer.
+    let _ = channel::parse::<Message>(bytes);
 }
 
 /// What an old process is to do.

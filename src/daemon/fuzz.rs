@@ -1,0 +1,47 @@
+//! The entry point for a fuzzer (`fuzz/`) of what another process of glbd hands over.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use super::handover::hear;
+use crate::table::health::ShutdownSessions;
+use crate::table::{Balancing, PolicyKind, SavedTable, Table, Tried};
+
+/// A process that says this: a message, or a table.
+pub fn handover(bytes: &[u8]) {
+    hear(bytes);
+    let Ok(saved) = serde_json::from_slice::<SavedTable>(bytes) else { return };
+    for policy in [PolicyKind::LeastConnected, PolicyKind::Single] {
+        let table = Table::new(Balancing {
+            policy,
+            top: false,
+            avoid_failed_for: Duration::from_secs(1),
+            watched: true,
+            recheck_after: None,
+            shutdown_sessions: ShutdownSessions::Elsewhere,
+        });
+        table.restore(saved.clone(), Instant::now());
+        table.elect_single();
+        table.pick(Ipv4Addr::LOCALHOST.into(), &mut Tried::default(), Instant::now());
+        drop(table.save(Instant::now()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::fuzz::tests::{corpus, replay};
+
+    #[test]
+    fn what_is_in_the_corpus_makes_nothing_panic() {
+        replay("handover", handover);
+    }
+
+    /// Otherwise a change of the table would leave a corpus that tries nothing.
+    #[test]
+    fn a_table_is_in_the_corpus() {
+        let is_table =
+            |bytes: &Vec<u8>| serde_json::from_slice::<SavedTable>(bytes).is_ok_and(|it| it != SavedTable::default());
+        assert!(corpus("handover").iter().any(is_table));
+    }
+}

@@ -1,0 +1,84 @@
+//! From the table to the shortest list of changes that makes it of the command line's.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
+use super::StateFile;
+use super::contents::{Entry, REMOVED, address_of};
+use crate::address::Endpoint;
+use crate::table::{DestinationStatus, Origin, Table, Unresolved};
+
+impl StateFile {
+    /// From the command line's destinations to those in the table, and to their order.
+    pub(super) fn changes(&self, table: &Table) -> Vec<Entry> {
+        let (rows, unresolved) = (table.snapshot(), table.unresolved());
+        let (mut removed, mut set) = (Removals::default(), Vec::new());
+        // Where among the base the last one stands that is still in its place; `None` once others are before it.
+        let mut last = Some(0);
+        for row in rows.iter().filter(|row| row.origin == Origin::ByHand) {
+            for (index, endpoint) in row.wanted_as.iter().enumerate() {
+                let place = self.place(endpoint);
+                // Others only share a destination, which has its place.
+                let is_first = index == 0;
+                let stays = place.is_some_and(|place| !is_first || last.is_some_and(|last| place >= last));
+                if is_first {
+                    last = place.filter(|_| stays);
+                }
+                if place.is_some() && !stays {
+                    removed.add(endpoint.clone());
+                }
+                if !stays || self.weight(endpoint) != Some(row.weight) {
+                    set.push(changed(endpoint, row, &rows));
+                }
+            }
+        }
+        let is_news = |it: &&Unresolved| self.weight(&it.endpoint) != Some(it.weight);
+        set.extend(unresolved.iter().filter(is_news).map(|it| Entry::new(it.endpoint.clone(), it.weight, None)));
+        let there: HashSet<&Endpoint> = rows.iter().flat_map(|row| &row.wanted_as).collect();
+        let there: HashSet<&Endpoint> = there.into_iter().chain(unresolved.iter().map(|it| &it.endpoint)).collect();
+        let addresses: HashSet<SocketAddr> = rows.iter().map(|row| row.address).collect();
+        let is_there = |endpoint: &Endpoint| {
+            there.contains(endpoint) || address_of(endpoint).is_some_and(|address| addresses.contains(&address))
+        };
+        let base = self.base.destinations.iter().map(|spec| &spec.endpoint);
+        base.filter(|endpoint| !is_there(endpoint)).for_each(|endpoint| removed.add(endpoint.clone()));
+        if self.base.finds_more {
+            table.withdrawn().into_iter().for_each(|address| removed.add(address.into()));
+        }
+        // What is removed makes room for what is added.
+        removed.entries.into_iter().chain(set).collect()
+    }
+
+    pub(super) fn place(&self, endpoint: &Endpoint) -> Option<usize> {
+        self.base.destinations.iter().position(|spec| spec.endpoint == *endpoint)
+    }
+
+    fn weight(&self, endpoint: &Endpoint) -> Option<f64> {
+        // Of one that is given more than once, the last weight counts.
+        self.base.destinations.iter().rev().find(|spec| spec.endpoint == *endpoint).map(|spec| spec.weight)
+    }
+}
+
+/// What is to be taken out, each once.
+#[derive(Default)]
+struct Removals {
+    entries: Vec<Entry>,
+    seen: HashSet<Endpoint>,
+}
+
+impl Removals {
+    fn add(&mut self, endpoint: Endpoint) {
+        if self.seen.insert(endpoint.clone()) {
+            self.entries.push(Entry::new(endpoint, REMOVED, None));
+        }
+    }
+}
+
+/// A name whose addresses differ in weight is changed address by address.
+fn changed(endpoint: &Endpoint, row: &DestinationStatus, rows: &[DestinationStatus]) -> Entry {
+    let mut same_name = rows.iter().filter(|other| other.wanted_as.contains(endpoint));
+    match same_name.all(|other| other.weight == row.weight) {
+        true => Entry::new(endpoint.clone(), row.weight, Some(row.address)),
+        false => Entry::new(row.address.into(), row.weight, None),
+    }
+}

@@ -1,0 +1,121 @@
+//! The file as text: a heading, changes as control commands, a line each, and their checksum.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use twox_hash::XxHash3_64;
+
+use crate::address::{DestinationSpec, Endpoint, Host, can_be_connected_to, parse_destination};
+
+const HEADING: &str = "# glbd state 1: what was changed at run time. Written by glbd; to forget it, remove this file.";
+/// What a file of any version begins with.
+const MARK: &[u8] = b"# glbd state ";
+const SUM: &str = "# sum ";
+/// Before the single destination that was chosen by hand.
+pub(super) const WRITER: &str = "writer ";
+/// Before a name of the command line and the address that it had.
+const AT: &str = "at ";
+/// Takes out what it names.
+pub(super) const REMOVED: f64 = -1.0;
+
+/// One change, as it stands in the file.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Entry {
+    pub spec: DestinationSpec,
+    /// Where the name was.
+    pub address: Option<SocketAddr>,
+}
+
+/// Everything in the file.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Contents {
+    pub entries: Vec<Entry>,
+    /// The single destination chosen by hand, and where its name was.
+    pub writer: Option<(Endpoint, Option<SocketAddr>)>,
+    /// Where the names of the command line were.
+    pub at: Vec<(Endpoint, SocketAddr)>,
+}
+
+impl Entry {
+    pub(super) fn new(endpoint: Endpoint, weight: f64, address: Option<SocketAddr>) -> Entry {
+        let address = address.filter(|_| address_of(&endpoint).is_none());
+        Entry { spec: DestinationSpec { endpoint, weight }, address }
+    }
+}
+
+/// The address, if it is not a name.
+pub(super) fn address_of(endpoint: &Endpoint) -> Option<SocketAddr> {
+    match endpoint.host {
+        Host::Address(address) => Some(SocketAddr::new(address, endpoint.port)),
+        Host::Name(_) => None,
+    }
+}
+
+/// Where the names were.
+pub(super) fn saved_addresses(entries: &[Entry]) -> HashMap<Endpoint, Vec<SocketAddr>> {
+    let mut saved: HashMap<Endpoint, Vec<SocketAddr>> = HashMap::new();
+    for Entry { spec, address } in entries {
+        saved.entry(spec.endpoint.clone()).or_default().extend(address);
+    }
+    saved.retain(|_, addresses| !addresses.is_empty());
+    saved
+}
+
+/// Writes it.
+pub(super) fn print(Contents { entries, writer, at }: &Contents) -> String {
+    let printed = |address: &Option<SocketAddr>| address.map(|address| format!(" {address}")).unwrap_or_default();
+    let line = |it: &Entry| format!("{}:{}{}\n", it.spec.endpoint, it.spec.weight, printed(&it.address));
+    let mut body: String = entries.iter().map(line).collect();
+    if let Some((endpoint, address)) = writer {
+        body += &format!("{WRITER}{endpoint}{}\n", printed(address));
+    }
+    body.extend(at.iter().map(|(name, address)| format!("{AT}{name} {address}\n")));
+    sealed(&body)
+}
+
+/// A file with these lines between its beginning and its end.
+pub(super) fn sealed(body: &str) -> String {
+    let text = format!("{HEADING}\n{body}");
+    let sum = XxHash3_64::oneshot(text.as_bytes());
+    format!("{text}{SUM}{sum:016x}\n")
+}
+
+/// Reads it.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn parse(text: &[u8]) -> Result<Contents, String> {
+    if !text.starts_with(MARK) && !MARK.starts_with(text) {
+        let is_blank = text.iter().all(|byte| *byte == 0);
+        return Err(if is_blank { "it consists of zeros" } else { "it is not a state file of glbd's" }.to_owned());
+    }
+    let text = str::from_utf8(text).map_err(|_| "it is not text")?;
+    let (body, sum) = text.rsplit_once(SUM).ok_or("its end is missing")?;
+    let sum = u64::from_str_radix(sum.trim_end(), 16).map_err(|_| "its end is not as it was written")?;
+    if XxHash3_64::oneshot(body.as_bytes()) != sum {
+        return Err("it is not as it was written".to_owned());
+    }
+    let lines = body.strip_prefix(HEADING).ok_or("it was written by another version")?.lines();
+    let mut contents = Contents::default();
+    for line in lines.filter(|line| !line.is_empty()) {
+        if let Some(writer) = line.strip_prefix(WRITER) {
+            let Entry { spec, address } = parse_entry(writer)?;
+            contents.writer = Some((spec.endpoint, address));
+        } else if let Some(at) = line.strip_prefix(AT) {
+            let Entry { spec, address } = parse_entry(at)?;
+            contents.at.extend(address.map(|address| (spec.endpoint, address)));
+        } else {
+            contents.entries.push(parse_entry(line)?);
+        }
+    }
+    Ok(contents)
+}
+
+fn parse_entry(line: &str) -> Result<Entry, String> {
+    let (spec, address) = line.split_once(' ').map_or((line, None), |(spec, address)| (spec, Some(address)));
+    let spec = parse_destination(spec, None).map_err(|error| format!("'{line}': {error}"))?;
+    let address = address.map(str::parse).transpose().map_err(|_| format!("'{line}': not an address"))?;
+    // An older glbd took such addresses of names for addresses.
+    let address = address.filter(|address: &SocketAddr| can_be_connected_to(address.ip().to_canonical()));
+    Ok(Entry { spec, address })
+}
