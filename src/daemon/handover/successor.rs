@@ -151,6 +151,8 @@ impl Successor {
         if self.channel.send(&Message::Go, &[]).is_err() {
             return Err(self.undecided.how_it_ended());
         }
+        // It has what it needs. Of the time for its start, hardly any may be left.
+        self.deadline = Instant::now() + PATIENCE;
         match self.wait(give_up)? {
             Message::Serving => Ok(()),
             _ => Err("it does not speak as a glbd does".to_owned()),
