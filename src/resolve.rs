@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,8 +33,15 @@ pub fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
     resolve_every(endpoint)?.first().copied().ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
-/// All addresses of an endpoint, at least one: the IPv4 ones or, where there are none, the IPv6 ones, since one machine
-/// mostly has both.
+/// Has the IPv6 addresses of names preferred from now on, not the IPv4 ones.
+pub fn prefer_ipv6(preferred: bool) {
+    PREFER_IPV6.store(preferred, Ordering::Relaxed);
+}
+
+static PREFER_IPV6: AtomicBool = AtomicBool::new(false);
+
+/// All addresses of an endpoint, at least one: of the [preferred](prefer_ipv6) kind or, where there are none, of the other
+/// one, since one machine mostly has both.
 ///
 /// # Errors
 /// One that says why the name does not resolve. May take as long as the system's resolver does.
@@ -47,8 +54,9 @@ pub fn resolve_every(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
             let found = found.map(|it| SocketAddr::new(it.ip().to_canonical(), it.port()));
             let (mut addresses, useless): (Vec<_>, Vec<_>) = found.partition(|it| can_be_connected_to(it.ip()));
             useless.iter().for_each(|address| tell_of_useless(endpoint, address.ip()));
-            if addresses.iter().any(SocketAddr::is_ipv4) {
-                addresses.retain(SocketAddr::is_ipv4);
+            let is_preferred = |it: &SocketAddr| it.is_ipv6() == PREFER_IPV6.load(Ordering::Relaxed);
+            if addresses.iter().any(is_preferred) {
+                addresses.retain(is_preferred);
             }
             let mut seen = HashSet::new();
             addresses.retain(|address| seen.insert(*address));

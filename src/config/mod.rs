@@ -64,6 +64,8 @@ pub struct Config {
     pub resolve: Option<Duration>,
     /// Whether all addresses of a name are destinations, not only one.
     pub resolve_all: bool,
+    /// Whether the IPv6 addresses of names are preferred to the IPv4 ones.
+    pub prefer_ipv6: bool,
     /// Whether a name that does not resolve prevents the start.
     pub strict_names: bool,
     /// How connections are treated.
@@ -227,6 +229,7 @@ impl Config {
             recheck_after: unless_zero(options.extra),
             resolve: unless_zero(options.resolve),
             resolve_all: options.resolve_all,
+            prefer_ipv6: options.prefer == "ipv6",
             strict_names: options.strict_names,
             watchdog: options.watchdog.map(|probe| WatchdogOptions {
                 probe,

@@ -22,6 +22,7 @@ use crate::address::Endpoint;
 use crate::checker;
 use crate::config::{Config, LogTarget};
 use crate::process::{self, Leftovers};
+use crate::resolve;
 use handover::{Inheritance, Predecessor, PredecessorLink, State};
 use opened::Opened;
 use prepared::Prepared;
@@ -39,6 +40,7 @@ const STOPPING: Duration = Duration::from_millis(500);
 /// One line that says why it could not start; nothing is left behind then.
 pub fn run(config: Config) -> Result<(), String> {
     process::take_usual_mask();
+    resolve::prefer_ipv6(config.prefer_ipv6);
     // Where it lies is known only in the directory that the command line was meant for.
     let program = process::program().map_err(|error| format!("cannot find the program: {error}"))?;
     match Predecessor::from_environment()? {
@@ -56,6 +58,7 @@ pub fn check(mut config: Config) -> Result<Vec<String>, String> {
         Err(error) if config.has_relative_paths() => return Err(format!("the working directory: {error}")),
         directory => directory.unwrap_or_else(|_| PathBuf::from("/")),
     };
+    resolve::prefer_ipv6(config.prefer_ipv6);
     let config = config.with_paths_in(&directory);
     let mut prepared = Prepared::anew(&config, Vec::new(), None)?;
     prepared.fill(&config, &mut || false)?;

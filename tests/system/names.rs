@@ -415,3 +415,20 @@ fn an_ipv4_address_in_ipv6s_clothes_is_an_ipv4_address() {
     let answer = glbd.control(&format!("db:{}:1", own.port()));
     assert!(answer.contains("this daemon listens there itself"), "{answer}");
 }
+
+#[test]
+fn of_a_name_with_both_kinds_of_addresses_those_are_taken_that_are_preferred() {
+    let port = free_port();
+    let hosts = Hosts::new("127.0.0.2 db\n::1 db\n127.0.0.3 old\n");
+    let names = ["db", "old"].map(|name| format!("{name}:{port}"));
+    let (four, six, old) = (format!("127.0.0.2:{port}"), format!("[::1]:{port}"), format!("127.0.0.3:{port}"));
+    for (options, expected) in [(&[][..], &four), (&["--prefer", "ipv4"], &four), (&["--prefer", "ipv6"], &six)] {
+        for all in [&[][..], &["--resolve-all"]] {
+            let glbd = hosts.glbd(&[options, all].concat(), &names);
+            assert_eq!(addresses(&glbd), [expected.clone(), old.clone()], "{options:?} {all:?}");
+            // At run time, too.
+            glbd.change(format!("db:{}", port + 1));
+            assert_eq!(addresses(&glbd)[2], expected.replace(&format!(":{port}"), &format!(":{}", port + 1)));
+        }
+    }
+}
