@@ -69,16 +69,19 @@ struct Names {
     next_round: Option<Instant>,
     /// When those are that have not resolved yet.
     next_retry: Instant,
+    /// Whether there may be such. None is added later.
+    retries: bool,
 }
 
 impl Names {
     fn new(settings: Settings) -> Names {
         let now = Instant::now();
         // That is told at the start.
-        let in_trouble = settings.table.unresolved().into_iter().map(|it| it.endpoint).collect();
+        let in_trouble: HashSet<Endpoint> = settings.table.unresolved().into_iter().map(|it| it.endpoint).collect();
         Names {
             next_round: settings.interval.map(|interval| now + interval),
             next_retry: now,
+            retries: !in_trouble.is_empty(),
             settings,
             resolver: Resolver::default(),
             asked: HashMap::new(),
@@ -111,15 +114,14 @@ impl Names {
             self.in_trouble.retain(|name| names.contains(name));
             self.want(names);
         }
-        let unresolved = self.settings.table.unresolved();
-        if unresolved.is_empty() {
-            return self.next_round;
-        }
-        if self.next_retry <= now {
+        if self.retries && self.next_retry <= now {
+            let unresolved: Vec<Endpoint> =
+                self.settings.table.unresolved().into_iter().map(|it| it.endpoint).collect();
+            self.retries = !unresolved.is_empty();
             self.next_retry = now + self.settings.interval.map_or(RETRY, |interval| interval.min(RETRY));
-            self.want(unresolved.into_iter().map(|it| it.endpoint).collect());
+            self.want(unresolved);
         }
-        Some(self.next_round.map_or(self.next_retry, |next| next.min(self.next_retry)))
+        self.next_round.into_iter().chain(self.retries.then_some(self.next_retry)).min()
     }
 
     fn want(&mut self, names: Vec<Endpoint>) {

@@ -103,7 +103,9 @@ impl Executor {
             }
             Ok(Command::Nothing) => Reply::Text(String::new()),
             Ok(Command::Change(spec)) => match self.known_addresses(&spec.endpoint) {
-                known if known.is_empty() && !self.is_expected(&spec.endpoint) => self.resolve(spec, late.resolved()),
+                known if known.is_empty() && !self.table.is_unresolved(&spec.endpoint) => {
+                    self.resolve(spec, late.resolved())
+                }
                 known => Reply::Text(self.finish(&spec, Ok(known), late.asker())),
             },
             Ok(Command::Reweigh(DestinationSpec { endpoint, weight })) => {
@@ -190,11 +192,6 @@ impl Executor {
             Host::Address(address) => vec![SocketAddr::new(address, endpoint.port)],
             Host::Name(_) => self.table.addresses_of(endpoint),
         }
-    }
-
-    /// Whether it is a name that has not resolved yet.
-    fn is_expected(&self, endpoint: &Endpoint) -> bool {
-        self.table.unresolved().iter().any(|it| it.endpoint == *endpoint)
     }
 
     fn resolve(

@@ -34,8 +34,8 @@ pub struct Unresolved {
     pub weight: f64,
     /// Why it does not resolve.
     pub reason: Reason,
-    /// How many destinations come before it.
-    pub place: usize,
+    /// Its place in the order of the destinations.
+    pub(super) serial: u64,
 }
 
 /// What has followed from a name's addresses.
@@ -78,9 +78,14 @@ impl Table {
             endpoint: endpoint.clone(),
             weight,
             reason: reason.clone(),
-            place: inner.destinations.iter().filter(|(_, it)| it.id.serial < serial).count(),
+            serial,
         };
         nowhere.into_iter().map(unresolved).collect()
+    }
+
+    /// Whether a name has not resolved yet.
+    pub fn is_unresolved(&self, name: &Endpoint) -> bool {
+        matches!(self.0.lock().names.get(name), Some(Standing::Nowhere { .. }))
     }
 
     /// The addresses of the destinations that a name stands for, so that those whose name no longer resolves can still be

@@ -86,9 +86,13 @@ impl Table {
         let destinations = saved.collect();
         let withdrawn = inner.withdrawn.iter().copied().collect();
         let switchover = inner.save_switchover(now);
+        let serials: Vec<u64> = slots.iter().map(|it| it.id.serial).collect();
         drop(inner);
-        let saved_name = |Unresolved { endpoint, weight, reason, place }| SavedName { endpoint, weight, reason, place };
-        let unresolved = self.unresolved().into_iter().map(saved_name).collect();
+        let unresolved = self.unresolved().into_iter().map(|Unresolved { endpoint, weight, reason, serial }| {
+            let place = serials.partition_point(|it| *it < serial);
+            SavedName { endpoint, weight, reason, place }
+        });
+        let unresolved = unresolved.collect();
         SavedTable { destinations, kept, switchover, withdrawn, unresolved }
     }
 
