@@ -18,6 +18,8 @@ use crate::sys::{self, Fork};
 
 /// How long the janitor may take to answer or to end.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long it may take to begin, on a machine that has other work to do.
+const LONGEST_START: Duration = Duration::from_secs(5);
 /// What the janitor answers when it has done as it was told, and when not.
 const DONE: &[u8; 5] = b"done\n";
 const REFUSED: &[u8; 5] = b"nope\n";
@@ -52,7 +54,13 @@ impl Janitor {
     pub(super) fn start(files: &[OwnFile], pidfile: Option<Pidfile>, mark: Option<&str>) -> io::Result<Janitor> {
         let (ours, its) = UnixStream::pair()?;
         match sys::fork()? {
-            Fork::Parent(_) => Ok(Janitor(ours)),
+            Fork::Parent(_) => {
+                // Until it has a name of its own, whoever looks for processes called glbd finds another one.
+                drop(its);
+                ours.set_read_timeout(Some(LONGEST_START))?;
+                let _ = (&ours).read_exact(&mut [0; DONE.len()]);
+                Ok(Janitor(ours))
+            }
             Fork::Child => wait_and_tidy_up(&its, files, pidfile, mark),
         }
     }
@@ -89,6 +97,7 @@ fn wait_and_tidy_up(daemon: &UnixStream, files: &[OwnFile], pidfile: Option<Pidf
     // What stops the daemon from a terminal, or by its name, must not stop the one who tidies up after it.
     let _ = SigSet::all().thread_block();
     let _ = nix::sys::prctl::set_name(c"glbd-janitor");
+    let _ = (&*daemon).write_all(DONE);
     let _ = unistd::setsid();
     let _ = std::env::set_current_dir("/");
     let _ = unistd::dup2_stdin(daemon);
