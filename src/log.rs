@@ -68,7 +68,7 @@ pub fn start(destination: Destination, verbose: bool) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Has the file opened anew, which somebody may have moved away.
+/// Opens the log file again, in case it was renamed or removed.
 pub fn reopen() {
     if let Some(logger) = LOGGER.get() {
         // Lines that wait come before it, whatever their number.

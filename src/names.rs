@@ -1,7 +1,7 @@
 //! Host names among the destinations, resolved again from time to time: machines move, and some names stand for several.
 //!
-//! Each name is asked for in a thread of its own, so that none waits for another one. A name that does not resolve any
-//! more changes nothing; one that has not resolved yet is asked for more often.
+//! Each name is resolved in a thread of its own, so that no name waits for another one. A name that no longer resolves
+//! changes nothing; a name that has never resolved is tried more often.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
@@ -19,7 +19,7 @@ use crate::table::{Followed, Table};
 
 /// Between two attempts to resolve a name that never has, unless names are resolved more often anyway.
 const RETRY: Duration = Duration::from_secs(5);
-/// How long a resolver may take before that is told.
+/// How long resolving a name may take before a log line says so.
 const LATE: Duration = Duration::from_secs(5);
 
 /// What is resolved, and how often.
@@ -39,7 +39,7 @@ pub struct Handle {
     _stop: Sender<()>,
 }
 
-/// Starts to resolve names again, in a thread of its own. `None` if there is nothing to do for it.
+/// Starts the thread that resolves names again. Returns `None` if there is nothing to resolve.
 ///
 /// # Errors
 /// When it cannot be started.
@@ -76,7 +76,7 @@ struct Names {
 impl Names {
     fn new(settings: Settings) -> Names {
         let now = Instant::now();
-        // That is told at the start.
+        // The start has logged these already.
         let in_trouble: HashSet<Endpoint> = settings.table.unresolved().into_iter().map(|it| it.endpoint).collect();
         Names {
             next_round: settings.interval.map(|interval| now + interval),
@@ -135,7 +135,7 @@ impl Names {
         while let Some(name) = self.waiting.front().cloned() {
             let answer = self.answers.0.clone();
             let told = name.clone();
-            // Without this thread, nobody needs the answer.
+            // Sending fails only when this thread has ended, which needs no answer any more.
             let done = move |addresses| drop(answer.send((told, addresses)));
             if self.resolver.resolve_later(name.clone(), done).is_err() {
                 return;

@@ -54,10 +54,7 @@ pub fn run(config: Config) -> Result<(), String> {
 /// # Errors
 /// One line that says why it could not start.
 pub fn check(mut config: Config) -> Result<Vec<String>, String> {
-    let directory = match std::env::current_dir() {
-        Err(error) if config.has_relative_paths() => return Err(format!("the working directory: {error}")),
-        directory => directory.unwrap_or_else(|_| PathBuf::from("/")),
-    };
+    let directory = working_directory(&mut config)?;
     resolve::prefer_ipv6(config.prefer_ipv6);
     let config = config.with_paths_in(&directory);
     let mut prepared = Prepared::anew(&config, Vec::new(), None)?;
@@ -69,13 +66,17 @@ pub fn check(mut config: Config) -> Result<Vec<String>, String> {
     Ok(notices.chain([format!("the command line is in order: {count} destinations{unresolved}")]).collect())
 }
 
-fn start_anew(mut config: Config, program: PathBuf) -> Result<(), String> {
-    let directory = match std::env::current_dir() {
-        Ok(directory) => directory,
+/// Where relative paths of the command line begin.
+fn working_directory(config: &mut Config) -> Result<PathBuf, String> {
+    match std::env::current_dir() {
         // It may have been removed, which matters to relative paths only.
-        Err(error) if config.has_relative_paths() => return Err(format!("the working directory: {error}")),
-        Err(_) => PathBuf::from("/"),
-    };
+        Err(error) if config.has_relative_paths() => Err(format!("the working directory: {error}")),
+        directory => Ok(directory.unwrap_or_else(|_| PathBuf::from("/"))),
+    }
+}
+
+fn start_anew(mut config: Config, program: PathBuf) -> Result<(), String> {
+    let directory = working_directory(&mut config)?;
     let mut config = config.with_paths_in(&directory);
     let sockets = Sockets::take().map_err(|error| format!("the service manager's sockets: {error}"))?;
     if config.daemon && sockets.are_any() {

@@ -51,8 +51,8 @@ impl Prepared {
         self.listening_at.iter().copied().chain(self.control).collect()
     }
 
-    /// For a start with what the command line says; the table is to be [filled](Prepared::fill). Sockets may be open already: at which addresses clients connect, and
-    /// where the control socket is.
+    /// For a start with what the command line says; the table is to be [filled](Prepared::fill). Sockets may be open
+    /// already: at which addresses clients connect, and where the control socket is.
     pub(super) fn anew(
         config: &Config,
         open: Vec<SocketAddr>,
@@ -92,8 +92,8 @@ impl Prepared {
         Ok(Prepared { limits, listening, listening_at, control, table, state, credentials, identity, notices })
     }
 
-    /// Fills the table with what the command line and the state file say, unless `give_up` says that nobody waits for it any
-    /// more. It takes threads that may go on for a while: whatever is to be done by a process with one comes before.
+    /// Fills the table from the command line and the state file. Stops waiting for names once `give_up` returns true. Threads
+    /// that resolve names may still run when this returns, so whatever needs a process with a single thread comes before.
     pub(super) fn fill(&mut self, config: &Config, give_up: &mut dyn FnMut() -> bool) -> Result<(), String> {
         self.fill_table(config, give_up)?;
         self.load_state(config.check)?;

@@ -55,7 +55,8 @@ impl Janitor {
         let (ours, its) = UnixStream::pair()?;
         match sys::fork()? {
             Fork::Parent(_) => {
-                // Until it has a name of its own, whoever looks for processes called glbd finds another one.
+                // Until the janitor has renamed itself, a search for processes called glbd, such as the init script's, finds
+                // it as well.
                 drop(its);
                 ours.set_read_timeout(Some(LONGEST_START))?;
                 let _ = (&ours).read_exact(&mut [0; DONE.len()]);

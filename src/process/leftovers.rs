@@ -194,8 +194,8 @@ fn is_glbd(pid: u32) -> bool {
     alive && pid != std::process::id()
 }
 
-/// Opens a pid file that is made anew, or written over when it is an ordinary file with no other name: not what somebody
-/// else may have put there for a daemon with more rights to write to.
+/// Opens the pid file: creates it, or truncates an existing ordinary file that has no other name. Follows no link, since
+/// another user may have made it to have a daemon with more rights overwrite its target.
 fn open_pidfile(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);

@@ -31,7 +31,7 @@ impl OwnFile {
         OwnFile { path, identity }
     }
 
-    /// One that another process has told of.
+    /// A file that an older process of this daemon has made and handed over.
     pub(super) fn told(path: PathBuf, identity: Option<FileIdentity>) -> OwnFile {
         OwnFile { path, identity }
     }
