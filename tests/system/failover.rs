@@ -290,8 +290,10 @@ fn a_client_that_tries_thousands_of_dead_destinations_costs_no_more_for_each_tha
             assert!(said_goodbye(&glbd.connect()));
             (glbd.cpu_time() - before).as_secs_f64() / count as f64
         };
-        let (few, many) = (cost(500), cost(4000));
-        assert!(many < 3.0 * few.max(20e-6), "{policy:?}: {many} s each, and {few} s of few");
+        // Once is enough: noise makes either dearer, but a cost that grows with the number never looks constant.
+        let measured: Vec<_> =
+            (0..5).map(|_| (cost(500), cost(4000))).take_while(|(few, many)| *many >= 3.0 * few).collect();
+        assert!(measured.len() < 5, "{policy:?}: seconds each of few and of many: {measured:?}");
     }
 }
 

@@ -5,14 +5,13 @@ use std::fmt::Display;
 use std::fs;
 use std::time::Duration;
 
-/// Processor time that all threads of a process used since its start.
+use nix::time::ClockId;
+use nix::unistd::Pid;
+
+/// Processor time that all threads of a process used since its start, exact where /proc counts hundredths of a second.
 pub fn cpu_time(pid: impl Display) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    // The name of the program, in parentheses, may contain blanks.
-    let (_, fields) = stat.rsplit_once(')').expect("a name in stat");
-    let ticks: u64 = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks")).sum();
-    // Linux reports hundredths of a second, whatever its clock does inside.
-    Duration::from_millis(ticks * 10)
+    let pid = Pid::from_raw(pid.to_string().parse().expect("a process"));
+    ClockId::pid_cpu_clock_id(pid).and_then(ClockId::now).expect("it runs").into()
 }
 
 /// Whether all threads of a process are stopped. After SIGSTOP they may go on until one of them has been woken by it.
