@@ -202,7 +202,7 @@ fn credentials(config: &Config, known: Option<Credentials>) -> Result<Option<Cre
     config.watchdog.as_ref().map(|options| Credentials::for_checks(&options.probe, known)).transpose()
 }
 
-fn balancing(config: &Config) -> Balancing {
+pub(super) fn balancing(config: &Config) -> Balancing {
     Balancing {
         policy: config.policy,
         top: config.top,

@@ -14,9 +14,12 @@
 //! what becomes of their destinations.
 
 mod inheritance;
+mod listener;
 mod predecessors;
 mod reports;
 mod successor;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

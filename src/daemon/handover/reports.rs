@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::{Channel, Message, Order, PORTION, State, Successor};
+use super::{Channel, Connections, Message, Order, PORTION, State, Successor};
 use crate::stats::{Stats, Totals};
 use crate::table::Table;
 
@@ -25,13 +25,15 @@ pub(in crate::daemon) struct Reports {
     thread: JoinHandle<()>,
 }
 
-struct Reporter {
+pub(super) struct Reporter {
     channel: Channel,
     table: Table,
     stats: Stats,
     ending: Arc<AtomicBool>,
     /// What the other process has heard.
     connections: BTreeMap<SocketAddr, usize>,
+    /// Addresses of which it may have heard before it moved a destination, or after: reported again, changed or not.
+    uncertain: BTreeSet<SocketAddr>,
     totals: Totals,
 }
 
@@ -50,14 +52,7 @@ impl Reports {
     ) -> io::Result<Reports> {
         let channel = successor.let_go();
         let ending = Arc::new(AtomicBool::new(false));
-        let reporter = Reporter {
-            channel,
-            table: table.clone(),
-            stats: stats.clone(),
-            ending: Arc::clone(&ending),
-            connections: state.connections.iter().copied().collect(),
-            totals: state.stats.totals,
-        };
+        let reporter = Reporter::new(channel, &state.connections, state.stats.totals, table, stats, &ending);
         let thread = thread::Builder::new().name("reports".into()).spawn(move || reporter.run(stop))?;
         Ok(Reports { ending, thread })
     }
@@ -74,18 +69,49 @@ impl Reports {
 }
 
 impl Reporter {
+    pub(super) fn new(
+        channel: Channel,
+        connections: &Connections,
+        totals: Totals,
+        table: &Table,
+        stats: &Stats,
+        ending: &Arc<AtomicBool>,
+    ) -> Reporter {
+        Reporter {
+            channel,
+            table: table.clone(),
+            stats: stats.clone(),
+            ending: Arc::clone(ending),
+            connections: connections.iter().copied().collect(),
+            uncertain: BTreeSet::new(),
+            totals,
+        }
+    }
+
     fn run(mut self, stop: impl Fn()) {
         while !self.ending.load(Ordering::SeqCst) {
-            match self.channel.receive_within(INTERVAL) {
-                Ok(Some((Message::Orders(orders), _))) => orders.into_iter().for_each(|it| self.obey(it, &stop)),
-                Ok(Some(_)) => {}
+            match self.hear_within(INTERVAL, &stop) {
+                Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // Whoever took over is gone, and this process not told to stop: the connections go on.
-                Ok(None) | Err(_) => return self.table.follow_nobody(),
+                Err(_) => return self.table.follow_nobody(),
             }
             self.report();
         }
         self.report();
+    }
+
+    /// Obeys what comes next in this time.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing comes, others when the other process is gone.
+    pub(super) fn hear_within(&mut self, patience: Duration, stop: &impl Fn()) -> io::Result<()> {
+        match self.channel.receive_within(patience)? {
+            Some((Message::Orders(orders), _)) => orders.into_iter().for_each(|it| self.obey(it, stop)),
+            Some(_) => {}
+            None => return Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+        Ok(())
     }
 
     fn obey(&mut self, order: Order, stop: &impl Fn()) {
@@ -93,10 +119,7 @@ impl Reporter {
             Order::Close(address) => self.table.close_sessions(address),
             Order::Move(from, to) => {
                 self.table.rename(from, to);
-                // The other process has done the same.
-                if let Some(count) = self.connections.remove(&from) {
-                    self.connections.insert(to, count);
-                }
+                self.uncertain.extend([from, to]);
             }
             Order::Single(address) => self.table.follow_single(address),
             Order::Stop => stop(),
@@ -104,12 +127,16 @@ impl Reporter {
     }
 
     /// Tells what has changed. What cannot be said now, since the other process does not listen, is said the next time.
-    fn report(&mut self) {
-        let now: BTreeMap<SocketAddr, usize> = self.table.own_connections().into_iter().collect();
+    pub(super) fn report(&mut self) {
+        let mut now: BTreeMap<SocketAddr, usize> = BTreeMap::new();
+        for (address, count) in self.table.own_connections() {
+            *now.entry(address).or_default() += count;
+        }
         let addresses: BTreeSet<SocketAddr> = now.keys().chain(self.connections.keys()).copied().collect();
-        let count = |of: &BTreeMap<SocketAddr, usize>, address| of.get(address).copied().unwrap_or(0);
-        let changed = addresses.iter().filter(|address| count(&now, address) != count(&self.connections, address));
-        let changed: Vec<_> = changed.map(|address| (*address, count(&now, address))).collect();
+        let count = |of: &BTreeMap<SocketAddr, usize>, address: &SocketAddr| of.get(address).copied().unwrap_or(0);
+        let has_changed = |address: &&SocketAddr| count(&now, address) != count(&self.connections, address);
+        let changed = addresses.iter().filter(has_changed).chain(&self.uncertain).collect::<BTreeSet<_>>();
+        let changed: Vec<_> = changed.into_iter().map(|address| (*address, count(&now, address))).collect();
         let totals = self.stats.totals();
         if changed.is_empty() && totals == self.totals {
             return;
@@ -122,6 +149,9 @@ impl Reporter {
             }
             self.totals = totals;
             self.connections.extend(portion.iter().copied());
+            for (address, _) in portion {
+                self.uncertain.remove(address);
+            }
         }
         self.connections.retain(|_, count| *count > 0);
     }
