@@ -34,7 +34,8 @@ fn error(reason: impl Into<String>) -> AddressError {
 pub enum Host {
     /// An IPv4 or IPv6 address.
     Address(IpAddr),
-    /// A host name, not resolved, in lower case.
+    /// A host name, not resolved, in lower case; or a link-local address with its zone, `fe80::1%eth0`, which the system
+    /// resolves as it does a name, since interfaces come and go.
     Name(String),
 }
 
@@ -43,6 +44,7 @@ impl fmt::Display for Host {
         match self {
             Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
             Host::Address(address) => address.fmt(f),
+            Host::Name(name) if name.contains('%') => write!(f, "[{name}]"),
             Host::Name(name) => f.write_str(name),
         }
     }
@@ -60,7 +62,11 @@ pub struct Endpoint {
 
 impl From<SocketAddr> for Endpoint {
     fn from(address: SocketAddr) -> Endpoint {
-        Endpoint { host: Host::Address(address.ip()), port: address.port() }
+        let host = match address {
+            SocketAddr::V6(it) if it.scope_id() != 0 => Host::Name(format!("{}%{}", it.ip(), it.scope_id())),
+            it => Host::Address(it.ip()),
+        };
+        Endpoint { host, port: address.port() }
     }
 }
 
@@ -174,7 +180,7 @@ fn split_host(text: &str) -> Result<(&str, Option<&str>), AddressError> {
             None => Err(error("expected ':' after ']'")),
         };
     }
-    if text.parse::<Ipv6Addr>().is_ok() {
+    if text.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()) {
         return Err(error("an IPv6 address must stand in brackets"));
     }
     Ok(match text.split_once(':') {
@@ -185,7 +191,15 @@ fn split_host(text: &str) -> Result<(&str, Option<&str>), AddressError> {
 
 fn parse_host(text: &str) -> Result<Host, AddressError> {
     if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(Host::Address(address.to_canonical()));
+        return match address.to_canonical() {
+            IpAddr::V6(address) if address.is_unicast_link_local() => {
+                Err(error(format!("a link-local address needs its interface: [{address}%eth0]")))
+            }
+            address => Ok(Host::Address(address)),
+        };
+    }
+    if let Some((address, zone)) = text.split_once('%') {
+        return parse_zoned(address, zone).ok_or_else(|| error(format!("'{text}' is not a link-local IPv6 address")));
     }
     if text.is_empty() {
         return Err(error("the host is empty"));
@@ -200,6 +214,16 @@ fn parse_host(text: &str) -> Result<Host, AddressError> {
         return Err(error(format!("'{text}' is not a host name or an IP address")));
     }
     Ok(Host::Name(text.to_ascii_lowercase()))
+}
+
+/// Reads a link-local address and the interface at which it is.
+fn parse_zoned(address: &str, zone: &str) -> Option<Host> {
+    /// IFNAMSIZ of Linux, less the zero at the end.
+    const LONGEST_NAME: usize = 15;
+    let address = address.parse::<Ipv6Addr>().ok().filter(Ipv6Addr::is_unicast_link_local)?;
+    // The kernel lets interfaces have more names; who has such writes the number.
+    let possible = zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._@".contains(&byte));
+    (possible && (1..=LONGEST_NAME).contains(&zone.len())).then(|| Host::Name(format!("{address}%{zone}")))
 }
 
 fn parse_port(text: &str) -> Result<u16, AddressError> {
@@ -246,6 +270,8 @@ mod tests {
             ("[::ffff:10.0.0.1]:3306", "10.0.0.1:3306 1"),
             ("Db-1.example.com:3306:1e1", "db-1.example.com:3306 10"),
             ("db-1.example.com.:3306", "db-1.example.com.:3306 1"),
+            ("[FE80::01%Eth0.7]:3306:2", "[fe80::1%Eth0.7]:3306 2"),
+            ("[fe80::1%2]", "[fe80::1%2]:8010 1"),
         ] {
             assert_eq!(destination(text), Ok(meaning.to_owned()), "{text}");
         }
@@ -273,6 +299,16 @@ mod tests {
             ("[ff02::1]:1", "not an address that can be connected to"),
             ("255.255.255.255:1", "not an address that can be connected to"),
             ("a b:1", "'a b' is not a host name or an IP address"),
+            ("[fe80::1]:1", "a link-local address needs its interface: [fe80::1%eth0]"),
+            ("fe80::1%eth0:1", "an IPv6 address must stand in brackets"),
+            ("[fe80::1%]:1", "'fe80::1%' is not a link-local IPv6 address"),
+            ("[fe80::1%eth0:1]:1", "'fe80::1%eth0:1' is not a link-local IPv6 address"),
+            (
+                "[fe80::1%an-interface-with-a-long-name]:1",
+                "'fe80::1%an-interface-with-a-long-name' is not a link-local IPv6 address",
+            ),
+            ("[2001:db8::1%eth0]:1", "'2001:db8::1%eth0' is not a link-local IPv6 address"),
+            ("db%eth0:1", "'db%eth0' is not a link-local IPv6 address"),
         ] {
             assert_eq!(destination(text), Err(reason.to_owned()), "{text}");
         }
@@ -304,7 +340,7 @@ mod tests {
 
         #[test]
         fn what_is_printed_is_read_back(ip: IpAddr, port in 1u16.., weight in MIN_WEIGHT..MAX_WEIGHT) {
-            prop_assume!(can_be_connected_to(ip.to_canonical()));
+            prop_assume!(can_be_connected_to(ip.to_canonical()) && !matches!(ip, IpAddr::V6(it) if it.is_unicast_link_local()));
             let endpoint = Endpoint { host: Host::Address(ip.to_canonical()), port };
             let spec = DestinationSpec { endpoint, weight };
             prop_assert_eq!(parse_destination(&format!("{}:{}", spec.endpoint, weight), None), Ok(spec));

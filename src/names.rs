@@ -137,7 +137,8 @@ impl Names {
             let told = name.clone();
             // Sending fails only when this thread has ended, which needs no answer any more.
             let done = move |addresses| drop(answer.send((told, addresses)));
-            if self.resolver.resolve_later(name.clone(), done).is_err() {
+            let kept = self.settings.table.sound_address_of(&name);
+            if self.resolver.resolve_later(name.clone(), kept, done).is_err() {
                 return;
             }
             self.waiting.pop_front();

@@ -20,6 +20,7 @@ use super::members::Members;
 use super::probe::{self, Prober};
 use super::protocol::{Answer, Finding, Report, Request, Settings, cut};
 use crate::channel::Channel;
+use crate::resolve;
 use crate::sys;
 
 /// How long a check is waited for that was not answered in time, before it is given up and another may begin. MySQL
@@ -48,6 +49,7 @@ async fn serve(daemon: Channel) -> io::Result<()> {
     };
     let settings = *settings;
     probe::take_mark(&settings.mark);
+    resolve::prefer_ipv6(settings.prefer_ipv6);
     probe::log_to(reports.clone());
     let prober = Prober::new(&settings.spec, settings.credentials.clone()).map_err(io::Error::other)?;
     let common = Rc::new(Common { settings, prober, members: Members::default(), reports });

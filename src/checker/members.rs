@@ -75,7 +75,7 @@ impl Members {
                 }
             };
             // When too many are being looked up already, the next answer asks again.
-            entry.pending = self.resolver.resolve_later(endpoint, done).is_ok();
+            entry.pending = self.resolver.resolve_later(endpoint, entry.address, done).is_ok();
             entry.asked = if entry.pending { now } else { now.checked_sub(FRESH).unwrap_or(now) };
         }
         entry.address

@@ -55,6 +55,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// `NAME=VALUE` in the environment of scripts.
     pub mark: String,
+    /// Whether the IPv6 addresses of names are preferred.
+    pub prefer_ipv6: bool,
 }
 
 /// From the checker to the daemon.

@@ -270,7 +270,7 @@ pub(super) struct Options {
     #[arg(long, help_heading = "Names")]
     pub resolve_all: bool,
 
-    /// Which addresses of a name are taken where it has both kinds: ipv4 or ipv6
+    /// Which addresses of a name are preferred where it has both kinds: ipv4 or ipv6
     #[arg(long, value_name = "KIND", default_value = "ipv4", value_parser = ["ipv4", "ipv6"], help_heading = "Names")]
     pub prefer: String,
 

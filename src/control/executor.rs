@@ -201,7 +201,7 @@ impl Executor {
     ) -> Reply {
         let endpoint = spec.endpoint.clone();
         let name = endpoint.to_string();
-        match self.resolver.resolve_later(endpoint, move |addresses| resolved(spec, addresses)) {
+        match self.resolver.resolve_later(endpoint, None, move |addresses| resolved(spec, addresses)) {
             Ok(()) => Reply::Later,
             Err(error) => Reply::Text(format!("Error: {name}: {error}\n")),
         }

@@ -130,7 +130,13 @@ impl Watchdog<'_> {
             monitor.watch(it.id, it.address, it.health, fastrand::f64(), now);
         }
         let (spec, timeout) = (options.probe.clone(), options.timeout);
-        let checker = CheckerSettings { spec, credentials: credentials.clone(), timeout, mark: mark.clone() };
+        let checker = CheckerSettings {
+            spec,
+            credentials: credentials.clone(),
+            timeout,
+            mark: mark.clone(),
+            prefer_ipv6: resolve::prefers_ipv6(),
+        };
         Watchdog {
             settings,
             monitor,

@@ -46,6 +46,11 @@ impl Destination {
         self.health.verdict.filter(|verdict| self.weight > 0.0 && !self.obsolete && *verdict >= Verdict::Spare)
     }
 
+    /// Whether nothing says that new clients cannot connect to it.
+    pub(super) fn is_sound(&self) -> bool {
+        !self.obsolete && self.refusals.is_none() && self.health.verdict != Some(Verdict::Down)
+    }
+
     /// Whether anything but this name wants it where it is.
     pub(super) fn is_wanted_otherwise(&self, name: &Endpoint) -> bool {
         self.wanted_as.iter().any(|it| it != name)

@@ -95,6 +95,13 @@ impl Table {
         inner.slots_of(name).into_iter().map(|slot| inner.destinations[slot].address).collect()
     }
 
+    /// The address of one of a name's destinations that new clients can connect to, as far as is known.
+    pub fn sound_address_of(&self, name: &Endpoint) -> Option<SocketAddr> {
+        let inner = self.0.lock();
+        let slots = inner.slots_of(name).into_iter();
+        slots.map(|slot| &inner.destinations[slot]).find(|it| it.is_sound()).map(|it| it.address)
+    }
+
     /// Every name and the addresses that it has, in order.
     pub fn named_addresses(&self) -> Vec<(Endpoint, SocketAddr)> {
         let inner = self.0.lock();

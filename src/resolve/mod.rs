@@ -3,6 +3,8 @@
 //! A name may take the resolver many seconds, so nobody who serves others waits for it: [`Resolver`] asks from threads
 //! of its own.
 
+mod family;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
@@ -25,12 +27,14 @@ const MAX_LOOKUPS: usize = 16;
 /// How long names are waited for where something else waits for them.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The address of an endpoint: of those that a name has, the first of [`resolve_every`].
+/// An address to listen on: of those that a name has, the first of the [preferred](prefer_ipv6) kind.
 ///
 /// # Errors
 /// One that says why the name does not resolve. May take as long as the system's resolver does.
 pub fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
-    resolve_every(endpoint)?.first().copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    let addresses = addresses_of(endpoint)?;
+    let preferred = addresses.iter().find(|it| it.is_ipv6() == prefers_ipv6());
+    preferred.or(addresses.first()).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// Has the IPv6 addresses of names preferred from now on, not the IPv4 ones.
@@ -38,38 +42,56 @@ pub fn prefer_ipv6(preferred: bool) {
     PREFER_IPV6.store(preferred, Ordering::Relaxed);
 }
 
+/// Whether [`prefer_ipv6`] has said so.
+pub fn prefers_ipv6() -> bool {
+    PREFER_IPV6.load(Ordering::Relaxed)
+}
+
 static PREFER_IPV6: AtomicBool = AtomicBool::new(false);
 
-/// All addresses of an endpoint, at least one: of the [preferred](prefer_ipv6) kind or, where there are none, of the other
-/// one, since one machine mostly has both.
+/// All addresses of a destination, at least one. Of a name that has IPv4 and IPv6 addresses, these are those of one kind:
+/// of that of the address that is to be `kept`, where it still has that; else of the [preferred](prefer_ipv6) one, unless
+/// none of them accepts connections and one of the others does.
 ///
 /// # Errors
 /// One that says why the name does not resolve. May take as long as the system's resolver does.
-pub fn resolve_every(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
-    match &endpoint.host {
-        Host::Address(address) => Ok(vec![SocketAddr::new(*address, endpoint.port)]),
-        Host::Name(name) => {
-            let found = (name.as_str(), endpoint.port).to_socket_addrs()?;
-            // An IPv4 address may be given as an IPv6 one that stands for it.
-            let found = found.map(|it| SocketAddr::new(it.ip().to_canonical(), it.port()));
-            let (mut addresses, useless): (Vec<_>, Vec<_>) = found.partition(|it| can_be_connected_to(it.ip()));
-            useless.iter().for_each(|address| tell_of_useless(endpoint, address.ip()));
-            let is_preferred = |it: &SocketAddr| it.is_ipv6() == PREFER_IPV6.load(Ordering::Relaxed);
-            if addresses.iter().any(is_preferred) {
-                addresses.retain(is_preferred);
-            }
-            let mut seen = HashSet::new();
-            addresses.retain(|address| seen.insert(*address));
-            match addresses.is_empty() {
-                true if useless.is_empty() => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
-                true => {
-                    let reason = format!("the name has no address that can be connected to, only {}", useless[0].ip());
-                    Err(io::Error::new(io::ErrorKind::NotFound, reason))
-                }
-                false => Ok(addresses),
-            }
+pub fn resolve_every(endpoint: &Endpoint, kept: Option<SocketAddr>) -> io::Result<Vec<SocketAddr>> {
+    Ok(family::choose(addresses_of(endpoint)?, prefers_ipv6(), kept))
+}
+
+/// All addresses of an endpoint of both kinds, at least one, each once.
+fn addresses_of(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
+    let name = match &endpoint.host {
+        Host::Address(address) => return Ok(vec![SocketAddr::new(*address, endpoint.port)]),
+        Host::Name(name) => name.as_str(),
+    };
+    let found = (name, endpoint.port).to_socket_addrs()?.map(canonical);
+    let (mut addresses, useless): (Vec<_>, Vec<_>) = found.partition(is_of_use);
+    useless.iter().for_each(|address| tell_of_useless(endpoint, address.ip()));
+    let mut seen = HashSet::new();
+    addresses.retain(|address| seen.insert(*address));
+    match addresses.is_empty() {
+        true if useless.is_empty() => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+        true => {
+            let reason = format!("the name has no address that can be connected to, only {}", useless[0].ip());
+            Err(io::Error::new(io::ErrorKind::NotFound, reason))
         }
+        false => Ok(addresses),
     }
+}
+
+/// An IPv4 address may be given as an IPv6 one that stands for it.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        // With its zone.
+        IpAddr::V6(_) => address,
+    }
+}
+
+fn is_of_use(address: &SocketAddr) -> bool {
+    let lacks_zone = matches!(address, SocketAddr::V6(it) if it.ip().is_unicast_link_local() && it.scope_id() == 0);
+    can_be_connected_to(address.ip()) && !lacks_zone
 }
 
 /// Tells once that an address of a name is passed over, which is looked up again and again.
@@ -136,7 +158,7 @@ pub fn resolve_all(
     let (todo, next) = unbounded();
     for endpoint in endpoints {
         match endpoint.host {
-            Host::Address(_) => drop(found.insert(endpoint.clone(), resolve_every(&endpoint))),
+            Host::Address(_) => drop(found.insert(endpoint.clone(), resolve_every(&endpoint, None))),
             Host::Name(_) if missing.insert(endpoint.clone()) => drop(todo.send(endpoint)),
             Host::Name(_) => {}
         }
@@ -147,7 +169,8 @@ pub fn resolve_all(
     for _ in 0..missing.len().min(MAX_LOOKUPS) {
         let (next, done) = (next.clone(), done.clone());
         // Who has waited for long enough needs no answer.
-        let ask = move || next.iter().try_for_each(|it: Endpoint| done.send((resolve_every(&it), it))).unwrap_or(());
+        let ask =
+            move || next.iter().try_for_each(|it: Endpoint| done.send((resolve_every(&it, None), it))).unwrap_or(());
         trouble = thread::Builder::new().name("resolver".into()).spawn(ask).err().or(trouble);
     }
     drop((next, done));
@@ -185,11 +208,12 @@ impl Resolver {
     pub fn resolve_later(
         &self,
         endpoint: Endpoint,
+        kept: Option<SocketAddr>,
         done: impl FnOnce(io::Result<Vec<SocketAddr>>) + Send + 'static,
     ) -> io::Result<()> {
         let lookup = Lookup::begin(&self.running)?;
         thread::Builder::new().name("resolver".into()).spawn(move || {
-            let answer = resolve_every(&endpoint);
+            let answer = resolve_every(&endpoint, kept);
             drop(lookup);
             done(answer);
         })?;

@@ -1,0 +1,29 @@
+//! Which of a name's addresses are used, where it has IPv4 and IPv6 ones: one machine mostly has both, so only those of
+//! one kind are. A server may listen on one kind alone, as MariaDB does on IPv4 with `bind-address=0.0.0.0`.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// How long an address may take to accept a connection that is only made to see whether it does.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// Most addresses of one kind that are connected to.
+const MOST: usize = 4;
+
+/// The addresses of one kind: those that `kept` is among or, without it, the preferred ones, unless none of them accepts a
+/// connection and one of the others does. Connects only to the addresses of a name that has both kinds.
+pub(super) fn choose(addresses: Vec<SocketAddr>, prefers_ipv6: bool, kept: Option<SocketAddr>) -> Vec<SocketAddr> {
+    let (preferred, others): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|it| it.is_ipv6() == prefers_ipv6);
+    if preferred.is_empty() || others.is_empty() {
+        return if preferred.is_empty() { others } else { preferred };
+    }
+    match kept {
+        Some(kept) if preferred.contains(&kept) => preferred,
+        Some(kept) if others.contains(&kept) => others,
+        _ if !accepts(&preferred) && accepts(&others) => others,
+        _ => preferred,
+    }
+}
+
+fn accepts(addresses: &[SocketAddr]) -> bool {
+    addresses.iter().take(MOST).any(|address| TcpStream::connect_timeout(address, PATIENCE).is_ok())
+}
