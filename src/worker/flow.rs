@@ -6,71 +6,17 @@
 //! edge-triggered events say just once: that the source may have more to read, that the sink may take more.
 
 mod prelude;
+mod tools;
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 
 use mio::net::TcpStream;
-use socket2::SockRef;
 
-use super::pipe::{Pipe, PipeBudget, PipePool};
+use super::pipe::Pipe;
+use super::socket::Socket;
 use super::source::{Sign, Source};
 pub(super) use prelude::FirstPacket;
-
-/// Bytes that a flow may move before others get their turn: a quarter of a millisecond's worth. In larger portions, the
-/// processes at both ends are woken less often, which is most of what bulk costs.
-const BUDGET: usize = 512 * 1024;
-
-/// What small messages are copied through, in bytes.
-const SCRATCH: usize = 64 * 1024;
-
-/// What all flows of a worker share.
-pub(super) struct Tools {
-    scratch: Box<[u8]>,
-    pipes: PipePool,
-    splicing: Splicing,
-}
-
-impl Tools {
-    pub(super) fn new(pipes: PipeBudget, splicing: Splicing) -> Tools {
-        Tools { scratch: vec![0; SCRATCH].into(), pipes: PipePool::new(pipes), splicing }
-    }
-
-    /// What a flow has read last, where that was copied.
-    pub(super) fn last_read(&self, traffic: &Traffic) -> &[u8] {
-        &self.scratch[..traffic.copied]
-    }
-
-    /// Gives up what is only kept for the next flow.
-    pub(super) fn rest(&mut self) {
-        self.pipes.clear();
-    }
-}
-
-/// When to splice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Splicing {
-    /// Once a flow is bulk.
-    Bulk,
-    /// From the first byte on: for tests.
-    Always,
-    /// Never: for tests.
-    Never,
-}
-
-impl Splicing {
-    /// As the environment variable `GLBD_SPLICE` says: `always` or `never`, which tests set.
-    pub fn from_environment() -> Splicing {
-        match std::env::var("GLBD_SPLICE").as_deref() {
-            Ok("always") => Splicing::Always,
-            Ok("never") => Splicing::Never,
-            _ => Splicing::Bulk,
-        }
-    }
-
-    fn is_due(self, bulk: bool) -> bool {
-        self == Splicing::Always || (bulk && self == Splicing::Bulk)
-    }
-}
+pub(super) use tools::{Splicing, Tools};
 
 /// Bytes that the sink has not taken yet.
 struct Held {
@@ -79,7 +25,7 @@ struct Held {
 }
 
 /// One direction.
-pub(super) struct Flow {
+pub(super) struct Flow<S: Socket = TcpStream> {
     source: Source,
     /// Whether the last bytes go in one segment with the end, where that is known in time: it spares the sink's process
     /// a wake-up, and both ends a packet.
@@ -90,7 +36,7 @@ pub(super) struct Flow {
     bulk: bool,
     held: Option<Held>,
     /// What bulk goes through; kept beyond a pump only while something is in it.
-    pipe: Option<Pipe>,
+    pipe: Option<Pipe<S>>,
     /// The source's end was passed on: nothing more will ever happen here.
     done: bool,
 }
@@ -124,8 +70,8 @@ pub(super) struct Traffic {
     pub copied: usize,
 }
 
-impl Flow {
-    pub(super) fn new(end_in_one: bool) -> Flow {
+impl<S: Socket> Flow<S> {
+    pub(super) fn new(end_in_one: bool) -> Flow<S> {
         let source = Source::Drained;
         Flow { source, end_in_one, blocked: false, bulk: false, held: None, pipe: None, done: false }
     }
@@ -163,9 +109,9 @@ impl Flow {
     /// [`Failure`]: nothing more will be moved.
     pub(super) fn pump(
         &mut self,
-        source: &TcpStream,
-        sink: &TcpStream,
-        tools: &mut Tools,
+        source: &S,
+        sink: &S,
+        tools: &mut Tools<S>,
         traffic: &mut Traffic,
     ) -> Result<Progress, Failure> {
         let progress = self.move_on(source, sink, tools, traffic)?;
@@ -178,9 +124,9 @@ impl Flow {
 
     fn move_on(
         &mut self,
-        source: &TcpStream,
-        sink: &TcpStream,
-        tools: &mut Tools,
+        source: &S,
+        sink: &S,
+        tools: &mut Tools<S>,
         traffic: &mut Traffic,
     ) -> Result<Progress, Failure> {
         loop {
@@ -191,7 +137,7 @@ impl Flow {
             match self.source {
                 Source::Ended => return Ok(Progress::Ended),
                 Source::Drained => return Ok(Progress::Waiting),
-                _ if traffic.received >= BUDGET => return Ok(Progress::Unfinished),
+                _ if traffic.received >= tools.budget() => return Ok(Progress::Unfinished),
                 Source::Readable | Source::Ending | Source::Uncertain => {}
             }
             if self.pipe.is_none() && tools.splicing.is_due(self.bulk) {
@@ -200,7 +146,7 @@ impl Flow {
             match &mut self.pipe {
                 Some(pipe) => {
                     let signed = self.source != Source::Readable;
-                    let filled = pipe.fill_from(source, BUDGET - traffic.received);
+                    let filled = pipe.fill_from(source, tools.budget() - traffic.received);
                     self.received(filled, traffic).map_err(Failure::Source)?;
                     // Urgent data stops splicing for good, which even takes it for the end when that is behind it; it
                     // stops reading only for a moment.
@@ -215,14 +161,8 @@ impl Flow {
     }
 
     /// Receives once, and sends what came; what the sink does not take is held.
-    fn copy(
-        &mut self,
-        mut source: &TcpStream,
-        sink: &TcpStream,
-        scratch: &mut [u8],
-        traffic: &mut Traffic,
-    ) -> Result<(), Failure> {
-        let received = source.read(scratch);
+    fn copy(&mut self, source: &S, sink: &S, scratch: &mut [u8], traffic: &mut Traffic) -> Result<(), Failure> {
+        let received = source.receive(scratch);
         let received = self.received(received, traffic).map_err(Failure::Source)?;
         let short = received < scratch.len();
         self.bulk = !short;
@@ -234,12 +174,9 @@ impl Flow {
     }
 
     /// Sends bytes; what the sink does not take is held.
-    fn forward(&mut self, sink: &TcpStream, bytes: &[u8], traffic: &mut Traffic) -> io::Result<()> {
-        let flags = match self.source {
-            Source::Ended if self.end_in_one => libc::MSG_MORE,
-            _ => 0,
-        };
-        let sent = self.send(sink, bytes, flags, traffic)?;
+    fn forward(&mut self, sink: &S, bytes: &[u8], traffic: &mut Traffic) -> io::Result<()> {
+        let end_follows = self.end_in_one && self.source == Source::Ended;
+        let sent = self.send(sink, bytes, end_follows, traffic)?;
         if sent < bytes.len() {
             self.held = Some(Held { bytes: bytes[sent..].into(), sent: 0 });
         }
@@ -267,9 +204,9 @@ impl Flow {
         self.held.is_some() || self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty())
     }
 
-    fn send_held(&mut self, sink: &TcpStream, traffic: &mut Traffic) -> io::Result<()> {
+    fn send_held(&mut self, sink: &S, traffic: &mut Traffic) -> io::Result<()> {
         if let Some(mut held) = self.held.take() {
-            held.sent += self.send(sink, &held.bytes[held.sent..], 0, traffic)?;
+            held.sent += self.send(sink, &held.bytes[held.sent..], false, traffic)?;
             if held.sent < held.bytes.len() {
                 self.held = Some(held);
             }
@@ -285,11 +222,10 @@ impl Flow {
     }
 
     /// Sends as much as the sink takes.
-    fn send(&mut self, sink: &TcpStream, bytes: &[u8], flags: i32, traffic: &mut Traffic) -> io::Result<usize> {
-        let flags = flags | libc::MSG_NOSIGNAL;
+    fn send(&mut self, sink: &S, bytes: &[u8], more: bool, traffic: &mut Traffic) -> io::Result<usize> {
         let mut sent = 0;
         while sent < bytes.len() && !self.blocked {
-            let taken = SockRef::from(sink).send_with_flags(&bytes[sent..], flags);
+            let taken = sink.send(&bytes[sent..], more);
             sent += self.sent(taken, traffic)?;
             // When it takes less than all, the kernel tells when it takes more.
             self.blocked |= sent < bytes.len();

@@ -3,6 +3,7 @@
 mod accept;
 mod admission;
 mod connection;
+mod duplex;
 mod event_loop;
 mod first_packet;
 mod flow;
@@ -10,6 +11,7 @@ mod kit;
 mod listen;
 mod mailbox;
 mod pipe;
+mod socket;
 mod source;
 mod synchronous;
 mod timers;

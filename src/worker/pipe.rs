@@ -4,34 +4,24 @@
 //! are lent out from a pool that each worker keeps; the number of all is bounded.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mio::net::TcpStream;
-use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
-use nix::unistd::pipe2;
+use super::socket::Socket;
 
-/// What a pipe holds, in bytes, where every piece fills a page. Network cards deliver pieces of 1,448 bytes, of which
-/// each takes the place of a page.
-const PIPE_SIZE: usize = 1024 * 1024;
 /// Pipes that a worker keeps for the next flow.
 const MAX_IDLE: usize = 4;
 
 /// A pipe, and how much is in it.
-pub(super) struct Pipe {
-    reading: OwnedFd,
-    writing: OwnedFd,
+pub(super) struct Pipe<S: Socket> {
+    ends: S::Pipe,
     bytes: usize,
     _permit: Permit,
 }
 
-impl Pipe {
-    fn new(permit: Permit) -> io::Result<Pipe> {
-        let (reading, writing) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        // Refused to users who have many pipes already; then copying is as good.
-        fcntl(&writing, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE as i32))?;
-        Ok(Pipe { reading, writing, bytes: 0, _permit: permit })
+impl<S: Socket> Pipe<S> {
+    fn new(permit: Permit) -> io::Result<Pipe<S>> {
+        Ok(Pipe { ends: S::open_pipe()?, bytes: 0, _permit: permit })
     }
 
     /// Whether everything that went in has come out.
@@ -43,8 +33,8 @@ impl Pipe {
     ///
     /// # Errors
     /// `EAGAIN` when there is nothing to read (or the pipe is full), and those of recv(2).
-    pub(super) fn fill_from(&mut self, source: &TcpStream, most: usize) -> io::Result<usize> {
-        let count = splice(source.as_fd(), None, &self.writing, None, most, flags())?;
+    pub(super) fn fill_from(&mut self, source: &S, most: usize) -> io::Result<usize> {
+        let count = source.splice_into(&self.ends, most)?;
         self.bytes += count;
         Ok(count)
     }
@@ -53,15 +43,11 @@ impl Pipe {
     ///
     /// # Errors
     /// `EAGAIN` when it takes nothing now, and those of send(2).
-    pub(super) fn empty_into(&mut self, sink: &TcpStream) -> io::Result<usize> {
-        let count = splice(&self.reading, None, sink.as_fd(), None, self.bytes, flags())?;
+    pub(super) fn empty_into(&mut self, sink: &S) -> io::Result<usize> {
+        let count = sink.splice_out_of(&self.ends, self.bytes)?;
         self.bytes = self.bytes.saturating_sub(count);
         Ok(count)
     }
-}
-
-fn flags() -> SpliceFFlags {
-    SpliceFFlags::SPLICE_F_MOVE | SpliceFFlags::SPLICE_F_NONBLOCK
 }
 
 /// How many pipes there may be, in all workers together.
@@ -88,18 +74,18 @@ impl Drop for Permit {
 }
 
 /// One worker's pipes.
-pub(super) struct PipePool {
-    idle: Vec<Pipe>,
+pub(super) struct PipePool<S: Socket> {
+    idle: Vec<Pipe<S>>,
     budget: PipeBudget,
 }
 
-impl PipePool {
-    pub(super) fn new(budget: PipeBudget) -> PipePool {
+impl<S: Socket> PipePool<S> {
+    pub(super) fn new(budget: PipeBudget) -> PipePool<S> {
         PipePool { idle: Vec::new(), budget }
     }
 
     /// An empty pipe. `None`: there can be no more now.
-    pub(super) fn lend(&mut self) -> Option<Pipe> {
+    pub(super) fn lend(&mut self) -> Option<Pipe<S>> {
         self.idle.pop().or_else(|| Pipe::new(self.budget.permit()?).ok())
     }
 
@@ -109,7 +95,7 @@ impl PipePool {
     }
 
     /// Takes a pipe back. One with something in it is of no use any more, and closed.
-    pub(super) fn give_back(&mut self, pipe: Pipe) {
+    pub(super) fn give_back(&mut self, pipe: Pipe<S>) {
         if pipe.is_empty() && self.idle.len() < MAX_IDLE {
             self.idle.push(pipe);
         }

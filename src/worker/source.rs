@@ -22,12 +22,17 @@ pub(super) enum Sign {
 impl Sign {
     /// `None`: it says nothing of what there is to read.
     pub(super) fn of(event: &Event) -> Option<Sign> {
-        if event.is_error() || event.is_priority() {
+        Sign::shown_by(event.is_error() || event.is_priority(), event.is_read_closed(), event.is_readable())
+    }
+
+    /// What the flags of an event say, of which the first is for errors and urgent data.
+    pub(super) fn shown_by(is_exceptional: bool, is_read_closed: bool, is_readable: bool) -> Option<Sign> {
+        if is_exceptional {
             Some(Sign::Uncertain)
-        } else if event.is_read_closed() {
+        } else if is_read_closed {
             Some(Sign::Ending)
         } else {
-            event.is_readable().then_some(Sign::Readable)
+            is_readable.then_some(Sign::Readable)
         }
     }
 }

@@ -10,13 +10,12 @@ use socket2::SockRef;
 use super::connecting::Phase;
 use super::greeting::what_follows;
 use super::idle::LastActive;
-use super::relay::Direction;
 use super::upstream::{acknowledge_at_once, has_answered, is_itself, lacks_local_port, open};
 use super::{Connection, Ending, Next, Stage};
 use crate::config::ConnectionOptions;
 use crate::sys;
 use crate::table::{DestinationId, Lease, Pick};
-use crate::worker::source::Sign;
+use crate::worker::duplex::Direction;
 use crate::worker::{Kit, SHORTAGE_PAUSE, Side};
 
 /// Between two attempts on the same destination.
@@ -87,7 +86,7 @@ impl Connection {
         }
         self.lease = None;
         // What is known of this socket says nothing of the next.
-        self.down.forget_source();
+        self.flows.down.forget_source();
     }
 
     /// Begins to connect to a destination.
@@ -96,7 +95,7 @@ impl Connection {
             self.source_failed(Direction::Up, &error);
             return Outcome::ClientGone(Ending::Reset);
         }
-        if self.up.has_ended_without_a_word() {
+        if self.flows.up.has_ended_without_a_word() {
             return Outcome::ClientGone(Ending::Clean);
         }
         let said = self.has_something_to_say(kit);
@@ -186,9 +185,7 @@ impl Connection {
                 Err(error) if !has_answered(server, &error) => return self.next_destination(&error, kit),
                 // All that remains is what it said; passing that on is what the client came for.
                 Err(_) => {
-                    self.broken = true;
-                    self.up.finish();
-                    self.down.hear(Sign::Uncertain);
+                    self.flows.sink_failed(Direction::Up);
                 }
                 Ok(()) => {}
             }
@@ -236,7 +233,7 @@ impl Connection {
 
     /// Whether the client has said something that the destination may hear as soon as it accepts.
     fn has_something_to_say(&self, kit: &Kit) -> bool {
-        !kit.inspects_greeting() && self.up.holds_anything()
+        !kit.inspects_greeting() && self.flows.up.holds_anything()
     }
 }
 

@@ -7,10 +7,10 @@ use std::io::{self, ErrorKind};
 
 use log::{debug, warn};
 
-use super::relay::Direction;
 use super::{Connection, Ending, Next, Stage};
 use crate::config::Greeting;
 use crate::worker::Kit;
+use crate::worker::duplex::Direction;
 use crate::worker::first_packet;
 use crate::worker::flow::{Failure, FirstPacket, Traffic};
 
@@ -26,7 +26,7 @@ impl Connection {
     pub(super) fn read_greeting(&mut self, kit: &mut Kit) -> Next {
         let Some(server) = &self.server else { return Next::Wait };
         let mut traffic = Traffic::default();
-        let first = self.down.pass_first_packet(server, &self.client, &mut kit.tools, &mut traffic);
+        let first = self.flows.down.pass_first_packet(server, &self.client, &mut kit.tools, &mut traffic);
         self.account(Direction::Down, &traffic, kit);
         match first {
             Ok(FirstPacket::Awaited) => Next::Wait,

@@ -79,8 +79,8 @@ impl Connection {
         active.server.count(to_server, now);
         // Whoever only waits for the other to take what there is, or for its turn, is not idle. Of two that wait for each
         // other, each is the one who could take something.
-        let something_for_client = self.down.holds_anything() || to_client > 0;
-        let something_for_server = self.up.holds_anything() || to_server > 0;
+        let something_for_client = self.flows.down.holds_anything() || to_client > 0;
+        let something_for_server = self.flows.up.holds_anything() || to_server > 0;
         if self.unfinished || (something_for_server && !something_for_client) {
             active.client.was_active(now);
         }

@@ -21,7 +21,7 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 use super::admission::Admitted;
-use super::flow::Flow;
+use super::duplex::Duplex;
 use super::source::Sign;
 use super::{Attempt, Key, Kit, Side};
 use crate::table::{DestinationId, Lease};
@@ -66,12 +66,7 @@ pub(super) struct Connection {
     attempt: Attempt,
     lease: Option<Lease>,
     stage: Stage,
-    /// Client to server.
-    up: Flow,
-    /// Server to client.
-    down: Flow,
-    /// One side was reset while the other may still have something to read.
-    broken: bool,
+    flows: Duplex,
     /// Waits among the unfinished ones for its turn.
     unfinished: bool,
     /// How many more reads of the destination may be part of the client's login, which is watched.
@@ -106,9 +101,9 @@ impl Connection {
     ) -> io::Result<Connection> {
         kit.registry.register(&mut client, key.token(Side::Client), INTERESTS)?;
         // What is kept back for the end is unsent until then, and nothing that is unsent is ever reset.
-        let mut up = Flow::new(!kit.options.reset_on_close);
+        let mut flows = Duplex::new(!kit.options.reset_on_close);
         // It may have spoken before it was let in.
-        up.hear(Sign::Readable);
+        flows.up.hear(Sign::Readable);
         Ok(Connection {
             key,
             client,
@@ -117,9 +112,7 @@ impl Connection {
             attempt: Attempt::default(),
             lease: None,
             stage: Stage::Connecting(Box::new(Connecting::new(kit.now))),
-            up,
-            down: Flow::new(true),
-            broken: false,
+            flows,
             unfinished: false,
             login_reads: 0,
             armed: None,
@@ -146,10 +139,10 @@ impl Connection {
     /// Something was found out about one of the sockets.
     pub(super) fn on_event(&mut self, side: Side, event: &Event, kit: &mut Kit) -> Next {
         let (source, sink) = match side {
-            Side::Client => (&mut self.up, &mut self.down),
+            Side::Client => (&mut self.flows.up, &mut self.flows.down),
             // Its socket was closed while this event was under way.
             Side::Server(attempt) if attempt != self.attempt => return Next::Wait,
-            Side::Server(_) => (&mut self.down, &mut self.up),
+            Side::Server(_) => (&mut self.flows.down, &mut self.flows.up),
         };
         if let Some(sign) = Sign::of(event) {
             source.hear(sign);
@@ -168,7 +161,7 @@ impl Connection {
             (Stage::TurnedAway(_), _) => self.see_off(kit),
             // Small messages first; its turn comes with those of the others that are unfinished.
             (Stage::Relaying | Stage::Farewell(_), _)
-                if (self.unfinished || self.carries_bulk()) && !event.is_error() =>
+                if (self.unfinished || self.flows.carries_bulk()) && !event.is_error() =>
             {
                 Next::Again
             }
@@ -231,10 +224,6 @@ impl Connection {
         }
     }
 
-    fn carries_bulk(&self) -> bool {
-        self.up.is_bulk() || self.down.is_bulk()
-    }
-
     fn has_failed(&self, side: Side) -> bool {
         let stream = match side {
             Side::Client => Some(&self.client),
@@ -253,7 +242,10 @@ impl Connection {
         let (reset_client, reset_server) = match ending {
             Ending::Clean => (false, kit.options.reset_on_close && self.all_is_acknowledged()),
             Ending::Reset => (true, true),
-            Ending::Cut => (!self.down.is_done(), !self.up.is_done()),
+            Ending::Cut => {
+                let (client_has_all, server_has_all) = self.flows.have_got_all();
+                (!client_has_all, !server_has_all)
+            }
         };
         for (stream, reset) in [(Some(&self.client), reset_client), (self.server.as_ref(), reset_server)] {
             if let (Some(stream), true) = (stream, reset) {

@@ -7,26 +7,8 @@ use log::debug;
 
 use super::{Connection, Ending, Next};
 use crate::worker::Kit;
-use crate::worker::flow::{Failure, Flow, Progress, Traffic};
-use crate::worker::source::Sign;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
-    /// Client to server.
-    Up,
-    /// Server to client.
-    Down,
-}
-
-impl Direction {
-    fn source(self) -> &'static str {
-        if self == Direction::Up { "client" } else { "destination" }
-    }
-
-    fn sink(self) -> &'static str {
-        if self == Direction::Up { "destination" } else { "client" }
-    }
-}
+use crate::worker::duplex::Direction;
+use crate::worker::flow::{Failure, Progress, Traffic};
 
 impl Connection {
     /// Counts this connection among the unfinished ones; false when it was already.
@@ -43,7 +25,7 @@ impl Connection {
     /// Moves bytes both ways, as far as they go.
     pub(super) fn relay(&mut self, kit: &mut Kit) -> Next {
         let mut again = false;
-        for direction in [Direction::Up, Direction::Down] {
+        for direction in Direction::BOTH {
             match self.pump(direction, kit) {
                 Ok(Progress::Waiting) => {}
                 Ok(Progress::Unfinished) => again = true,
@@ -61,43 +43,18 @@ impl Connection {
                 Err(Failure::Source(error)) => return self.source_failed(direction, &error),
                 Err(Failure::Sink(error)) => {
                     debug!("client {}: cannot send to the {}: {error}", self.client_address, direction.sink());
-                    // What the reset side sent before is read once more, and delivered as far as that goes at once. The
-                    // failed write has taken the error off the socket, so that reading would find a clean end.
-                    self.broken = true;
-                    let (failed, reverse) = self.flows(direction);
-                    failed.finish();
-                    reverse.hear(Sign::Uncertain);
+                    self.flows.sink_failed(direction);
                     again = true;
                 }
             }
         }
-        match (again, self.up.is_done() && self.down.is_done()) {
-            (true, false) => Next::Again,
-            // Nobody may be left whose event would bring this to an end.
-            _ if self.broken => Next::Close(Ending::Reset),
-            (_, true) => Next::Close(Ending::Clean),
-            (false, false) => Next::Wait,
-        }
-    }
-
-    fn flows(&mut self, direction: Direction) -> (&mut Flow, &mut Flow) {
-        match direction {
-            Direction::Up => (&mut self.up, &mut self.down),
-            Direction::Down => (&mut self.down, &mut self.up),
-        }
+        self.flows.next(again)
     }
 
     fn pump(&mut self, direction: Direction, kit: &mut Kit) -> Result<Progress, Failure> {
         let Some(server) = &self.server else { return Ok(Progress::Waiting) };
-        let (flow, source, sink) = match direction {
-            Direction::Up => (&mut self.up, &self.client, server),
-            Direction::Down => (&mut self.down, server, &self.client),
-        };
-        if flow.is_done() {
-            return Ok(Progress::Waiting);
-        }
         let mut traffic = Traffic::default();
-        let progress = flow.pump(source, sink, &mut kit.tools, &mut traffic);
+        let progress = self.flows.pump(direction, &self.client, server, &mut kit.tools, &mut traffic);
         self.account(direction, &traffic, kit);
         if self.login_reads > 0 && direction == Direction::Down && traffic.received > 0 {
             self.watch_login(&traffic, kit);
@@ -116,7 +73,7 @@ impl Connection {
     /// Those of recv(2), when the client has reset its connection.
     pub(super) fn hear_ahead(&mut self, kit: &mut Kit) -> io::Result<()> {
         let mut traffic = Traffic::default();
-        let result = self.up.receive_ahead(&self.client, &mut kit.tools, &mut traffic);
+        let result = self.flows.up.receive_ahead(&self.client, &mut kit.tools, &mut traffic);
         self.account(Direction::Up, &traffic, kit);
         result
     }
@@ -147,9 +104,7 @@ impl Connection {
 
     /// Half-closes the sink, unless the other direction has ended as well and all will be closed anyway.
     fn pass_on_end(&mut self, direction: Direction, kit: &mut Kit) {
-        let (ended, reverse) = self.flows(direction);
-        ended.finish();
-        if reverse.is_done() {
+        if !self.flows.pass_on_end(direction) {
             return;
         }
         let sink = match direction {

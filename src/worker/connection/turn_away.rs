@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
-use super::relay::Direction;
 use super::{Connection, Ending, Next, Stage};
 use crate::worker::Kit;
+use crate::worker::duplex::Direction;
 use crate::worker::flow::Traffic;
 
 /// How long a client that is turned away may take to read why. Closing the socket while it holds bytes of the client
@@ -32,7 +32,7 @@ impl Connection {
         let Stage::Connecting(connecting) = &mut self.stage else { return Next::Close(Ending::Clean) };
         let Some(error) = connecting.last_error.take() else { return Next::Close(Ending::Clean) };
         let mut traffic = Traffic::default();
-        let said = self.down.say(&self.client, &error, &mut traffic);
+        let said = self.flows.down.say(&self.client, &error, &mut traffic);
         self.account(Direction::Down, &traffic, kit);
         if said.is_err() {
             return Next::Close(Ending::Reset);
@@ -49,20 +49,20 @@ impl Connection {
         let Stage::TurnedAway(turned_away) = &mut self.stage else { return Next::Wait };
         let mut traffic = Traffic::default();
         if !turned_away.all_sent {
-            match self.down.flush(&self.client, &mut traffic) {
+            match self.flows.down.flush(&self.client, &mut traffic) {
                 Ok(false) => return Next::Wait,
                 Ok(true) => {}
                 Err(_) => return Next::Close(Ending::Reset),
             }
             turned_away.all_sent = true;
-            self.down.finish();
-            if self.up.is_silent() {
+            self.flows.down.finish();
+            if self.flows.up.is_silent() {
                 return Next::Close(Ending::Clean);
             }
             // It fails only when the client has reset the connection, which an event reports.
             let _ = self.client.shutdown(Shutdown::Write);
         }
-        match self.up.discard(&self.client, MOST_DISCARDED, &mut kit.tools, &mut traffic) {
+        match self.flows.up.discard(&self.client, MOST_DISCARDED, &mut kit.tools, &mut traffic) {
             Ok(false) if traffic.received < MOST_DISCARDED => Next::Wait,
             Ok(_) => Next::Close(Ending::Clean),
             Err(error) => {

@@ -93,8 +93,8 @@ impl Connection {
 
     /// Returns true if the client has ended its side without having said anything: there is nothing to serve it with.
     pub(super) fn client_has_left(&self) -> bool {
-        self.up.may_have_ended()
-            && !self.up.holds_anything()
+        self.flows.up.may_have_ended()
+            && !self.flows.up.holds_anything()
             && self.client.peek(&mut [0]).map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |count| count == 0)
     }
 

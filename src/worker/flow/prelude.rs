@@ -1,16 +1,12 @@
 //! What a flow does before it relays, or when it never will: only one of its ends is known, or serves.
 
 use std::borrow::Cow;
-use std::io::{self, Read};
-
-use mio::net::TcpStream;
+use std::io;
 
 use super::{Failure, Flow, Held, Splicing, Tools, Traffic};
 use crate::worker::first_packet::{self, Inspection};
+use crate::worker::socket::Socket;
 use crate::worker::source::Source;
-
-/// Most bytes that are taken from a source before there is a sink.
-const AHEAD: usize = 4 * 1024;
 
 /// What became of a source's first packet.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,7 +21,7 @@ pub(in crate::worker) enum FirstPacket {
     Missing,
 }
 
-impl Flow {
+impl<S: Socket> Flow<S> {
     /// Prepares for another source: discards what is known of this one, and what it said.
     pub(in crate::worker) fn forget_source(&mut self) {
         self.source = Source::Drained;
@@ -44,9 +40,9 @@ impl Flow {
     /// [`Failure`]: one end was reset.
     pub(in crate::worker) fn pass_first_packet(
         &mut self,
-        mut source: &TcpStream,
-        sink: &TcpStream,
-        tools: &mut Tools,
+        source: &S,
+        sink: &S,
+        tools: &mut Tools<S>,
         traffic: &mut Traffic,
     ) -> Result<FirstPacket, Failure> {
         loop {
@@ -55,7 +51,7 @@ impl Flow {
                 Source::Drained => return Ok(FirstPacket::Awaited),
                 Source::Readable | Source::Ending | Source::Uncertain => {}
             }
-            let received = self.received(source.read(&mut tools.scratch), traffic).map_err(Failure::Source)?;
+            let received = self.received(source.receive(&mut tools.scratch), traffic).map_err(Failure::Source)?;
             if received == 0 {
                 continue;
             }
@@ -90,7 +86,7 @@ impl Flow {
     ///
     /// # Errors
     /// Those of send(2), when the sink was reset.
-    pub(in crate::worker) fn say(&mut self, sink: &TcpStream, bytes: &[u8], traffic: &mut Traffic) -> io::Result<()> {
+    pub(in crate::worker) fn say(&mut self, sink: &S, bytes: &[u8], traffic: &mut Traffic) -> io::Result<()> {
         self.forward(sink, bytes, traffic)
     }
 
@@ -98,7 +94,7 @@ impl Flow {
     ///
     /// # Errors
     /// Those of send(2), when the sink was reset.
-    pub(in crate::worker) fn flush(&mut self, sink: &TcpStream, traffic: &mut Traffic) -> io::Result<bool> {
+    pub(in crate::worker) fn flush(&mut self, sink: &S, traffic: &mut Traffic) -> io::Result<bool> {
         self.send_held(sink, traffic)?;
         Ok(!self.holds_anything())
     }
@@ -109,14 +105,14 @@ impl Flow {
     /// Those of recv(2), when the source was reset.
     pub(in crate::worker) fn discard(
         &mut self,
-        mut source: &TcpStream,
+        source: &S,
         most: usize,
-        tools: &mut Tools,
+        tools: &mut Tools<S>,
         traffic: &mut Traffic,
     ) -> io::Result<bool> {
         self.held = None;
         while traffic.received < most && !matches!(self.source, Source::Drained | Source::Ended) {
-            let received = self.received(source.read(&mut tools.scratch), traffic)?;
+            let received = self.received(source.receive(&mut tools.scratch), traffic)?;
             if received > 0 {
                 self.source.was_read(received < tools.scratch.len());
             }
@@ -131,15 +127,15 @@ impl Flow {
     /// Those of recv(2), when the source was reset.
     pub(in crate::worker) fn receive_ahead(
         &mut self,
-        mut source: &TcpStream,
-        tools: &mut Tools,
+        source: &S,
+        tools: &mut Tools<S>,
         traffic: &mut Traffic,
     ) -> io::Result<()> {
         if self.source != Source::Readable || self.held.is_some() || tools.splicing == Splicing::Always {
             return Ok(());
         }
-        let ahead = &mut tools.scratch[..AHEAD];
-        let received = self.received(source.read(ahead), traffic)?;
+        let ahead = tools.ahead();
+        let received = self.received(source.receive(ahead), traffic)?;
         if received > 0 {
             self.source.was_read(received < ahead.len());
             self.held = Some(Held { bytes: ahead[..received].into(), sent: 0 });
