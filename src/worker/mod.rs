@@ -10,6 +10,8 @@ mod flow;
 mod kit;
 mod listen;
 mod mailbox;
+#[cfg(test)]
+mod model;
 mod pipe;
 mod socket;
 mod source;

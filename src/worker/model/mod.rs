@@ -1,0 +1,97 @@
+//! A model of the relay: the flows of one connection between two sockets of which everything can be chosen, against what
+//! must be true in whichever order things happen.
+//!
+//! The sockets keep to what Linux promises of TCP and epoll. Peers send, end, reset and read at any time, also between two
+//! calls of one step of the relay. An event is reported once after a change, and says what is true when it is reported.
+
+mod kernel;
+mod relay;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::flow::Splicing;
+use kernel::{Act, End};
+use relay::{Machine, Relay, Step};
+
+/// More than is ever sent in one story.
+const UNLIMITED: usize = 1 << 20;
+
+/// How many stories are made up for each property. Miri, which takes a thousand times as long, has to do with a few.
+const CASES: u32 = if cfg!(miri) { 16 } else { 1024 };
+
+fn splicing() -> impl Strategy<Value = Splicing> {
+    prop_oneof![2 => Just(Splicing::Bulk), 1 => Just(Splicing::Always), 1 => Just(Splicing::Never)]
+}
+
+fn machine() -> impl Strategy<Value = Machine> {
+    let capacity = || prop_oneof![Just(UNLIMITED), 1..2000_usize];
+    (splicing(), 0..3_usize, 1..600_usize, [capacity(), capacity()])
+        .prop_map(|(splicing, pipes, pipe_capacity, capacities)| Machine { splicing, pipes, pipe_capacity, capacities })
+}
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![Just(End::Client), Just(End::Server)]
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        8 => prop_oneof![1..10_usize, 1..130_usize, 1..1500_usize].prop_map(Act::Sends),
+        8 => prop_oneof![1..10_usize, 1..1500_usize].prop_map(Act::Reads),
+        1 => Just(Act::SendsUrgent),
+        1 => Just(Act::Ends),
+        1 => Just(Act::Resets),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (end(), act()).prop_map(|(end, act)| Step::Act(end, act)),
+        2 => (end(), act()).prop_map(|(end, act)| Step::Meanwhile(end, act)),
+        4 => end().prop_map(Step::Event),
+        2 => Just(Step::Turn),
+        1 => Just(Step::Attempt),
+        1 => Just(Step::Accepted),
+    ]
+}
+
+/// What the event loop comes to, in any order.
+fn event() -> impl Strategy<Value = Step> {
+    prop_oneof![2 => end().prop_map(Step::Event), 1 => Just(Step::Turn)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: CASES, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_in_whichever_order_what_arrives_is_what_was_sent(
+        machine in machine(), steps in vec(step(), 0..60)
+    ) {
+        let mut relay = Relay::new(machine);
+        steps.into_iter().for_each(|step| relay.step(step));
+        relay.settle();
+        relay.finish();
+    }
+
+    /// Whether the relay learns of the reset by an event, by a read or by a write.
+    #[test]
+    fn what_a_peer_sends_right_before_a_reset_arrives(
+        splicing in splicing(), resetting in end(), counts in [0..500_usize, 0..500_usize], at_once in any::<bool>(),
+        events in vec(event(), 0..8)
+    ) {
+        let machine = Machine { splicing, pipes: 2, pipe_capacity: 100, capacities: [UNLIMITED; 2] };
+        let mut relay = Relay::new(machine);
+        relay.settle();
+        let acts = [
+            (resetting.opposite(), Act::Sends(counts[0])),
+            (resetting, Act::Sends(counts[1])),
+            (resetting, Act::Resets),
+        ];
+        for (end, act) in acts {
+            relay.step(if at_once { Step::Act(end, act) } else { Step::Meanwhile(end, act) });
+        }
+        events.into_iter().for_each(|step| relay.step(step));
+        relay.settle();
+        relay.finish();
+    }
+}
