@@ -74,34 +74,43 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS);
         while !self.is_done() {
             let wait = self.time_to_wait();
-            match self.poll.poll(&mut events, wait) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                // Nothing that comes from outside can bring this about.
-                result => result.expect("the event queue works"),
-            }
-            self.kit.now = Instant::now();
-            self.kit.stats().polls.add(1);
-            let mut heard = false;
-            for event in &events {
-                match event.token() {
-                    LISTENER => self.acceptor.listener_is_ready(),
-                    MAIL => heard = true,
-                    token => {
-                        let (key, side) = Key::of(token);
-                        self.with(key, |connection, kit| connection.on_event(side, event, kit));
-                    }
+            self.turn(&mut events, wait);
+        }
+    }
+
+    /// One turn of the loop: waits for events, and does all that is to be done then.
+    fn turn(&mut self, events: &mut Events, wait: Option<Duration>) {
+        match self.poll.poll(events, wait) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
+            // Nothing that comes from outside can bring this about.
+            result => result.expect("the event queue works"),
+        }
+        self.kit.now = Instant::now();
+        self.kit.stats().polls.add(1);
+        // Not among the events: what has come of a destination before it is cut off is still passed on.
+        if self.dispatch(events) {
+            self.read_mail();
+        }
+        self.accept(ACCEPTS);
+        self.on_timers();
+        self.give_a_turn();
+        self.connect_in_turn();
+    }
+
+    /// Passes events on. Returns true if one of them is the mailbox's.
+    fn dispatch(&mut self, events: &Events) -> bool {
+        let mut has_mail = false;
+        for event in events {
+            match event.token() {
+                LISTENER => self.acceptor.listener_is_ready(),
+                MAIL => has_mail = true,
+                token => {
+                    let (key, side) = Key::of(token);
+                    self.with(key, |connection, kit| connection.on_event(side, event, kit));
                 }
             }
-            // Not among the events: a connection that goes over to another destination would take one that was meant
-            // for the socket it had before for one of its new socket.
-            if heard {
-                self.read_mail();
-            }
-            self.accept(ACCEPTS);
-            self.on_timers();
-            self.give_a_turn();
-            self.connect_in_turn();
         }
+        has_mail
     }
 
     /// Nothing is left to do, and nobody can bring more.
@@ -264,3 +273,6 @@ fn find(connections: &Slab<Connection>, key: Key) -> Option<&Connection> {
 fn holds(connections: &Slab<Connection>, deadline: Instant, key: Key) -> bool {
     find(connections, key).is_some_and(|connection| connection.is_armed_for(deadline))
 }
+
+#[cfg(test)]
+mod tests;

@@ -222,13 +222,15 @@ pub struct World {
     pipe_capacity: usize,
     /// Calls that moved nothing, less those that an act may account for.
     futile: Cell<usize>,
+    /// All calls.
+    pub calls: Cell<usize>,
 }
 
 impl World {
     pub fn new(capacities: [usize; 2], pipe_capacity: usize) -> Rc<World> {
         let [client, server] = capacities.map(|capacity| RefCell::new(Tcp::new(capacity)));
-        let (meanwhile, futile) = (RefCell::default(), Cell::new(0));
-        Rc::new(World { client, server, meanwhile, pipe_capacity, futile })
+        let (meanwhile, futile, calls) = (RefCell::default(), Cell::new(0), Cell::new(0));
+        Rc::new(World { client, server, meanwhile, pipe_capacity, futile, calls })
     }
 
     pub fn tcp(&self, end: End) -> std::cell::RefMut<'_, Tcp> {
@@ -266,6 +268,7 @@ impl World {
 
     /// What happens at the beginning of each call.
     fn pass_time(&self) {
+        self.calls.set(self.calls.get() + 1);
         let act = self.meanwhile.borrow_mut().pop_front();
         match act {
             Some((end, act)) => self.act(end, act),

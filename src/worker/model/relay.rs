@@ -215,6 +215,11 @@ impl Relay {
         }
     }
 
+    /// Calls made so far.
+    pub fn calls(&self) -> usize {
+        self.world.calls.get()
+    }
+
     fn has_work(&self) -> bool {
         let has_event = |end: &End| self.world.tcp(*end).has_event();
         self.closed.is_none() && (self.unfinished || End::BOTH.iter().any(has_event))
