@@ -246,3 +246,26 @@ async fn guarded(mut asking: probe::Asking<'_>) -> Guarded {
     };
     std::future::poll_fn(poll).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_out_on_this_machine_says_nothing_of_the_destination() {
+        for (number, ours) in [
+            (libc::EMFILE, true),
+            (libc::ENFILE, true),
+            (libc::ENOMEM, true),
+            (libc::EADDRNOTAVAIL, true),
+            (libc::EAGAIN, true),
+            (libc::ECONNREFUSED, false),
+            (libc::EHOSTUNREACH, false),
+            (libc::ETIMEDOUT, false),
+        ] {
+            let error = io::Error::from_raw_os_error(number);
+            assert_eq!(is_ours(&error), ours, "{error}");
+        }
+        assert!(!is_ours(&io::Error::other("the script answers nonsense")));
+    }
+}

@@ -110,4 +110,42 @@ mod tests {
             std::thread::yield_now();
         }
     }
+
+    fn name(number: usize) -> Endpoint {
+        parse_destination(&format!("node{number}.invalid:1"), None).expect("a name").endpoint
+    }
+
+    /// With as many names as are remembered, all of which were asked for so long ago.
+    fn full(age: Duration, pending: bool) -> Members {
+        let members = Members::default();
+        let asked = Instant::now().checked_sub(age).expect("a machine that has run for that long");
+        let known = |number| (name(number), Known { address: Some(([10, 0, 0, 1], 1).into()), asked, pending });
+        members.known.lock().extend((0..MAX_NAMES).map(known));
+        members
+    }
+
+    #[test]
+    fn names_that_are_reported_no_longer_make_room_for_others() {
+        let members = full(2 * FRESH, false);
+        locate(&members, &["localhost:7"]);
+        assert_eq!(members.known.lock().len(), 1);
+        for members in [full(Duration::ZERO, false), full(2 * FRESH, true)] {
+            assert_eq!(locate(&members, &["localhost:7"]), (vec![], false), "there is no room yet");
+            let known = locate(&members, &["node0.invalid:1"]);
+            assert_eq!(known, (vec!["10.0.0.1:1".to_owned()], true), "one that is known keeps its place");
+            assert_eq!(members.known.lock().len(), MAX_NAMES);
+        }
+    }
+
+    #[test]
+    fn a_name_is_asked_for_again_when_its_address_is_old_and_it_is_not_being_asked_for() {
+        for (age, pending, again) in
+            [(FRESH / 2, false, false), (FRESH, false, true), (2 * FRESH, false, true), (2 * FRESH, true, false)]
+        {
+            let members = full(age, pending);
+            locate(&members, &["node0.invalid:1"]);
+            let asked = members.known.lock()[&name(0)].asked;
+            assert_eq!(asked.elapsed() < FRESH / 4, again, "{age:?}, {pending}");
+        }
+    }
 }

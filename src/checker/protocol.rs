@@ -158,3 +158,49 @@ impl Report {
 pub(super) fn cut(text: &str) -> String {
     text.chars().take(MAX_TEXT / 4).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::Ipv4Addr;
+
+    fn checked(finding: Finding) -> Report {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        Report::Checked { id: 0, address, finding, took: Duration::ZERO, is_late: false }
+    }
+
+    fn answer(reason: String, members: usize, state_uuid: String) -> Finding {
+        let members = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 1)); members];
+        let galera = Some(GaleraFacts { state_uuid, ..GaleraFacts::default() });
+        let (verdict, absent, members_are_complete) = (Verdict::Ready, false, true);
+        Finding::Answer(Answer { verdict, reason, absent, members, members_are_complete, galera })
+    }
+
+    #[test]
+    fn a_report_that_is_longer_than_the_checker_makes_any_is_out_of_bounds() {
+        for (more, is_within) in [(0, true), (1, false)] {
+            let text = || "x".repeat(MAX_TEXT + more);
+            for report in [
+                Report::Log(text()),
+                checked(Finding::Silence(text())),
+                checked(Finding::Shortage(text())),
+                checked(answer(text(), 0, String::new())),
+                checked(answer(String::new(), MAX_MEMBERS + more, String::new())),
+                checked(answer(String::new(), 0, text())),
+            ] {
+                assert_eq!(report.is_within_bounds(), is_within, "{report:?}");
+            }
+        }
+        assert!(checked(Finding::Pause).is_within_bounds());
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_that_was_cut_is_its_beginning_and_within_bounds(text in "\\PC{0,300}|[\u{10000}-\u{10ffff}]{0,300}") {
+            let cut = cut(&text);
+            prop_assert!(text.starts_with(&cut) && Report::Log(cut.clone()).is_within_bounds());
+            prop_assert!(cut == text || cut.chars().count() == MAX_TEXT / 4, "no more is lost than must be");
+        }
+    }
+}

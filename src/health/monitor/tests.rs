@@ -1,4 +1,4 @@
-//! When the sessions of destinations that have fallen are closed, in simulated time.
+//! The monitor in simulated time: here, when the sessions of destinations that have fallen are closed.
 
 use std::net::Ipv4Addr;
 use std::ops::Range;
@@ -8,7 +8,41 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Config;
-use crate::table::{Balancing, PolicyKind, Table};
+use crate::table::{Balancing, DestinationStatus, PolicyKind, Table};
+
+mod checks;
+mod reports;
+mod weights;
+
+fn options(arguments: &str) -> WatchdogOptions {
+    let line = format!("glbd {arguments} 8010");
+    let config = Config::from_command_line(line.split_whitespace().map(str::to_owned)).expect("a command line");
+    config.watchdog.expect("a watchdog")
+}
+
+fn address(place: usize) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, place as u16 + 1))
+}
+
+fn table(count: usize, options: &WatchdogOptions) -> Table {
+    let table = Table::new(Balancing {
+        policy: PolicyKind::LeastConnected,
+        top: false,
+        avoid_failed_for: options.interval,
+        watched: true,
+        recheck_after: None,
+        shutdown_sessions: options.shutdown_sessions,
+    });
+    for address in (0..count).map(address) {
+        table.set(&address.into(), address, 1.0).expect("there is room");
+    }
+    table
+}
+
+/// As many as this, numbered by their places.
+fn destinations(count: usize) -> Vec<DestinationStatus> {
+    table(count, &options("-w tcp")).snapshot()
+}
 
 /// What a destination says when it is asked in a certain millisecond, and how many it takes to.
 type Script = Box<dyn Fn(u64) -> (Says, u64)>;
@@ -41,22 +75,9 @@ struct Simulation {
 
 impl Simulation {
     fn new(arguments: &str, scripts: Vec<Script>, phases: &[f64]) -> Simulation {
-        let line = format!("glbd -w tcp {arguments} 8010");
-        let config = Config::from_command_line(line.split_whitespace().map(str::to_owned)).expect("a command line");
-        let (start, options) = (Instant::now(), config.watchdog.expect("a watchdog"));
-        let table = Table::new(Balancing {
-            policy: PolicyKind::LeastConnected,
-            top: false,
-            avoid_failed_for: options.interval,
-            watched: true,
-            recheck_after: None,
-            shutdown_sessions: options.shutdown_sessions,
-        });
+        let (start, options) = (Instant::now(), options(&format!("-w tcp {arguments}")));
+        let table = table(scripts.len(), &options);
         let mut monitor = Monitor::new(options);
-        for place in 0..scripts.len() {
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, place as u16 + 1));
-            table.set(&address.into(), address, 1.0).expect("there is room");
-        }
         for (row, phase) in table.snapshot().into_iter().zip(phases.iter().cycle()) {
             monitor.watch(row.id, row.address, row.health, *phase, start);
         }
