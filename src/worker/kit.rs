@@ -28,6 +28,7 @@ pub(super) struct Kit {
     /// How many connections to destinations were begun from addresses that the user has chosen.
     pub opened: usize,
     nowhere: Seldom,
+    loops: Seldom,
     shortage: Seldom,
 }
 
@@ -51,6 +52,7 @@ impl Kit {
             timers: Timers::default(),
             opened: 0,
             nowhere: Seldom::default(),
+            loops: Seldom::default(),
             shortage: Seldom::default(),
         }
     }
@@ -63,6 +65,15 @@ impl Kit {
     pub(super) fn nowhere_to_go(&mut self, client: SocketAddr) {
         if let Some(unsaid) = self.nowhere.due(self.now) {
             warn!("client {client} turned away: no destination serves it{unsaid}");
+        }
+    }
+
+    /// Tells that a client was turned away because its connection has come through this balancer again and again.
+    pub(super) fn in_a_loop(&mut self, client: SocketAddr) {
+        if let Some(unsaid) = self.loops.due(self.now) {
+            warn!(
+                "client {client} turned away: it has come through a loop: a destination passes clients back to this daemon{unsaid}"
+            );
         }
     }
 

@@ -7,6 +7,7 @@ mod duplex;
 mod event_loop;
 mod first_packet;
 mod flow;
+mod hops;
 mod kit;
 mod listen;
 mod mailbox;

@@ -10,6 +10,7 @@ mod harness;
 mod idle;
 mod init_scripts;
 mod limits;
+mod loops;
 mod names;
 mod options;
 mod policies;

@@ -10,12 +10,13 @@ use socket2::SockRef;
 use super::connecting::Phase;
 use super::greeting::what_follows;
 use super::idle::LastActive;
-use super::upstream::{acknowledge_at_once, has_answered, is_itself, lacks_local_port, open};
+use super::upstream::{Manner, acknowledge_at_once, has_answered, is_itself, lacks_local_port, open};
 use super::{Connection, Ending, Next, Stage};
 use crate::config::ConnectionOptions;
 use crate::sys;
 use crate::table::{DestinationId, Lease, Pick};
 use crate::worker::duplex::Direction;
+use crate::worker::hops::HopLimit;
 use crate::worker::{Kit, SHORTAGE_PAUSE, Side};
 
 /// Between two attempts on the same destination.
@@ -34,6 +35,8 @@ pub(super) enum Outcome {
     OutOfResources,
     /// The client has ended or reset its connection before it said anything: a port check, or one that left the backlog.
     ClientGone(Ending),
+    /// The client's connection has come through this balancer again and again.
+    InALoop,
 }
 
 /// How many packets of a destination a client's login takes at most, where none comes together with another: the methods
@@ -72,6 +75,10 @@ impl Connection {
             Outcome::OutOfPatience => self.turn_away(kit),
             Outcome::OutOfResources => Next::Close(Ending::Clean),
             Outcome::ClientGone(ending) => Next::Close(ending),
+            Outcome::InALoop => {
+                kit.in_a_loop(self.client_address);
+                Next::Close(Ending::Clean)
+            }
         }
     }
 
@@ -98,7 +105,11 @@ impl Connection {
         if self.flows.up.has_ended_without_a_word() {
             return Outcome::ClientGone(Ending::Clean);
         }
-        let said = self.has_something_to_say(kit);
+        let hop_limit = HopLimit::of(&self.client, self.client_address);
+        if hop_limit.is_some_and(HopLimit::is_used_up) {
+            return Outcome::InALoop;
+        }
+        let manner = Manner { said: self.has_something_to_say(kit), hop_limit };
         let Stage::Connecting(connecting) = &mut self.stage else { return Outcome::Begun };
         connecting.settling_since = None;
         let until = connecting.end_of_attempt(&lease, kit);
@@ -106,7 +117,7 @@ impl Connection {
             return Outcome::OutOfPatience;
         }
         let token = self.key.token(Side::Server(self.attempt));
-        match open(lease.address(), said, token, kit) {
+        match open(lease.address(), manner, token, kit) {
             Ok(server) => {
                 connecting.short_since = None;
                 self.admitted.set_short(false);

@@ -13,20 +13,30 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::INTERESTS;
 use crate::process;
 use crate::worker::Kit;
+use crate::worker::hops::HopLimit;
 use crate::worker::listen::keep_alive;
 
-/// Begins to connect to a destination, to which something can be `said` as soon as it accepts.
-pub(super) fn open(address: SocketAddr, said: bool, token: Token, kit: &mut Kit) -> io::Result<TcpStream> {
+/// How a destination is connected to for a client.
+#[derive(Clone, Copy)]
+pub(super) struct Manner {
+    /// There is something to say as soon as it accepts.
+    pub said: bool,
+    /// That of the client's packets.
+    pub hop_limit: Option<HopLimit>,
+}
+
+/// Begins to connect to a destination.
+pub(super) fn open(address: SocketAddr, manner: Manner, token: Token, kit: &mut Kit) -> io::Result<TcpStream> {
     let sources = sources_for(address, kit).count();
     if sources == 0 {
-        return open_from(None, address, said, token, kit);
+        return open_from(None, address, manner, token, kit);
     }
     kit.opened = kit.opened.wrapping_add(1);
     let first = kit.opened % sources;
     let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
     for turn in first..first + sources {
         let source = sources_for(address, kit).nth(turn % sources);
-        result = open_from(source, address, said, token, kit);
+        result = open_from(source, address, manner, token, kit);
         match &result {
             // It has no port left for this destination, or is not this machine's at the moment.
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
@@ -44,15 +54,18 @@ fn sources_for(address: SocketAddr, kit: &Kit) -> impl Iterator<Item = IpAddr> {
 fn open_from(
     source: Option<IpAddr>,
     address: SocketAddr,
-    said: bool,
+    manner: Manner,
     token: Token,
     kit: &Kit,
 ) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
-    if said {
+    if manner.said {
         // What there is to say acknowledges the handshake as well, and finds the server awake. Where there is nothing,
         // the server may be the one to speak first, and is not to be kept from it. Without it, it only costs a packet.
         let _ = socket.set_tcp_quickack(false);
+    }
+    if let Some(limit) = manner.hop_limit {
+        limit.pass_on(&socket, address)?;
     }
     if let Some(source) = source {
         // Otherwise the kernel would choose a port at once, and none for two destinations.

@@ -1,6 +1,7 @@
 //! What a service manager hears, and the sockets that it opens.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 
@@ -105,11 +106,12 @@ fn one_that_does_not_listen_holds_nothing_up() {
 fn sockets_that_it_has_opened_are_served() {
     let server = Server::echo();
     let directory = tempfile::tempdir().expect("a directory");
-    let [port, control_port] = [free_port(), free_port()];
+    let [port, second_port, control_port] = [free_port(), free_port(), free_port()];
     let path = |name: &str| directory.path().join(name).display().to_string();
     let listen = |port: u16| format!("--listen=127.0.0.1:{port}");
     let mut activated = Command::new("systemd-socket-activate")
-        .args([&listen(port), &listen(control_port), "--fdname=clients:control", PROGRAM])
+        .args([&listen(port), &listen(second_port), &listen(control_port)])
+        .args(["--fdname=clients:clients:control", PROGRAM])
         // The port is the socket's.
         .args(["-t", "4", "--fifo", &path("fifo"), "--pidfile", &path("pid"), "127.0.0.1:1", &server.to_string()])
         .stdin(Stdio::null())
@@ -117,20 +119,32 @@ fn sockets_that_it_has_opened_are_served() {
         .stderr(Stdio::null())
         .spawn()
         .expect("systemd-socket-activate, from Debian's package systemd");
-    let [clients, control_address] = [port, control_port].map(|port| ([127, 0, 0, 1], port).into());
+    let [clients, second, control_address] =
+        [port, second_port, control_port].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
     // It starts with the first client, who waits for it.
     wait_until("somebody listens", || connect_to(clients).is_ok_and(|client| echoes(&client)));
     for _ in 0..20 {
         assert!(echoes(&connect_to(clients).expect("a daemon that accepts")));
+        assert!(echoes(&connect_to(second).expect("a daemon that accepts")));
     }
     let ask = |command: &str| control::ask(control_address, command).expect("a control port");
     assert_eq!(ask("version"), "glbd 2.0.0\n");
     // It knows that these are its own.
-    assert!(ask(&format!("{clients}:1")).contains("listens there itself"));
+    let knows_its_own = || {
+        for own in [clients, second, control_address] {
+            assert!(ask(&format!("{own}:1")).contains("listens there itself"), "{own}");
+        }
+        // What the command line would have it listen on is not: it does not.
+        assert_eq!(ask("127.0.0.1:1:1\n127.0.0.1:1:-1"), "Ok\nOk\n");
+    };
+    knows_its_own();
     let pid = fs::read_to_string(path("pid")).expect("the pid file");
     kill(Pid::from_raw(pid.trim().parse().expect("a process id")), Signal::SIGUSR2).expect("it runs");
     wait_until("another process has taken over", || fs::read_to_string(path("pid")).is_ok_and(|now| now != pid));
-    assert!(echoes(&connect_to(clients).expect("a daemon that accepts")));
+    for listening in [clients, second] {
+        assert!(echoes(&connect_to(listening).expect("a daemon that accepts")));
+    }
+    knows_its_own();
     assert_eq!(ask("version"), "glbd 2.0.0\n");
     kill_all_with(&directory.path().display().to_string());
     activated.wait().expect("a child of this process");
