@@ -9,7 +9,7 @@ use log::warn;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry};
 
-use super::admission::{Admission, Admitted};
+use super::admission::{Admission, Admitted, Refusal};
 use super::{LISTENER, SHORTAGE_PAUSE};
 use crate::log::Seldom;
 
@@ -82,14 +82,17 @@ impl Acceptor {
             self.retry_at = None;
         }
         while self.may_have_more() {
-            if self.admission.is_anybody_short() {
-                self.retry_at = Some(now + SHORTAGE_PAUSE);
-                break;
-            }
-            let Some(admitted) = self.admission.admit() else {
-                self.full = true;
-                self.tell(now, &format!("the limit of {} connections is reached", self.admission.limit()));
-                break;
+            let admitted = match self.admission.admit() {
+                Ok(admitted) => admitted,
+                Err(Refusal::Full) => {
+                    self.full = true;
+                    self.tell(now, &format!("the limit of {} connections is reached", self.admission.limit()));
+                    break;
+                }
+                Err(Refusal::Short) => {
+                    self.retry_at = Some(now + SHORTAGE_PAUSE);
+                    break;
+                }
             };
             match self.listener.as_ref()?.accept() {
                 Ok((client, address)) => return Some((client, canonical(address), admitted)),

@@ -1,9 +1,9 @@
-//! How many clients are in, and on which worker: the limit on connections, and the evenness of their spread.
+//! The limit on client connections, and their even spread over the workers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::mailbox::Mailbox;
+use super::sync::{AtomicUsize, Ordering};
+use super::wake_once::WakeOnce;
 
 /// One worker's connections; padded, since workers count on each other's.
 #[derive(Default)]
@@ -11,25 +11,38 @@ use super::mailbox::Mailbox;
 struct Load(AtomicUsize);
 
 /// The limit on client connections, shared by all workers.
-pub struct Admission {
+pub(super) struct Admission {
     limit: usize,
-    admitted: AtomicUsize,
-    /// Clients that other processes still have, which this one has taken over from.
+    /// The number of admitted clients, in steps of [`PLACE`], and [`AWAITED`]. One word for both: a client that leaves
+    /// and a worker that is about to wait for room cannot miss each other.
+    places: AtomicUsize,
+    /// Clients of the processes that this one has taken over from. They count for the limit as well.
     elsewhere: AtomicUsize,
-    /// Clients that are in and for which something is lacking, a descriptor for instance, to connect to a destination.
+    /// Admitted clients that wait for a descriptor or the like.
     short: AtomicUsize,
-    /// Some worker has stopped accepting for want of room, and wants to be told of it.
-    awaited: AtomicBool,
     loads: Box<[Load]>,
-    workers: Box<[Mailbox]>,
+    workers: Box<[Arc<WakeOnce>]>,
+}
+
+/// A worker waits for room.
+const AWAITED: usize = 1;
+/// One admitted client.
+const PLACE: usize = 2;
+
+/// Why a client is not admitted.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The limit is reached. All workers are woken when there is room.
+    Full,
+    /// An admitted client waits for what the next one would take. It wakes no worker when that ends.
+    Short,
 }
 
 impl Admission {
-    pub(super) fn new(limit: usize, workers: Box<[Mailbox]>) -> Arc<Admission> {
+    pub(super) fn new(limit: usize, workers: Box<[Arc<WakeOnce>]>) -> Arc<Admission> {
         let loads = workers.iter().map(|_| Load::default()).collect();
-        let none = || AtomicUsize::new(0);
-        let (admitted, elsewhere, short, awaited) = (none(), none(), none(), AtomicBool::new(false));
-        Arc::new(Admission { limit, admitted, elsewhere, short, awaited, loads, workers })
+        let zero = || AtomicUsize::new(0);
+        Arc::new(Admission { limit, places: zero(), elsewhere: zero(), short: zero(), loads, workers })
     }
 
     /// Most clients at a time.
@@ -37,48 +50,50 @@ impl Admission {
         self.limit
     }
 
-    /// Lets one more client in. `None`: there is no room; every worker's mailbox is rung as soon as there is.
-    pub(super) fn admit(self: &Arc<Self>) -> Option<Admitted> {
-        if !self.take_room() {
-            // Asked for before looking again, so that room made in between is not missed.
-            self.awaited.store(true, Ordering::SeqCst);
-            if !self.take_room() {
-                return None;
+    /// Admits one more client.
+    pub(super) fn admit(self: &Arc<Self>) -> Result<Admitted, Refusal> {
+        if self.short.load(Ordering::Relaxed) > 0 {
+            return Err(Refusal::Short);
+        }
+        if !self.take_place() {
+            // Acquire: if the number of clients elsewhere has changed before this, the next look sees it.
+            self.places.fetch_or(AWAITED, Ordering::Acquire);
+            // Room that was made before the flag was set has woken no worker.
+            if !self.take_place() {
+                return Err(Refusal::Full);
             }
         }
-        Some(Admitted { admission: Arc::clone(self), worker: None, short: false })
+        Ok(Admitted { admission: Arc::clone(self), worker: None, short: false })
     }
 
-    /// Whether some of those who are in lack what the next one would take from them.
-    pub(super) fn is_anybody_short(&self) -> bool {
-        self.short.load(Ordering::Relaxed) > 0
+    fn take_place(&self) -> bool {
+        let limit = self.limit.saturating_sub(self.elsewhere.load(Ordering::Relaxed));
+        let next = |places: usize| (places / PLACE < limit).then_some(places + PLACE);
+        self.places.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
     }
 
-    fn take_room(&self) -> bool {
-        let limit = self.limit.saturating_sub(self.elsewhere.load(Ordering::SeqCst));
-        let room = |admitted| (admitted < limit).then_some(admitted + 1);
-        self.admitted.fetch_update(Ordering::SeqCst, Ordering::SeqCst, room).is_ok()
-    }
-
-    /// Says how many clients other processes have, which count as well.
-    pub(super) fn set_elsewhere(&self, clients: usize) {
-        self.elsewhere.store(clients, Ordering::SeqCst);
-        self.tell_of_room();
-    }
-
-    fn give_room(&self) {
-        self.admitted.fetch_sub(1, Ordering::SeqCst);
-        self.tell_of_room();
-    }
-
-    fn tell_of_room(&self) {
-        if self.awaited.load(Ordering::SeqCst) && self.awaited.swap(false, Ordering::SeqCst) {
-            self.workers.iter().for_each(Mailbox::ring);
+    fn give_place(&self) {
+        if self.places.fetch_sub(PLACE, Ordering::Relaxed) & AWAITED != 0 {
+            self.on_room();
         }
     }
 
-    /// The worker that should serve a client which `own` has accepted: itself, unless another has clearly less to do.
-    /// A few connections are spread evenly; among many, an eighth more is not worth waking another thread for.
+    /// Sets how many clients other processes have, which count as well.
+    pub(super) fn set_elsewhere(&self, clients: usize) {
+        self.elsewhere.store(clients, Ordering::Relaxed);
+        self.on_room();
+    }
+
+    /// Wakes all workers if one waits for room.
+    fn on_room(&self) {
+        // Release, for the number of clients elsewhere: a worker that sets the flag after this acquires it.
+        if self.places.fetch_and(!AWAITED, Ordering::Release) & AWAITED != 0 {
+            self.workers.iter().for_each(|worker| worker.wake());
+        }
+    }
+
+    /// Returns the worker that should serve a client which `own` has accepted: itself, unless another has clearly less
+    /// to do. A few connections are spread evenly; among many, an eighth more is not worth waking another thread for.
     fn worker_for(&self, own: usize) -> usize {
         let load = |worker: usize| self.loads[worker].0.load(Ordering::Relaxed);
         let own_load = load(own);
@@ -90,8 +105,8 @@ impl Admission {
     }
 }
 
-/// One client's place among the connections; given up when dropped.
-pub struct Admitted {
+/// One client's place among the connections; given back on drop.
+pub(super) struct Admitted {
     admission: Arc<Admission>,
     /// Half as long as an index, since every connection has one.
     worker: Option<u32>,
@@ -108,7 +123,7 @@ impl Admitted {
         worker
     }
 
-    /// Says whether something is lacking for it to connect to a destination; as long as there is, nobody else is let in.
+    /// Sets whether this client waits for a descriptor or the like; no other one is admitted while it does.
     pub(super) fn set_short(&mut self, short: bool) {
         match (std::mem::replace(&mut self.short, short), short) {
             (false, true) => drop(self.admission.short.fetch_add(1, Ordering::Relaxed)),
@@ -124,6 +139,6 @@ impl Drop for Admitted {
             self.admission.loads[worker as usize].0.fetch_sub(1, Ordering::Relaxed);
         }
         self.set_short(false);
-        self.admission.give_room();
+        self.admission.give_place();
     }
 }

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -12,11 +11,13 @@ use mio::{Events, Poll};
 use slab::Slab;
 
 use super::accept::Acceptor;
+use super::accepting_workers::AcceptingWorkers;
 use super::admission::Admitted;
 use super::connection::{Connection, Ending, Next};
 use super::kit::Kit;
 use super::listen::BACKLOG;
-use super::mailbox::{Letters, Mailbox, Message};
+use super::mailbox::{Inbox, MailboxSender};
+use super::message::Message;
 use super::synchronous::ConnectTurns;
 use super::{Key, LISTENER, MAIL};
 use crate::table::Event;
@@ -29,11 +30,10 @@ const ACCEPTS: usize = 64;
 /// One event loop and its connections.
 pub(super) struct Worker {
     poll: Poll,
-    letters: Letters,
-    mailboxes: Box<[Mailbox]>,
+    inbox: Inbox<Message>,
+    mailboxes: Box<[MailboxSender<Message>]>,
     acceptor: Acceptor,
-    /// How many workers still accept, and may hand a client to another.
-    accepting: Arc<AtomicUsize>,
+    accepting: Arc<AcceptingWorkers>,
     connections: Slab<Connection>,
     generation: u32,
     /// Connections that have more to do than they were given time for.
@@ -45,15 +45,15 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(
         poll: Poll,
-        letters: Letters,
-        mailboxes: Box<[Mailbox]>,
+        inbox: Inbox<Message>,
+        mailboxes: Box<[MailboxSender<Message>]>,
         acceptor: Acceptor,
-        accepting: Arc<AtomicUsize>,
+        accepting: Arc<AcceptingWorkers>,
         kit: Kit,
     ) -> Worker {
         Worker {
             poll,
-            letters,
+            inbox,
             mailboxes,
             acceptor,
             accepting,
@@ -113,9 +113,9 @@ impl Worker {
         has_mail
     }
 
-    /// Nothing is left to do, and nobody can bring more.
+    /// Returns true if nothing is left to do, and no other worker can bring more.
     fn is_done(&self) -> bool {
-        self.accepting.load(Ordering::SeqCst) == 0 && self.connections.is_empty() && self.letters.is_empty()
+        self.connections.is_empty() && self.accepting.have_left(&self.inbox)
     }
 
     /// `None`: until something happens.
@@ -150,9 +150,9 @@ impl Worker {
     }
 
     fn read_mail(&mut self) {
-        self.letters.heard();
+        self.inbox.on_wake();
         self.acceptor.look_for_room();
-        while let Some(message) = self.letters.next() {
+        while let Some(message) = self.inbox.next() {
             match message {
                 Message::Serve(client, address, admitted) => self.serve(client, address, admitted),
                 Message::Table(Event::Closed(id, _)) => {
@@ -224,9 +224,8 @@ impl Worker {
     }
 
     fn stop_accepting(&mut self) {
-        if self.acceptor.close(&self.kit.registry) && self.accepting.fetch_sub(1, Ordering::SeqCst) == 1 {
-            // The others may have been waiting for just this.
-            self.mailboxes.iter().for_each(Mailbox::ring);
+        if self.acceptor.close(&self.kit.registry) {
+            self.accepting.leave();
         }
     }
 

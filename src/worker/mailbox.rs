@@ -1,85 +1,52 @@
-//! How a worker is reached by other threads.
+//! The queue of messages to a worker.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
-use mio::net::TcpStream;
-use mio::{Registry, Token, Waker};
+use super::sync::{Receiver, Sender, unbounded};
+use super::wake_once::WakeOnce;
 
-use super::admission::Admitted;
-use crate::table::Event;
-
-/// What a worker is told.
-pub(super) enum Message {
-    /// Serve this client, which another worker has accepted.
-    Serve(TcpStream, SocketAddr, Admitted),
-    /// Something happened to the table.
-    Table(Event),
-    /// Begin to accept, if that was put off.
-    Accept,
-    /// Take in who waits to be accepted, accept nobody else, and end when the last connection has.
-    Drain,
-    /// Accept nobody any more, since another process does, and end when the last connection has.
-    HandOver,
-    /// Accept nobody any more, and cut all connections. The sender is dropped when the end of the process would do so.
-    Stop(Sender<()>),
-}
-
-/// The way in; cheap to clone.
-#[derive(Clone)]
-pub struct Mailbox {
-    messages: Sender<Message>,
-    bell: Arc<Bell>,
-}
-
-struct Bell {
-    waker: Waker,
-    /// Rung and not yet heard: ringing again would cost a system call and change nothing.
-    rung: AtomicBool,
+/// The sending end. A message wakes the worker.
+pub(super) struct MailboxSender<M> {
+    messages: Sender<M>,
+    worker: Arc<WakeOnce>,
 }
 
 /// The worker's end.
-pub(super) struct Letters {
-    messages: Receiver<Message>,
-    bell: Arc<Bell>,
+pub(super) struct Inbox<M> {
+    messages: Receiver<M>,
+    worker: Arc<WakeOnce>,
 }
 
-/// A mailbox that wakes the poll behind `registry` with `token`.
-///
-/// # Errors
-/// When there is no descriptor left for the waker.
-pub(super) fn open(registry: &Registry, token: Token) -> std::io::Result<(Mailbox, Letters)> {
+/// Makes a mailbox for the worker that `worker` wakes.
+pub(super) fn open<M>(worker: Arc<WakeOnce>) -> (MailboxSender<M>, Inbox<M>) {
     let (sender, receiver) = unbounded();
-    let bell = Arc::new(Bell { waker: Waker::new(registry, token)?, rung: AtomicBool::new(false) });
-    Ok((Mailbox { messages: sender, bell: Arc::clone(&bell) }, Letters { messages: receiver, bell }))
+    (MailboxSender { messages: sender, worker: Arc::clone(&worker) }, Inbox { messages: receiver, worker })
 }
 
-impl Mailbox {
-    pub(super) fn send(&self, message: Message) {
-        // A worker that has ended needs to hear nothing more.
+impl<M> MailboxSender<M> {
+    pub(super) fn send(&self, message: M) {
+        // A worker that has ended reads no more messages.
         if self.messages.send(message).is_ok() {
-            self.ring();
-        }
-    }
-
-    /// Has the worker look around, without any message.
-    pub(super) fn ring(&self) {
-        if !self.bell.rung.swap(true, Ordering::SeqCst) {
-            // Fails only when the counter behind it is full, and then the worker will wake.
-            let _ = self.bell.waker.wake();
+            self.worker.wake();
         }
     }
 }
 
-impl Letters {
-    /// To be called when the bell was heard, before looking at what has come.
-    pub(super) fn heard(&self) {
-        self.bell.rung.store(false, Ordering::SeqCst);
+// Not derived: that would ask the message to be `Clone`.
+impl<M> Clone for MailboxSender<M> {
+    fn clone(&self) -> MailboxSender<M> {
+        MailboxSender { messages: self.messages.clone(), worker: Arc::clone(&self.worker) }
+    }
+}
+
+impl<M> Inbox<M> {
+    /// Called when the worker was woken, before it reads messages or looks for room: whatever comes later wakes it again.
+    pub(super) fn on_wake(&self) {
+        self.worker.clear();
     }
 
-    pub(super) fn next(&self) -> Option<Message> {
+    /// Returns the next message, if there is one.
+    pub(super) fn next(&self) -> Option<M> {
         self.messages.try_recv().ok()
     }
 

@@ -1,6 +1,7 @@
 //! The data path: threads that each run one event loop. Accept, pick, connect, relay, close.
 
 mod accept;
+mod accepting_workers;
 mod admission;
 mod connection;
 mod duplex;
@@ -11,17 +12,19 @@ mod hops;
 mod kit;
 mod listen;
 mod mailbox;
+mod message;
 #[cfg(test)]
 mod model;
 mod pipe;
 mod socket;
 mod source;
+mod sync;
 mod synchronous;
 mod timers;
+mod wake_once;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use mio::net::TcpListener;
@@ -31,13 +34,17 @@ use crate::config::ConnectionOptions;
 use crate::stats::Stats;
 use crate::table::{Event, Table};
 use accept::Acceptor;
+use accepting_workers::AcceptingWorkers;
 use admission::Admission;
 use event_loop::Worker;
 use flow::{Splicing, Tools};
 use kit::Kit;
 pub use listen::{adopt, listen};
-use mailbox::{Mailbox, Message};
+use mailbox::MailboxSender;
+use message::Message;
 use pipe::PipeBudget;
+use sync::Waker;
+use wake_once::WakeOnce;
 
 const LISTENER: Token = Token(usize::MAX);
 const MAIL: Token = Token(usize::MAX - 1);
@@ -109,7 +116,7 @@ pub struct Workers {
 /// How the rest of the program reaches the workers.
 #[derive(Clone)]
 pub struct Handle {
-    mailboxes: Box<[Mailbox]>,
+    mailboxes: Box<[MailboxSender<Message>]>,
     admission: Arc<Admission>,
 }
 
@@ -170,23 +177,25 @@ impl Workers {
         held: bool,
     ) -> io::Result<Workers> {
         let mut ends = Vec::new();
-        let mut mailboxes = Vec::new();
+        let (mut mailboxes, mut wakers) = (Vec::new(), Vec::new());
         for listener in listeners {
             let poll = Poll::new()?;
-            let (mailbox, letters) = mailbox::open(poll.registry(), MAIL)?;
-            ends.push((listener, poll, letters));
+            let waker = WakeOnce::new(Waker::new(poll.registry(), MAIL)?);
+            let (mailbox, inbox) = mailbox::open(Arc::clone(&waker));
+            ends.push((listener, poll, inbox));
             mailboxes.push(mailbox);
+            wakers.push(waker);
         }
-        let mailboxes: Box<[Mailbox]> = mailboxes.into();
-        let admission = Admission::new(limits.connections, mailboxes.clone());
+        let (mailboxes, wakers): (Box<[_]>, Box<[_]>) = (mailboxes.into(), wakers.into());
+        let admission = Admission::new(limits.connections, wakers.clone());
         let pipes = PipeBudget::new(limits.pipes);
-        let accepting = Arc::new(AtomicUsize::new(mailboxes.len()));
+        let accepting = AcceptingWorkers::new(wakers);
         let mut workers = Vec::new();
-        for (index, (listener, poll, letters)) in ends.into_iter().enumerate() {
+        for (index, (listener, poll, inbox)) in ends.into_iter().enumerate() {
             let tools = Tools::new(pipes.clone(), Splicing::from_environment());
             let kit = Kit::new(poll.registry().try_clone()?, index, table, stats, options, tools);
             let acceptor = Acceptor::new(listener, poll.registry(), &admission, held)?;
-            workers.push(Worker::new(poll, letters, mailboxes.clone(), acceptor, Arc::clone(&accepting), kit));
+            workers.push(Worker::new(poll, inbox, mailboxes.clone(), acceptor, Arc::clone(&accepting), kit));
             let mailbox = mailboxes[index].clone();
             table.subscribe(Box::new(move |event| {
                 if matches!(event, Event::Closed(..) | Event::Checked(..) | Event::Settled) {

@@ -1,0 +1,25 @@
+//! What a worker is told by other threads.
+
+use std::net::SocketAddr;
+
+use crossbeam_channel::Sender;
+use mio::net::TcpStream;
+
+use super::admission::Admitted;
+use crate::table::Event;
+
+/// What a worker is told by other threads.
+pub(super) enum Message {
+    /// Serve this client, which another worker has accepted.
+    Serve(TcpStream, SocketAddr, Admitted),
+    /// Something happened to the table.
+    Table(Event),
+    /// Begin to accept, if that was put off.
+    Accept,
+    /// Accept the clients that wait in the backlog and no others, and end with the last connection.
+    Drain,
+    /// Accept no more clients, since another process does, and end with the last connection.
+    HandOver,
+    /// Accept no more clients, and cut all connections. The sender is dropped when the end of the process would do so.
+    Stop(Sender<()>),
+}
