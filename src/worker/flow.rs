@@ -178,9 +178,15 @@ impl<S: Socket> Flow<S> {
         let end_follows = self.end_in_one && self.source == Source::Ended;
         let sent = self.send(sink, bytes, end_follows, traffic)?;
         if sent < bytes.len() {
-            self.held = Some(Held { bytes: bytes[sent..].into(), sent: 0 });
+            self.hold(bytes[sent..].into());
         }
         Ok(())
+    }
+
+    /// Keeps bytes for the sink. None may be held already, which these would replace.
+    fn hold(&mut self, bytes: Box<[u8]>) {
+        debug_assert!(self.held.is_none(), "bytes are held already");
+        self.held = Some(Held { bytes, sent: 0 });
     }
 
     /// What the result of a receiving call says of the source, and how much came.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::{Failure, Flow, Held, Splicing, Tools, Traffic};
+use super::{Failure, Flow, Splicing, Tools, Traffic};
 use crate::worker::first_packet::{self, Inspection};
 use crate::worker::socket::Socket;
 use crate::worker::source::Source;
@@ -62,7 +62,7 @@ impl<S: Socket> Flow<S> {
                 Some(held) => Cow::Owned([&held.bytes, fresh].concat()),
             };
             match first_packet::inspect(&bytes) {
-                Inspection::Incomplete => self.held = Some(Held { bytes: bytes.into_owned().into(), sent: 0 }),
+                Inspection::Incomplete => self.hold(bytes.into_owned().into()),
                 Inspection::Refused(packet) => return Ok(FirstPacket::Error(first_packet::keep(packet))),
                 Inspection::Accepted => {
                     self.forward(sink, &bytes, traffic).map_err(Failure::Sink)?;
@@ -138,7 +138,7 @@ impl<S: Socket> Flow<S> {
         let received = self.received(source.receive(ahead), traffic)?;
         if received > 0 {
             self.source.was_read(received < ahead.len());
-            self.held = Some(Held { bytes: ahead[..received].into(), sent: 0 });
+            self.hold(ahead[..received].into());
         }
         Ok(())
     }
