@@ -77,6 +77,22 @@ fn a_message_costs_one_read_and_one_write_even_with_its_end_behind_it() {
     }
 }
 
+#[test]
+fn what_follows_bulk_waits_until_others_have_had_their_turn() {
+    for splicing in [Splicing::Bulk, Splicing::Always, Splicing::Never] {
+        let mut relay = Relay::new(Machine { splicing, pipes: 2, pipe_capacity: 100, capacities: [UNLIMITED; 2] });
+        relay.settle();
+        relay.step(Step::Act(End::Server, Act::Sends(200)));
+        relay.step(Step::Event(End::Server));
+        assert_eq!(relay.accepted(), [200, 0], "at first it was not known that it is bulk");
+        relay.step(Step::Act(End::Server, Act::Sends(10)));
+        relay.step(Step::Event(End::Server));
+        assert_eq!(relay.accepted(), [200, 0]);
+        relay.step(Step::Turn);
+        assert_eq!(relay.accepted(), [210, 0]);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: CASES, ..ProptestConfig::default() })]
 

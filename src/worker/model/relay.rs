@@ -225,7 +225,8 @@ impl Relay {
         self.closed.is_none() && (self.unfinished || End::BOTH.iter().any(has_event))
     }
 
-    fn accepted(&self) -> [usize; 2] {
+    /// Bytes that were taken for the client and for the server.
+    pub fn accepted(&self) -> [usize; 2] {
         End::BOTH.map(|end| self.world.tcp(end).accepted)
     }
 
