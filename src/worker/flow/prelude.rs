@@ -143,3 +143,6 @@ impl<S: Socket> Flow<S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use super::kernel::{Act, End, ModelSocket, World};
+use super::kernel::{ModelSocket, World};
+use super::tcp::{Act, End};
 use crate::worker::connection::{Ending, Next};
 use crate::worker::duplex::{Direction, Duplex};
 use crate::worker::flow::{Failure, Progress, Splicing, Tools, Traffic};
@@ -252,7 +253,7 @@ impl Relay {
         let (client_has_all, server_has_all) = self.flows.have_got_all();
         let has_all = if direction == Direction::Up { server_has_all } else { client_has_all };
         assert_eq!(has_all, from.is_relayed(&to), "whether all has arrived {direction:?}");
-        assert_eq!(has_all, to.shut_down, "whether the end was passed on {direction:?}");
+        assert_eq!(has_all, to.is_shut_down(), "whether the end was passed on {direction:?}");
     }
 
     fn check_delivered(&self, direction: Direction) {
