@@ -342,11 +342,15 @@ impl Inner {
         })
     }
 
-    /// A destination is no longer where this name says. It goes when nothing else wants it and it has no connections.
+    /// A destination is no longer where this name says. It goes when nothing else wants it and it has no connections. The
+    /// last one that a name stands for stays, because a name without any would be forgotten and never followed again.
     fn leave_to_others(&mut self, slot: usize, name: &Endpoint) -> Vec<Followed> {
         let destination = &self.destinations[slot];
-        let address = destination.address;
+        let (address, is_last) = (destination.address, self.slots_of(name).len() == 1);
         if destination.is_wanted_otherwise(name) {
+            if is_last {
+                return Vec::new();
+            }
             self.unwant(slot, name);
             return vec![Followed::Left(address)];
         }
@@ -355,7 +359,7 @@ impl Inner {
             news.push(Followed::Lost(address));
             self.change(slot, |it| it.obsolete = true);
         }
-        if self.destinations[slot].all_connections() == 0 {
+        if self.destinations[slot].all_connections() == 0 && !is_last {
             news.push(Followed::Removed(address));
             self.remove(slot);
         }

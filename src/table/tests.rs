@@ -7,6 +7,7 @@ use super::health::{Health, Reason, Verdict};
 use super::*;
 use crate::address::Host;
 
+mod names;
 mod overlap;
 mod refusals;
 mod single;
