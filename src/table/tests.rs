@@ -3,10 +3,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
-use super::health::{Health, Reason, Verdict};
+use super::health::{Health, Reason, ShutdownSessions, Verdict};
 use super::*;
 use crate::address::Host;
 
+mod health;
 mod names;
 mod overlap;
 mod refusals;
