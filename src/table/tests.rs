@@ -16,6 +16,7 @@ mod spare;
 mod succession;
 mod transfers;
 mod turns;
+mod weights;
 
 fn table(policy: PolicyKind, weights: &[f64]) -> Table {
     filled(Table::new(balancing(policy)), weights)

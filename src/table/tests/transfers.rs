@@ -116,8 +116,12 @@ fn without_a_watchdog_the_choice_holds_until_a_connect_fails() {
     drop(session);
     assert_eq!(moved.take(), Some(Ok(())));
     assert!((0..5).all(|_| short(&table) == 2));
+    told.take();
     pick(&table).failed(clock::now());
+    assert!(told.take().contains(&Event::Settled), "the choice is news, and so is its end");
     assert_eq!((short(&table), table.chosen()), (1, None));
+    pick(&table).failed(clock::now());
+    assert!(!told.take().contains(&Event::Settled), "it was no choice");
 }
 
 #[test]
@@ -149,9 +153,11 @@ fn a_former_that_goes_down_has_had_its_grace() {
         judge(&table, 3, Verdict::Down);
         let session = pick(&table);
         let moved = switch(&table, 2, 3600);
+        let told = Told::by(&table);
         judge(&table, 1, Verdict::Avoid);
         judge(&table, 3, Verdict::Ready);
-        assert!(waits(&table), "a node that is put aside keeps its sessions meanwhile");
+        assert!(waits(&table));
+        assert!(told.closed().is_empty(), "a node that is put aside keeps its sessions meanwhile");
         if by_verdict {
             judge(&table, 1, Verdict::Down);
         } else {
@@ -173,6 +179,52 @@ fn one_that_falls_after_sessions_were_closed_is_replaced() {
     assert!(waits(&table));
     drop(session);
     assert_eq!(short(&table), 3);
+}
+
+#[test]
+fn after_sessions_were_closed_the_move_waits_for_their_end_while_there_is_no_other_candidate() {
+    let table = single(&[2.0, 1.0]);
+    let session = pick(&table);
+    let moved = switch(&table, 2, 0);
+    judge(&table, 1, Verdict::Avoid);
+    judge(&table, 2, Verdict::Down);
+    assert_eq!((moved.take(), waits(&table)), (None, true), "it may come back");
+    judge(&table, 2, Verdict::Ready);
+    drop(session);
+    assert_eq!((moved.take(), short(&table)), (Some(Ok(())), 2));
+}
+
+#[test]
+fn without_a_watchdog_a_move_fails_when_its_target_can_serve_no_longer_and_goes_on_otherwise() {
+    type Change = fn(&Table);
+    let changes: [(Change, Option<&str>); 3] = [
+        (|table| assert!(table.drain(at(2)).is_ok()), Some("127.0.0.1:2 is drained")),
+        (|table| assert!(table.remove(at(2)).is_ok()), Some("its target was removed")),
+        (|table| add(table, 3, 1.0), None),
+    ];
+    for (change, reason) in changes {
+        let table = table(PolicyKind::Single, &[2.0, 1.0]);
+        let session = pick(&table);
+        let moved = switch(&table, 2, 0);
+        change(&table);
+        assert_eq!(moved.take(), reason.map(|reason| Err(reason.to_owned())));
+        assert_eq!(waits(&table), reason.is_none());
+        drop(session);
+        assert_eq!(short(&table), if reason.is_some() { 1 } else { 2 });
+    }
+}
+
+#[test]
+fn a_move_back_to_the_former_makes_that_the_choice_of_a_hand() {
+    let table = single(&[1.0, 1.0, 3.0]);
+    judge(&table, 3, Verdict::Down);
+    let session = pick(&table);
+    switch(&table, 2, 3600);
+    let back = switch(&table, 1, 3600);
+    judge(&table, 3, Verdict::Ready);
+    assert_eq!((back.take(), short(&table)), (Some(Ok(())), 1), "though a heavier one returns");
+    assert_eq!(table.chosen().map(|(_, address)| address), Some(at(1)));
+    drop(session);
 }
 
 #[test]
@@ -229,4 +281,7 @@ fn the_choice_of_an_earlier_life_is_elected_if_it_is_fit() {
         assert_eq!(table.chosen().is_some(), fit);
     }
     assert!(!table(PolicyKind::RoundRobin, &[1.0]).prefer(at(1)));
+    let table = filled(Table::new(Balancing { watched: true, ..balancing(PolicyKind::Single) }), &[2.0, 0.0]);
+    assert!(!table.prefer(at(2)), "it is drained");
+    assert!(!table.prefer(at(9)), "nothing is there");
 }
