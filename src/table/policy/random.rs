@@ -87,3 +87,33 @@ impl Policy for Random {
         picked
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn each_weight_has_its_part_of_the_whole(changes in prop::collection::vec((0..40usize, 0..5u8), 1..60)) {
+            let (mut random, mut weights) = (Random::default(), vec![0.0; 40]);
+            prop_assert_eq!(random.find(0.5), None);
+            for (slot, weight) in changes {
+                let weight = f64::from(weight);
+                weights[slot] = weight;
+                random.set(slot, weight);
+                prop_assert_eq!(random.weight(slot), weight);
+                // Whole numbers, so that every sum is exact.
+                let (total, mut before) = (weights.iter().sum::<f64>(), 0.0);
+                for (slot, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
+                    prop_assert_eq!(random.find((before + 0.25) / total), Some(slot), "where its part begins");
+                    prop_assert_eq!(random.find((before + weight - 0.25) / total), Some(slot), "near its end");
+                    before += weight;
+                }
+                let last = weights.iter().rposition(|weight| *weight > 0.0);
+                prop_assert_eq!(random.find(1.0), last, "whatever rounding does");
+                prop_assert!(random.sums.len() <= 2 * 64);
+            }
+        }
+    }
+}

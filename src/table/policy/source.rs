@@ -138,3 +138,71 @@ impl Policy for Source {
         Some(winner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::Ipv4Addr;
+
+    use crate::table::DestinationId;
+
+    fn candidate(slot: usize, weight: f64) -> Candidate {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, slot as u16 + 1));
+        Candidate { slot, serial: slot as u64, address, weight, configured_weight: weight, connections: 0 }
+    }
+
+    /// Looks at the score of each.
+    fn best(candidates: &[Candidate], client: IpAddr, tried: &Tried) -> Option<usize> {
+        let mixer = Mixer::new(client);
+        let score = |it: &Candidate| it.weight / -(-fraction(mixer.mix(hash_of(it.address)))).ln_1p();
+        let untried = candidates.iter().filter(|it| !tried.has(it.slot));
+        untried.max_by(|one, other| score(one).total_cmp(&score(other))).map(|it| it.slot)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_passed_over_unseen_or_remembered_is_what_looking_at_all_finds(
+            changes in prop::collection::vec((0..80usize, 0.01..100.0f64, any::<bool>()), 1..100),
+            clients in prop::collection::vec(any::<u32>(), 1..4),
+        ) {
+            let (mut source, mut candidates): (_, Vec<Candidate>) = (Source::default(), Vec::new());
+            for (slot, weight, try_it) in changes {
+                let before = candidates.iter().position(|it| it.slot == slot).map(|index| candidates.remove(index));
+                match before {
+                    Some(before) => _ = source.leave(&before),
+                    None => {
+                        candidates.push(candidate(slot, weight));
+                        source.join(&candidate(slot, weight), Ahead::default());
+                    }
+                }
+                let tried = candidates.iter().filter(|it| try_it && it.slot % 2 == 0);
+                let tried: Tried = tried.map(|it| DestinationId { slot: it.slot, serial: it.serial }).collect();
+                for client in clients.iter().flat_map(|client| [client, client]) {
+                    let client = IpAddr::V4((*client).into());
+                    prop_assert_eq!(source.pick(client, &tried), best(&candidates, client, &tried));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_clients_are_remembered_than_there_is_room_for() {
+        let mut source = Source::default();
+        (0..=FEW).for_each(|slot| source.join(&candidate(slot, 1.0), Ahead::default()));
+        let mut remembered = |client: usize| {
+            source.pick(IpAddr::V4((client as u32).into()), &Tried::default());
+            source.remembered.len()
+        };
+        assert_eq!((0..MEMORY).map(&mut remembered).last(), Some(MEMORY));
+        assert_eq!(remembered(0), MEMORY, "it is remembered");
+        assert_eq!(remembered(MEMORY), 1, "the memory begins anew");
+        let few = |count: usize| {
+            let mut source = Source::default();
+            (0..count).for_each(|slot| source.join(&candidate(slot, 1.0), Ahead::default()));
+            source.pick(IpAddr::V4(1.into()), &Tried::default());
+            source.remembered.len()
+        };
+        assert_eq!((few(FEW), few(FEW + 1)), (0, 1), "among a few, looking at all is as quick");
+    }
+}
