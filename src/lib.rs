@@ -20,6 +20,7 @@
 //! - [`channel`] is the socket between two processes of glbd.
 //! - [`supervise`] keeps threads going that carry no connections.
 //! - [`repeat`] does something again and again.
+//! - [`counted`] prints numbers of things.
 //! - [`log`] writes to stderr or syslog.
 //! - [`sys`] has every unsafe line of the program, behind safe functions.
 //!
@@ -30,6 +31,7 @@ pub mod channel;
 pub mod checker;
 pub mod config;
 pub mod control;
+pub mod counted;
 pub mod daemon;
 pub mod health;
 pub mod log;

@@ -12,7 +12,8 @@ use super::command::Command;
 use super::late::{Asker, LateAnswer};
 use super::report;
 use crate::address::{DestinationSpec, Endpoint, Host};
-use crate::log::Seldom;
+use crate::counted::Counted;
+use crate::log::LogThrottle;
 use crate::resolve::{self, Resolver};
 use crate::state::StateFile;
 use crate::stats::Stats;
@@ -55,8 +56,8 @@ pub(super) struct Executor {
     pub resolver: Resolver,
     /// Another daemon has the table now, or will have one of its own: nothing is changed any more.
     pub is_retired: bool,
-    /// Of changes that could not be kept.
-    pub trouble: RefCell<Seldom>,
+    /// Since a change could not be kept.
+    pub unwritten: RefCell<Option<LogThrottle>>,
     /// What the file has of what changes by itself.
     pub kept: RefCell<Kept>,
 }
@@ -284,13 +285,19 @@ impl Executor {
     fn keep(&self) -> Result<(), String> {
         let Some(state) = &self.state else { return Ok(()) };
         self.remember();
-        state.save(&self.table).map_err(|error| {
-            let path = state.path().display();
-            if let Some(unsaid) = self.trouble.borrow_mut().due(Instant::now()) {
-                warn!("cannot write {path}: {error}; a restart will undo what was changed{unsaid}");
+        let path = state.path().display();
+        let saved = state.save(&self.table);
+        let mut unwritten = self.unwritten.borrow_mut();
+        let Err(error) = saved else {
+            if unwritten.take().is_some() {
+                info!("{path} could be written again: a restart undoes nothing");
             }
-            format!("done, but a restart will undo it: cannot write {path}: {error}")
-        })
+            return Ok(());
+        };
+        if let Some(suppressed) = unwritten.get_or_insert_default().permit(Instant::now()) {
+            warn!("cannot write {path}: {error}; a restart will undo what was changed{suppressed}");
+        }
+        Err(format!("done, but a restart will undo it: cannot write {path}: {error}"))
     }
 
     /// Changes what is not a matter of addresses: a name that is removed, or has not resolved yet. False when it is one.
@@ -338,5 +345,6 @@ fn tell(change: Change, address: SocketAddr, weight: f64, asker: Asker) {
 }
 
 fn tell_removed(address: SocketAddr, connections: usize, asker: Asker) {
-    info!("destination {address} removed with {connections} connections, {asker}");
+    let connections = Counted(connections, "connection");
+    info!("destination {address} removed with {connections}, {asker}");
 }

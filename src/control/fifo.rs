@@ -17,7 +17,7 @@ use super::COMMANDS_A_TURN;
 use super::command::is_text;
 use super::executor::Reply;
 use super::lines::{Lines, MAX_LINE};
-use crate::log::Seldom;
+use crate::log::LogThrottle;
 
 /// A writer that ends no line is taken to have finished it after so long.
 const SILENCE: Duration = Duration::from_millis(200);
@@ -73,7 +73,7 @@ pub(super) struct Fifo {
     /// A command's name is being resolved; the next one waits for it.
     resolving: bool,
     last_active: Instant,
-    trouble: Seldom,
+    trouble: LogThrottle,
 }
 
 impl Fifo {
@@ -87,7 +87,7 @@ impl Fifo {
             finishing: false,
             resolving: false,
             last_active: Instant::now(),
-            trouble: Seldom::after(MAX_COMPLAINTS),
+            trouble: LogThrottle::after(MAX_COMPLAINTS),
         })
     }
 
@@ -190,9 +190,9 @@ impl Fifo {
     /// Nobody reads answers, but what went wrong belongs in the log.
     fn tell(&mut self, answer: &str) {
         if answer.starts_with("Error")
-            && let Some(unsaid) = self.trouble.due(Instant::now())
+            && let Some(suppressed) = self.trouble.permit(Instant::now())
         {
-            warn!("control FIFO: {}{unsaid}", answer.trim_end());
+            warn!("control FIFO: {}{suppressed}", answer.trim_end());
         }
     }
 }

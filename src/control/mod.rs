@@ -23,7 +23,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
-use crate::log::Seldom;
+use crate::log::Trouble;
 use crate::resolve::Resolver;
 use crate::state::StateFile;
 use crate::stats::Stats;
@@ -85,7 +85,7 @@ pub struct Control {
     sender: ReportSender,
     reports: Receiver<LateReport>,
     wish: Arc<Wish>,
-    trouble: Seldom,
+    trouble: Arc<Trouble>,
 }
 
 impl Control {
@@ -122,7 +122,7 @@ impl Control {
             state: settings.state,
             resolver: Resolver::default(),
             is_retired: false,
-            trouble: RefCell::default(),
+            unwritten: RefCell::default(),
             kept: RefCell::default(),
         };
         executor.remember();
@@ -141,7 +141,7 @@ impl Control {
             sender,
             reports,
             wish: Arc::default(),
-            trouble: Seldom::default(),
+            trouble: Trouble::new("control connections cannot be accepted"),
         })
     }
 
@@ -259,8 +259,8 @@ impl Control {
                 Err(error) => {
                     self.retry_at = Some(now + SHORTAGE_PAUSE);
                     self.close_an_idle_one(now);
-                    if let Some(unsaid) = self.trouble.due(now) {
-                        warn!("control: cannot accept: {error}{unsaid}");
+                    if let Some(suppressed) = self.trouble.occurs(now) {
+                        warn!("control: cannot accept: {error}{suppressed}");
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! How much fits into the limit of open files.
 
 use crate::config::Config;
+use crate::counted::Counted;
 use crate::process;
 
 /// How much fits into the limit of open files.
@@ -35,7 +36,8 @@ impl Limits {
         }
         let connections = config.max_connections.unwrap_or(MOST_BY_DEFAULT).min(room);
         let notice = config.max_connections.filter(|wanted| *wanted > connections).map(|wanted| {
-            format!("the limit of {descriptors} open files allows {connections} connections, not {wanted}")
+            let connections = Counted(connections, "connection");
+            format!("the limit of {descriptors} open files allows {connections}, not {wanted}")
         });
         Ok(Limits { connections, conversations, pipes, notice })
     }

@@ -21,6 +21,7 @@ use log::{error, info, warn};
 use crate::address::Endpoint;
 use crate::checker;
 use crate::config::{Config, LogTarget};
+use crate::counted::Counted;
 use crate::process::{self, Leftovers};
 use crate::resolve;
 use handover::{Inheritance, Predecessor, PredecessorLink, State};
@@ -62,8 +63,10 @@ pub fn check(mut config: Config) -> Result<Vec<String>, String> {
     let notices = prepared.notices.iter().map(|(_, notice)| notice.clone());
     let (count, unresolved) = (prepared.table.snapshot().len(), prepared.table.unresolved().len());
     let unresolved =
-        if unresolved == 0 { String::new() } else { format!(", and {unresolved} names that do not resolve") };
-    Ok(notices.chain([format!("the command line is in order: {count} destinations{unresolved}")]).collect())
+        if unresolved == 0 { String::new() } else { format!(", and {} unresolved", Counted(unresolved, "name")) };
+    Ok(notices
+        .chain([format!("the command line is in order: {}{unresolved}", Counted(count, "destination"))])
+        .collect())
 }
 
 /// Where relative paths of the command line begin.
@@ -205,11 +208,12 @@ fn start_log(config: &Config) -> io::Result<()> {
 }
 
 fn say_what_runs(config: &Config, prepared: &Prepared) {
-    let (count, threads) = (prepared.table.snapshot().len(), config.threads);
+    let count = prepared.table.snapshot().len();
+    let (destinations, threads) = (Counted(count, "destination"), Counted(config.threads, "thread"));
     let version = env!("CARGO_PKG_VERSION");
     let top = if config.top { ", top weight only" } else { "" };
     let policy = config.policy;
-    info!("glbd {version} serving on {}, {count} destinations, {threads} threads, {policy}{top}", config.listen);
+    info!("glbd {version} serving on {}, {destinations}, {threads}, {policy}{top}", config.listen);
     if count == 0 && prepared.table.unresolved().is_empty() {
         warn!("there are no destinations: clients are turned away until one is added");
     }

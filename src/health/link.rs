@@ -11,7 +11,7 @@ use log::{debug, warn};
 use crate::channel::Channel;
 use crate::checker;
 use crate::checker::protocol::{Report, Request, Settings};
-use crate::log::Seldom;
+use crate::log::LogThrottle;
 
 /// The pause before a checker is started again: the first, which doubles each time, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
@@ -40,7 +40,7 @@ pub(super) struct Link {
     pause: Duration,
     /// How many have been started.
     generation: u64,
-    trouble: Seldom,
+    trouble: LogThrottle,
 }
 
 enum State {
@@ -56,7 +56,7 @@ enum State {
 impl Link {
     /// No checker yet; it is to be started at once.
     pub(super) fn new(settings: Settings, heard: Sender<Heard>, now: Instant) -> Link {
-        let (state, trouble) = (State::Absent(now), Seldom::after(3));
+        let (state, trouble) = (State::Absent(now), LogThrottle::after(3));
         Link { settings, heard, state, pause: PAUSE.0, generation: 0, trouble }
     }
 
@@ -134,9 +134,9 @@ impl Link {
         self.state = State::Absent(now + pause);
         self.pause = (pause * 2).min(PAUSE.1);
         let what = format!("the checker process {how}");
-        if let Some(unsaid) = self.trouble.due(now) {
+        if let Some(suppressed) = self.trouble.permit(now) {
             let seconds = pause.as_secs_f64();
-            warn!("{what}; verdicts stay as they are, and it is started again in {seconds} s{unsaid}");
+            warn!("{what}; verdicts stay as they are, and it is started again in {seconds} s{suppressed}");
         }
         what
     }

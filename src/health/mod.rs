@@ -16,6 +16,7 @@ mod watched;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,8 @@ use log::{debug, info, warn};
 use crate::checker::Credentials;
 use crate::checker::protocol::{Finding, Report, Request, Settings as CheckerSettings};
 use crate::config::WatchdogOptions;
-use crate::log::Seldom;
+use crate::counted::Counted;
+use crate::log::{LogThrottle, Trouble};
 use crate::resolve;
 use crate::supervise;
 use crate::table::health::Reason;
@@ -117,8 +119,8 @@ struct Watchdog<'a> {
     late_looks: u32,
     /// `getwatch` says that there is no checker.
     is_note_set: bool,
-    shortage: Seldom,
-    complaints: Seldom,
+    shortage: Arc<Trouble>,
+    complaints: LogThrottle,
 }
 
 impl Watchdog<'_> {
@@ -146,8 +148,8 @@ impl Watchdog<'_> {
             late_looks: 0,
             // What a thread before this one has said, which has met a defect.
             is_note_set: true,
-            shortage: Seldom::default(),
-            complaints: Seldom::after(5),
+            shortage: Trouble::new("destinations cannot be checked for lack of something here"),
+            complaints: LogThrottle::after(5),
         }
     }
 
@@ -265,8 +267,8 @@ impl Watchdog<'_> {
         }
         match report {
             Report::Log(text) => {
-                if let Some(unsaid) = self.complaints.due(now) {
-                    warn!("{}{unsaid}", Reason::new(&text));
+                if let Some(suppressed) = self.complaints.permit(now) {
+                    warn!("{}{suppressed}", Reason::new(&text));
                 }
             }
             // It is watched no longer, or at another address.
@@ -286,11 +288,11 @@ impl Watchdog<'_> {
         let Judgement { id, address, health, fit, .. } = judgement;
         debug!("destination {address}: the check says {finding}");
         if let Finding::Shortage(reason) = finding
-            && let Some(unsaid) = self.shortage.due(now)
+            && let Some(suppressed) = self.shortage.occurs(now)
         {
             let reason = Reason::new(reason);
             warn!(
-                "destination {address} cannot be checked for lack of something here: {reason}; it stays as it is{unsaid}"
+                "destination {address} cannot be checked for lack of something here: {reason}; it stays as it is{suppressed}"
             );
         }
         let table = &self.settings.table;
@@ -302,7 +304,8 @@ impl Watchdog<'_> {
             tell::verdict(judgement, sessions, &self.settings.options, table);
         }
         for (_, address, count) in closed.iter().filter(|(closed, _, count)| Some(*closed) != told && *count > 0) {
-            warn!("destination {address} is still DOWN, and another one READY: {count} sessions closed");
+            let sessions = Counted(*count, "session");
+            warn!("destination {address} is still DOWN, and another one READY: {sessions} closed");
         }
         self.discover(judgement);
     }

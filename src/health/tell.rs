@@ -4,6 +4,7 @@ use log::{error, info, warn};
 
 use super::monitor::Judgement;
 use crate::config::WatchdogOptions;
+use crate::counted::Counted;
 use crate::table::Table;
 use crate::table::health::{ShutdownSessions, Verdict};
 
@@ -19,10 +20,12 @@ pub(super) fn verdict(judgement: &Judgement, sessions: Option<usize>, options: &
         Verdict::Spare | Verdict::Avoid => warn!("{what}"),
         Verdict::Down => {
             let then = match (sessions, table.sessions_on(*id), options.shutdown_sessions) {
-                (Some(count), ..) => format!("{count} sessions closed"),
+                (Some(count), ..) => format!("{} closed", Counted(count, "session")),
                 (None, 0, _) => "it has no sessions".to_owned(),
-                (None, count, ShutdownSessions::Never) => format!("its {count} sessions are left alone"),
-                (None, count, _) => format!("its {count} sessions stay until another destination is READY"),
+                (None, count, ShutdownSessions::Never) => format!("it keeps its {}", Counted(count, "session")),
+                (None, count, _) => {
+                    format!("it keeps its {} until another destination is READY", Counted(count, "session"))
+                }
             };
             warn!("{what}; {then}; destinations left: {serving}");
         }

@@ -13,6 +13,7 @@ use super::moves::unfitness;
 use super::single::Leadership;
 use super::switchover::{Former, SwitchDone, SwitchPhase, Switchover};
 use crate::address::Endpoint;
+use crate::counted::Counted;
 
 /// Why the single destination is not moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,10 +153,8 @@ impl Inner {
         let (from, to) = (&self.destinations[from], &self.destinations[to]);
         let sessions = from.all_connections();
         if sessions > 0 {
-            let (from, to) = (from.address, to.address);
-            info!(
-                "single destination moves from {from} to {to} by hand: new clients wait for {sessions} sessions to end"
-            );
+            let (from, to, sessions) = (from.address, to.address, Counted(sessions, "session"));
+            info!("single destination moves from {from} to {to} by hand: new clients wait for {sessions} to end");
         }
         let (from, to) = (Former::of(from), to.id);
         if let Some(single) = &mut self.single {

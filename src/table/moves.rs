@@ -11,6 +11,7 @@ use super::inner::Inner;
 use super::single::Leadership;
 use super::switchover::{CLOSING, Former, Step, SwitchPhase, Switchover};
 use super::{DestinationId, Event, clock};
+use crate::counted::Counted;
 
 /// Why a move was made that nothing but a hand has brought about.
 const BY_HAND: &str = "by hand";
@@ -42,8 +43,8 @@ impl Inner {
         self.set_single(to, false);
         let next = &self.destinations[to];
         let closes = self.single.as_ref().is_some_and(|single| single.closes);
-        let stay = if closes { "closed" } else { "stay" };
-        warn!("single destination moved from {} to {}: {why}; {sessions} sessions {stay}", from.address, next.address);
+        let (sessions, then) = (Counted(sessions, "session"), if closes { "closed" } else { "kept" });
+        warn!("single destination moved from {} to {}: {why}; {sessions} {then}", from.address, next.address);
         if closes {
             let to = next.id;
             self.tell(Event::Closed(from.id, from.address));
@@ -172,7 +173,8 @@ impl Inner {
         }
         let to = self.destinations[slot].address;
         let level = if why == BY_HAND { Level::Info } else { Level::Warn };
-        log!(level, "single destination moved from {} to {to}: {why}; {sessions} sessions closed", from.address);
+        let sessions = Counted(sessions, "session");
+        log!(level, "single destination moved from {} to {to}: {why}; {sessions} closed", from.address);
         self.tell(Event::Closed(from.id, from.address));
         self.advance(now);
     }
@@ -198,10 +200,8 @@ impl Inner {
         let Some(mut switchover) = self.single.as_mut().and_then(|single| single.switchover.take()) else { return };
         let left = self.left_on(switchover.from);
         if left > 0 && switchover.to != switchover.from.id {
-            let (former, within) = (switchover.from.address, CLOSING.as_secs());
-            warn!(
-                "single destination: {left} sessions on {former} have not ended within {within} s; the next one serves"
-            );
+            let (left, former, within) = (Counted(left, "session"), switchover.from.address, CLOSING.as_secs());
+            warn!("single destination: {left} on {former} not ended within {within} s; the next one serves");
         }
         switchover.answer(Ok(()));
         self.tell(Event::Settled);

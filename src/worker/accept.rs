@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use log::warn;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry};
 
 use super::admission::{Admission, Admitted, Refusal};
+use super::troubles::Troubles;
 use super::{LISTENER, SHORTAGE_PAUSE};
-use crate::log::Seldom;
+use crate::log::Lasting;
 
 /// A listening socket, and why nothing is being accepted from it when that is so.
 pub(super) struct Acceptor {
@@ -23,10 +23,10 @@ pub(super) struct Acceptor {
     /// Nobody is to be let in yet.
     held: bool,
     /// There was no room; the mailbox is rung when there is.
-    full: bool,
+    full: Option<Lasting>,
     /// There are no descriptors, or the like, here or for those who are in; then it is tried again.
     retry_at: Option<Instant>,
-    trouble: Seldom,
+    troubles: Arc<Troubles>,
 }
 
 impl Acceptor {
@@ -34,11 +34,12 @@ impl Acceptor {
         mut listener: TcpListener,
         registry: &Registry,
         admission: &Arc<Admission>,
+        troubles: &Arc<Troubles>,
         held: bool,
     ) -> io::Result<Acceptor> {
         registry.register(&mut listener, LISTENER, Interest::READABLE)?;
-        let (admission, trouble) = (Arc::clone(admission), Seldom::default());
-        Ok(Acceptor { listener: Some(listener), admission, ready: false, held, full: false, retry_at: None, trouble })
+        let (listener, admission, troubles) = (Some(listener), Arc::clone(admission), Arc::clone(troubles));
+        Ok(Acceptor { listener, admission, ready: false, held, full: None, retry_at: None, troubles })
     }
 
     /// From now on clients are let in.
@@ -52,12 +53,12 @@ impl Acceptor {
 
     /// There may be room again.
     pub(super) fn look_for_room(&mut self) {
-        self.full = false;
+        self.full = None;
     }
 
     /// Whether asking again at once may bring another client.
     pub(super) fn may_have_more(&self) -> bool {
-        self.ready && !self.held && !self.full && self.retry_at.is_none()
+        self.ready && !self.held && self.full.is_none() && self.retry_at.is_none()
     }
 
     /// When to ask again after a shortage.
@@ -69,7 +70,7 @@ impl Acceptor {
     /// well. False when it was closed before.
     pub(super) fn close(&mut self, registry: &Registry) -> bool {
         self.ready = false;
-        self.retry_at = None;
+        (self.full, self.retry_at) = (None, None);
         let Some(mut listener) = self.listener.take() else { return false };
         // The kernel does so only when nobody has the socket any more.
         let _ = registry.deregister(&mut listener);
@@ -85,8 +86,7 @@ impl Acceptor {
             let admitted = match self.admission.admit() {
                 Ok(admitted) => admitted,
                 Err(Refusal::Full) => {
-                    self.full = true;
-                    self.tell(now, &format!("the limit of {} connections is reached", self.admission.limit()));
+                    self.full = Some(self.troubles.full(self.admission.limit(), now));
                     break;
                 }
                 Err(Refusal::Short) => {
@@ -102,17 +102,11 @@ impl Acceptor {
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.ready = false,
                 Err(error) => {
                     self.retry_at = Some(now + SHORTAGE_PAUSE);
-                    self.tell(now, &format!("cannot accept: {error}"));
+                    self.troubles.cannot_accept(&format!("cannot accept: {error}"), now);
                 }
             }
         }
         None
-    }
-
-    fn tell(&mut self, now: Instant, trouble: &str) {
-        if let Some(unsaid) = self.trouble.due(now) {
-            warn!("{trouble}; new clients wait in the backlog{unsaid}");
-        }
     }
 }
 

@@ -2,15 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
-use log::warn;
 use mio::Registry;
 
 use super::flow::Tools;
 use super::timers::Timers;
+use super::troubles::Troubles;
 use crate::config::ConnectionOptions;
-use crate::log::Seldom;
 use crate::stats::{Stats, WorkerStats};
 use crate::table::Table;
 
@@ -27,9 +27,7 @@ pub(super) struct Kit {
     pub timers: Timers,
     /// How many connections to destinations were begun from addresses that the user has chosen.
     pub opened: usize,
-    nowhere: Seldom,
-    loops: Seldom,
-    shortage: Seldom,
+    troubles: Arc<Troubles>,
 }
 
 impl Kit {
@@ -40,6 +38,7 @@ impl Kit {
         stats: &Stats,
         options: &ConnectionOptions,
         tools: Tools,
+        troubles: &Arc<Troubles>,
     ) -> Kit {
         Kit {
             index,
@@ -51,9 +50,7 @@ impl Kit {
             tools,
             timers: Timers::default(),
             opened: 0,
-            nowhere: Seldom::default(),
-            loops: Seldom::default(),
-            shortage: Seldom::default(),
+            troubles: Arc::clone(troubles),
         }
     }
 
@@ -61,26 +58,18 @@ impl Kit {
         self.stats.worker(self.index)
     }
 
-    /// Tells that a client was turned away because no destination is left for it.
-    pub(super) fn nowhere_to_go(&mut self, client: SocketAddr) {
-        if let Some(unsaid) = self.nowhere.due(self.now) {
-            warn!("client {client} turned away: no destination serves it{unsaid}");
-        }
+    /// See [`Troubles::nowhere_to_go`].
+    pub(super) fn nowhere_to_go(&self, client: SocketAddr) {
+        self.troubles.nowhere_to_go(client, self.now);
     }
 
-    /// Tells that a client was turned away because its connection has come through this balancer again and again.
-    pub(super) fn in_a_loop(&mut self, client: SocketAddr) {
-        if let Some(unsaid) = self.loops.due(self.now) {
-            warn!(
-                "client {client} turned away: it has come through a loop: a destination passes clients back to this daemon{unsaid}"
-            );
-        }
+    /// See [`Troubles::in_a_loop`].
+    pub(super) fn in_a_loop(&self, client: SocketAddr) {
+        self.troubles.in_a_loop(client, self.now);
     }
 
-    /// Tells that this machine lacks something that a connection needs.
-    pub(super) fn out_of_resources(&mut self, error: &io::Error) {
-        if let Some(unsaid) = self.shortage.due(self.now) {
-            warn!("this machine cannot make a connection: {error}; see to its limits{unsaid}");
-        }
+    /// See [`Troubles::out_of_resources`].
+    pub(super) fn out_of_resources(&self, error: &io::Error) {
+        self.troubles.out_of_resources(error, self.now);
     }
 }

@@ -21,6 +21,7 @@ mod source;
 mod sync;
 mod synchronous;
 mod timers;
+mod troubles;
 mod wake_once;
 
 use std::io;
@@ -44,6 +45,7 @@ use mailbox::MailboxSender;
 use message::Message;
 use pipe::PipeBudget;
 use sync::Waker;
+use troubles::Troubles;
 use wake_once::WakeOnce;
 
 const LISTENER: Token = Token(usize::MAX);
@@ -189,12 +191,13 @@ impl Workers {
         let (mailboxes, wakers): (Box<[_]>, Box<[_]>) = (mailboxes.into(), wakers.into());
         let admission = Admission::new(limits.connections, wakers.clone());
         let pipes = PipeBudget::new(limits.pipes);
+        let troubles = Troubles::new();
         let accepting = AcceptingWorkers::new(wakers);
         let mut workers = Vec::new();
         for (index, (listener, poll, inbox)) in ends.into_iter().enumerate() {
             let tools = Tools::new(pipes.clone(), Splicing::from_environment());
-            let kit = Kit::new(poll.registry().try_clone()?, index, table, stats, options, tools);
-            let acceptor = Acceptor::new(listener, poll.registry(), &admission, held)?;
+            let kit = Kit::new(poll.registry().try_clone()?, index, table, stats, options, tools, &troubles);
+            let acceptor = Acceptor::new(listener, poll.registry(), &admission, &troubles, held)?;
             workers.push(Worker::new(poll, inbox, mailboxes.clone(), acceptor, Arc::clone(&accepting), kit));
             let mailbox = mailboxes[index].clone();
             table.subscribe(Box::new(move |event| {

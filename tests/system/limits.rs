@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::client::connect_through;
 use crate::harness::net::alone_in_a_network;
-use crate::harness::{Glbd, Server, echoes, names_of, read_line, reset, wait_until, wait_until_within};
+use crate::harness::{Glbd, Server, echoes, names_of, read_line, reset, said_goodbye, wait_until, wait_until_within};
 
 #[test]
 fn with_sixty_four_descriptors_all_clients_are_served_in_the_end() {
@@ -179,4 +179,29 @@ fn a_client_for_which_there_is_no_local_port_waits_for_one_and_goes_nowhere_else
         assert!(!glbd.log().contains("cannot be reached"), "{}", glbd.log());
         assert_eq!(second.accepted(), 0);
     });
+}
+
+/// From four threads, and up to the end.
+#[test]
+fn a_trouble_of_many_clients_is_a_line_when_it_begins_and_one_when_it_is_over() {
+    let glbd = Glbd::builder().args(["-t", "4", "--max_conn", "1"]).start();
+    let turned_away = || glbd.log().matches("turned away: no destination serves it").count();
+    for _ in 0..40 {
+        assert!(said_goodbye(&glbd.connect()));
+    }
+    wait_until("it is logged", || turned_away() == 1);
+    let server = Server::named("db");
+    glbd.change(&server);
+    let held = glbd.connect();
+    assert_eq!(read_line(&held).expect("a name"), "db");
+    let waits = glbd.connect();
+    glbd.wait_for_log("the limit of 1 connection is reached; new clients wait in the backlog");
+    glbd.wait_for_log("INFO over: clients are turned away because no destination serves them (40 times in ");
+    assert_eq!(turned_away(), 1);
+    let is_over = || glbd.log().contains("over: new clients wait");
+    assert!(!is_over(), "it goes on, though nothing happens");
+    drop(held);
+    assert_eq!(read_line(&waits).expect("a name"), "db");
+    drop(waits);
+    wait_until("that is over too", is_over);
 }

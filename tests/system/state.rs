@@ -301,6 +301,7 @@ fn a_change_that_cannot_be_kept_is_in_force_and_told_not_to_last() {
     fs::remove_dir(kept.path()).expect("the directory");
     glbd.change("127.0.0.1:1:3");
     glbd.wait_for_log("changed from weight 2 to 3");
+    glbd.wait_for_log(&format!("INFO {} could be written again: a restart undoes nothing", kept.path().display()));
     assert_eq!(glbd.log().matches("a restart will undo").count(), 1, "once, not a thousand times");
 }
 

@@ -74,7 +74,7 @@ fn in_the_background_the_log_goes_to_syslog_under_the_facility_daemon() {
     syslog.start(&daemon, &["-t", "2", "127.0.0.1:1:0.5"]);
     let pid = daemon.pid();
     let serving =
-        format!("glbd[{pid}]: glbd 2.0.0 serving on {}, 1 destinations, 2 threads, least connected", daemon.address());
+        format!("glbd[{pid}]: glbd 2.0.0 serving on {}, 1 destination, 2 threads, least connected", daemon.address());
     assert_eq!(syslog.line(), (DAEMON_INFO, serving));
     assert_eq!(daemon.control("127.0.0.1:1:2"), "Ok\n");
     let changed = format!("glbd[{pid}]: destination 127.0.0.1:1 changed from weight 0.5 to 2, by 127.0.0.1:");

@@ -33,10 +33,11 @@ fn connections_to_a_destination_that_goes_down_are_closed_where_another_is_ready
     assert!(was_reset(&error), "{error}");
     assert!(echoes(&clients[1]), "the others go on");
     wait_until("nobody is left", || glbd.info().row(&falling).conns == 0 && falling.server.open() == 0);
-    let down =
-        format!("destination {falling} DOWN: HTTP status 503; its 1 sessions stay until another destination is READY");
+    let down = format!(
+        "destination {falling} DOWN: HTTP status 503; it keeps its 1 session until another destination is READY"
+    );
     glbd.wait_for_log(&format!("{down}; destinations left: 1"));
-    glbd.wait_for_log(&format!("destination {falling} is still DOWN, and another one READY: 1 sessions closed"));
+    glbd.wait_for_log(&format!("destination {falling} is still DOWN, and another one READY: 1 session closed"));
 }
 
 #[test]
@@ -47,7 +48,7 @@ fn connections_to_a_destination_that_goes_down_are_kept_when_that_is_asked_for()
     assert_eq!(names_of(&clients), ["2", "3"]);
     falling.say(503);
     wait_until_judged(&glbd, &falling, "DOWN");
-    glbd.wait_for_log("its 1 sessions are left alone; destinations left: 1");
+    glbd.wait_for_log("it keeps its 1 session; destinations left: 1");
     assert!(echoes(&clients[0]));
     assert_eq!(names_of(&[glbd.connect(), glbd.connect()]), ["3", "3"]);
 }
@@ -164,14 +165,14 @@ fn while_all_are_down_no_session_is_closed() {
     glbd.wait_for_log("ERROR no destination is left that takes new clients");
     assert!(sessions.iter().all(echoes), "there is nowhere better to go");
     for site in [&first, &second] {
-        let stays = "its 1 sessions stay until another destination is READY";
+        let stays = "it keeps its 1 session until another destination is READY";
         glbd.wait_for_log(&format!("destination {site} DOWN: HTTP status 503; {stays}"));
     }
     second.say(200);
     wait_until_judged(&glbd, &second, "READY");
     wait_until("the other's are closed now", || first.server.open() == 0);
     assert!(echoes(&sessions[1]));
-    glbd.wait_for_log(&format!("destination {first} is still DOWN, and another one READY: 1 sessions closed"));
+    glbd.wait_for_log(&format!("destination {first} is still DOWN, and another one READY: 1 session closed"));
 }
 
 #[test]
@@ -210,7 +211,7 @@ fn sessions_are_closed_wherever_the_others_are_when_that_is_asked_for() {
     only.say(503);
     wait_until("it is closed", || only.server.open() == 0);
     assert!(!echoes(&session));
-    glbd.wait_for_log("DOWN: HTTP status 503; 1 sessions closed; destinations left: 0");
+    glbd.wait_for_log("DOWN: HTTP status 503; 1 session closed; destinations left: 0");
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn new_clients_wait_while_the_writer_moves() {
     assert_eq!(name, "2");
     thread::scope(|scope| {
         let answer = later(&glbd, &format!("writer {second} 600"), scope);
-        glbd.wait_for_log("by hand: new clients wait for 1 sessions to end");
+        glbd.wait_for_log("by hand: new clients wait for 1 session to end");
         let accepted = (first.server.accepted(), second.server.accepted());
         let clients = [(); 3].map(|()| waiting_client(&glbd, scope));
         wait_until("they have come", || glbd.stats().open >= 1 && !clients.iter().any(|it| it.is_finished()));
@@ -91,7 +91,7 @@ fn after_the_grace_the_sessions_are_closed() {
     assert!(begun.elapsed() >= Duration::from_millis(500));
     assert!(!said_goodbye(&held), "it was reset");
     assert_eq!(names_of(&[glbd.connect()]), ["3"]);
-    glbd.wait_for_log(&format!("single destination moved from {first} to {second}: by hand; 1 sessions closed"));
+    glbd.wait_for_log(&format!("single destination moved from {first} to {second}: by hand; 1 session closed"));
 }
 
 #[test]

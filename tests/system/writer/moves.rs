@@ -33,7 +33,7 @@ fn when_the_writer_falls_its_sessions_are_closed_before_the_next_serves() {
     wait_until("the next one serves", || single_of(&glbd.info()) == Some(second.to_string()));
     assert_eq!(names_of(&[glbd.connect()]), ["3"]);
     let moved = format!(
-        "single destination moved from {first} to {second}: {first} is AVOID: HTTP status 503; 1 sessions closed"
+        "single destination moved from {first} to {second}: {first} is AVOID: HTTP status 503; 1 session closed"
     );
     glbd.wait_for_log(&moved);
 }
@@ -64,7 +64,7 @@ fn a_heavier_node_that_returns_takes_over_and_no_session_stays_on_the_other() {
     assert!(!said_goodbye(&held));
     assert_eq!(names_of(&[glbd.connect()]), ["2"]);
     assert_eq!(left_on(&light), 0);
-    glbd.wait_for_log(&format!("{heavy} has more weight; 1 sessions closed"));
+    glbd.wait_for_log(&format!("{heavy} has more weight; 1 session closed"));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn with_keep_sessions_the_former_keeps_its_sessions() {
     glbd.change(format!("{first}:0"));
     assert_eq!(names_of(&[glbd.connect()]), ["3"]);
     assert!(echoes(&held));
-    glbd.wait_for_log(&format!("{first} is drained; 1 sessions stay"));
+    glbd.wait_for_log(&format!("{first} is drained; 1 session kept"));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::checker::protocol::{Report, cut};
-use crate::log::Seldom;
+use crate::log::LogThrottle;
 use crate::sys;
 
 /// The environment variable by which the scripts, and all that they start, are known.
@@ -208,7 +208,7 @@ fn kill(group: Pid) {
 
 /// Passes on what a script writes to stderr, as far as it is worth reading, until it closes that.
 async fn log_complaints(mut stderr: ChildStderr, address: SocketAddr) {
-    let mut seldom = Seldom::after(COMPLAINTS);
+    let mut seldom = LogThrottle::after(COMPLAINTS);
     let mut line = String::new();
     let mut buffer = [0; 1024];
     while let Ok(count) = stderr.read(&mut buffer).await {
@@ -227,12 +227,12 @@ async fn log_complaints(mut stderr: ChildStderr, address: SocketAddr) {
     log_complaint(&mut line, address, &mut seldom);
 }
 
-fn log_complaint(line: &mut String, address: SocketAddr, seldom: &mut Seldom) {
+fn log_complaint(line: &mut String, address: SocketAddr, seldom: &mut LogThrottle) {
     if line.is_empty() {
         return;
     }
-    if let Some(unsaid) = seldom.due(Instant::now()) {
-        warn(&format!("script of destination {address}: {line}{unsaid}"));
+    if let Some(suppressed) = seldom.permit(Instant::now()) {
+        warn(&format!("script of destination {address}: {line}{suppressed}"));
     }
     line.clear();
 }

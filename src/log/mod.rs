@@ -3,7 +3,9 @@
 //! A thread of its own writes them, so that a syslogd that hangs, or a terminal that was stopped, cannot hold up the
 //! data path. When more lines wait than fit, the newest are dropped and their number is told.
 
-use std::fmt;
+mod throttle;
+mod trouble;
+
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -13,12 +15,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use log::{Level, LevelFilter, Log, Record};
 use parking_lot::Mutex;
 
 use crate::supervise;
 use crate::sys;
+pub use throttle::{LogThrottle, Suppressed};
+pub use trouble::{Lasting, Trouble};
 
 /// Most lines that wait to be written.
 const MAX_WAITING: usize = 1024;
@@ -119,7 +123,19 @@ impl Log for Logger {
 }
 
 fn write_lines(writer: &Mutex<Writer>, messages: &Receiver<Message>) {
-    for message in messages {
+    loop {
+        let message = match trouble::next_end() {
+            Some(end) => messages.recv_deadline(end),
+            None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let message = match message {
+            Ok(message) => message,
+            Err(RecvTimeoutError::Timeout) => {
+                trouble::end_those_that_are_over(Instant::now());
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         match message {
             Message::Line(level, line) => writer.lock().write(level, &line),
             Message::Reopen => writer.lock().reopen(),
@@ -221,50 +237,5 @@ fn priority(level: Level) -> i32 {
         Level::Warn => libc::LOG_WARNING,
         Level::Info => libc::LOG_INFO,
         Level::Debug | Level::Trace => libc::LOG_DEBUG,
-    }
-}
-
-/// Between two lines about the same trouble.
-const SELDOM: Duration = Duration::from_secs(10);
-
-/// Keeps a line that could come a thousand times a second down to one in a while, and counts the others.
-#[derive(Default)]
-pub struct Seldom {
-    /// How many more may come without a pause.
-    free: usize,
-    last: Option<Instant>,
-    unsaid: usize,
-}
-
-impl Seldom {
-    /// One that lets so many lines pass before it begins.
-    pub fn after(lines: usize) -> Seldom {
-        Seldom { free: lines, ..Seldom::default() }
-    }
-
-    /// Whether to log now, and if so, what to put behind the line: how many times it was not logged since the last time.
-    pub fn due(&mut self, now: Instant) -> Option<Unsaid> {
-        if self.free > 0 {
-            self.free -= 1;
-            return Some(Unsaid(0));
-        }
-        if self.last.is_some_and(|last| now.duration_since(last) < SELDOM) {
-            self.unsaid += 1;
-            return None;
-        }
-        self.last = Some(now);
-        Some(Unsaid(std::mem::take(&mut self.unsaid)))
-    }
-}
-
-/// How many lines were kept back, to stand behind the next; nothing when there were none.
-pub struct Unsaid(usize);
-
-impl fmt::Display for Unsaid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => Ok(()),
-            count => write!(f, " ({count} more since this was last told)"),
-        }
     }
 }

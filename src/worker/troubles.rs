@@ -1,0 +1,65 @@
+//! What operators read about clients that are not served, from all workers together.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use log::warn;
+
+use crate::counted::Counted;
+use crate::log::{Lasting, Trouble};
+
+/// What can go wrong with clients in any worker.
+pub(super) struct Troubles {
+    nowhere: Arc<Trouble>,
+    loops: Arc<Trouble>,
+    shortage: Arc<Trouble>,
+    backlog: Arc<Trouble>,
+}
+
+impl Troubles {
+    pub(super) fn new() -> Arc<Troubles> {
+        Arc::new(Troubles {
+            nowhere: Trouble::new("clients are turned away because no destination serves them"),
+            loops: Trouble::new("clients are turned away because they have come through a loop"),
+            shortage: Trouble::new("this machine lacks something for connections"),
+            backlog: Trouble::new("new clients wait in the backlog"),
+        })
+    }
+
+    /// Logs that a client was turned away because no destination is left for it.
+    pub(super) fn nowhere_to_go(&self, client: SocketAddr, now: Instant) {
+        if let Some(suppressed) = self.nowhere.occurs(now) {
+            warn!("client {client} turned away: no destination serves it{suppressed}");
+        }
+    }
+
+    /// Logs that a client was turned away because its connection has come through this daemon again and again.
+    pub(super) fn in_a_loop(&self, client: SocketAddr, now: Instant) {
+        if let Some(suppressed) = self.loops.occurs(now) {
+            let why = "it has come through a loop: a destination passes clients back to this daemon";
+            warn!("client {client} turned away: {why}{suppressed}");
+        }
+    }
+
+    /// Logs that this machine lacks something that a connection needs.
+    pub(super) fn out_of_resources(&self, error: &io::Error, now: Instant) {
+        if let Some(suppressed) = self.shortage.occurs(now) {
+            warn!("this machine cannot make a connection: {error}; see to its limits{suppressed}");
+        }
+    }
+
+    /// Logs that no more clients are accepted, for this reason.
+    pub(super) fn cannot_accept(&self, reason: &str, now: Instant) {
+        if let Some(suppressed) = self.backlog.occurs(now) {
+            warn!("{reason}; new clients wait in the backlog{suppressed}");
+        }
+    }
+
+    /// Logs that the limit of connections is reached, which lasts until the result is dropped.
+    pub(super) fn full(&self, limit: usize, now: Instant) -> Lasting {
+        self.cannot_accept(&format!("the limit of {} is reached", Counted(limit, "connection")), now);
+        self.backlog.lasts()
+    }
+}
