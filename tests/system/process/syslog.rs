@@ -110,7 +110,7 @@ fn where_there_is_no_syslog_the_log_goes_to_a_file_that_may_be_moved_away() {
     let (log, old) = (daemon.directory().join("log"), daemon.directory().join("log.1"));
     daemon.start(&["--user", "root", "--log", &log.display().to_string()]);
     let text = |path: &Path| fs::read_to_string(path).unwrap_or_default();
-    assert!(text(&log).contains("INFO glbd 2.0.0 serving on "), "{}", text(&log));
+    wait_until("it is written", || text(&log).contains("INFO glbd 2.0.0 serving on "));
     assert_eq!(fs::metadata(&log).expect("the log").permissions().mode() & 0o777, 0o640);
     fs::rename(&log, &old).expect("the log");
     daemon.control("127.0.0.1:2");
