@@ -11,6 +11,8 @@ mod flow;
 mod hops;
 mod kit;
 mod listen;
+#[cfg(all(test, glbd_loom))]
+mod loom_tests;
 mod mailbox;
 mod message;
 #[cfg(test)]
