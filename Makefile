@@ -9,7 +9,7 @@ MANUAL = $(dir $(BINARY))manual
 DEB_DIR ?= $(CARGO_TARGET_DIR)/debian
 CARGO_DEB_FLAGS ?=
 SHELL_SCRIPTS := init/glbd $(addprefix init/debian/,postinst postrm prerm) init/keepalived/check-glbd scripts/demo \
-	scripts/fuzz scripts/install-test-tools scripts/test scripts/watch-http scripts/watch-mysql .ci/run
+	scripts/fuzz scripts/install-test-tools scripts/test scripts/valgrind scripts/watch-http scripts/watch-mysql .ci/run
 
 # The tests make namespaces and change users, which only root may. Building them needs no root.
 ifneq ($(shell id -u),0)
@@ -17,7 +17,7 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
 export CARGO_TARGET_$(HOST)_RUNNER := sudo --preserve-env
 endif
 
-.PHONY: build run test fuzz bench check install uninstall deb deb-tools clean help
+.PHONY: build run test loom valgrind fuzz bench check deny install uninstall deb deb-tools clean help
 
 build: $(BINARY) $(MANUAL)/glbd.8
 
@@ -35,8 +35,11 @@ help:
 	@echo 'make            build $(BINARY) and its manual page'
 	@echo 'make run        three small web servers with glbd in front of them, until Ctrl-C'
 	@echo 'make test       install what the tests need, and run all of them (as root, or with sudo)'
+	@echo 'make loom       run every interleaving of the threads that wake workers'
+	@echo 'make valgrind   run a part of the tests with glbd under valgrind'
 	@echo 'make fuzz       fuzz the parsers of all that comes from outside, for two minutes'
 	@echo 'make check      format, clippy and shellcheck'
+	@echo 'make deny       check licenses, sources and versions of the dependencies, and advisories where they can be fetched'
 	@echo 'make bench      compare with HAProxy, nginx and Pen: writes docs/benchmarks.md'
 	@echo 'make install    to PREFIX ($(PREFIX)) below DESTDIR, with init script, settings and systemd unit'
 	@echo 'make uninstall  take it away again, but for the settings'
@@ -52,6 +55,15 @@ test:
 	scripts/install-test-tools
 	CARGO="$(CARGO)" scripts/test
 
+# A target directory of its own: the flag would have everything else built anew, here and in the next `make test`.
+loom:
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/loom RUSTFLAGS='--cfg glbd_loom' \
+		$(CARGO) test --lib loom -- --show-output
+
+valgrind:
+	scripts/install-test-tools valgrind
+	CARGO="$(CARGO)" scripts/valgrind
+
 fuzz:
 	scripts/install-test-tools fuzz
 	CARGO="$(CARGO)" scripts/fuzz
@@ -66,6 +78,12 @@ check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	shellcheck --external-sources $(SHELL_SCRIPTS)
+
+deny:
+	scripts/install-test-tools deny
+	$(CARGO) deny check -D warnings bans licenses sources
+	@# The database of advisories is a git repository, which not every machine reaches.
+	@if $(CARGO) deny fetch db; then $(CARGO) deny check advisories; else echo 'advisories: not checked'; fi
 
 install: $(BINARY) $(MANUAL)/glbd.8
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/glbd
