@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::client::connect_to;
 use super::control::{self, Info, Stats};
-use super::glbd::PROGRAM;
+use super::glbd::program;
 use super::kernel::listens;
 use super::net::{PATIENCE, free_port, wait_until};
 
@@ -78,8 +78,10 @@ impl Daemon {
     pub fn command_by(&self, wrapper: &[&str], arguments: &[&str]) -> Command {
         let (fifo, pidfile) = (self.fifo().display().to_string(), self.pidfile().display().to_string());
         let (control, address) = (self.control.to_string(), self.address.to_string());
-        let own = [PROGRAM, "--daemon", "--fifo", &fifo, "--pidfile", &pidfile, "--control", &control, &address];
-        let words = [wrapper, &own, arguments].concat();
+        let program = program();
+        let program: Vec<&str> = program.iter().map(String::as_str).collect();
+        let own = ["--daemon", "--fifo", &fifo, "--pidfile", &pidfile, "--control", &control, &address];
+        let words = [wrapper, &program, &own, arguments].concat();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).stdin(Stdio::null());
         command

@@ -1,5 +1,6 @@
 //! The daemon under test: a real glbd process in the foreground.
 
+use std::env;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -23,6 +24,13 @@ use super::watch::Watch;
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_glbd");
+
+/// The command that starts the program under test, to which glbd's own command line is appended. The environment
+/// variable `GLBD_TEST_RUNNER` puts a program before it that must exec(3) it: `valgrind --quiet`.
+pub fn program() -> Vec<String> {
+    let runner = env::var("GLBD_TEST_RUNNER").unwrap_or_default();
+    runner.split_whitespace().chain([PROGRAM]).map(str::to_owned).collect()
+}
 
 /// Runs glbd to its end, for command lines with which it does not go on to serve.
 pub fn run(arguments: &[&str]) -> Output {
@@ -89,7 +97,7 @@ impl Builder {
         let port = free_port();
         let control = self.control.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
         let mut words = self.wrapper;
-        words.push(PROGRAM.to_owned());
+        words.extend(program());
         words.extend(["--fifo".to_owned(), directory.path().join("glbd.fifo").display().to_string()]);
         words.extend(control.into_iter().flat_map(|control| ["--control".to_owned(), control.to_string()]));
         words.extend(self.arguments);
