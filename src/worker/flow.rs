@@ -232,9 +232,10 @@ impl<S: Socket> Flow<S> {
         let mut sent = 0;
         while sent < bytes.len() && !self.blocked {
             let taken = sink.send(&bytes[sent..], more);
-            sent += self.sent(taken, traffic)?;
-            // When it takes less than all, the kernel tells when it takes more.
-            self.blocked |= sent < bytes.len();
+            let taken = self.sent(taken, traffic)?;
+            sent += taken;
+            // When it takes only a part, the kernel tells when it takes more. After a signal, it would not.
+            self.blocked |= taken > 0 && sent < bytes.len();
         }
         Ok(sent)
     }

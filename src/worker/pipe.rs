@@ -101,3 +101,30 @@ impl<S: Socket> PipePool<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::model::ModelSocket;
+
+    #[test]
+    fn a_pipe_that_is_closed_makes_room_for_another_in_every_worker() {
+        let budget = PipeBudget::new(MAX_IDLE + 2);
+        let (mut first, mut second) =
+            (PipePool::<ModelSocket>::new(budget.clone()), PipePool::<ModelSocket>::new(budget));
+        let mut lent: Vec<_> = std::iter::from_fn(|| first.lend()).collect();
+        assert_eq!(lent.len(), MAX_IDLE + 2);
+        assert!(second.lend().is_none());
+        // With something in it, it is of no use to another flow.
+        lent[0].bytes = 1;
+        first.give_back(lent.remove(0));
+        assert!(second.lend().is_some_and(|pipe| pipe.is_empty()));
+        lent.into_iter().for_each(|pipe| first.give_back(pipe));
+        let taken: Vec<_> = std::iter::from_fn(|| second.lend()).collect();
+        assert_eq!(taken.len(), 2, "the others are kept for the next flow");
+        drop(taken);
+        first.clear();
+        let taken: Vec<_> = std::iter::from_fn(|| second.lend()).collect();
+        assert_eq!(taken.len(), MAX_IDLE + 2);
+    }
+}

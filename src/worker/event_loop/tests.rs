@@ -52,6 +52,26 @@ fn a_destination_that_has_got_all_of_an_upload_keeps_it_when_it_is_removed() {
     assert_eq!(heard.len(), LENGTH);
 }
 
+/// Only the client's socket tells of it: there is no more room to send, and nothing to receive.
+#[test]
+fn a_client_that_resets_while_its_destination_reads_nothing_frees_it() {
+    let (mut stage, destination) = (Stage::new(), Destination::new());
+    stage.add(&destination);
+    let (client, _server) = stage.pair(&destination);
+    client.set_nonblocking(true).expect("O_NONBLOCK");
+    let mut is_full = false;
+    while !is_full {
+        is_full = true;
+        while (&client).write(&[7; 64 * 1024]).is_ok() {
+            is_full = false;
+        }
+        stage.turn_until_quiet();
+    }
+    reset(client);
+    let table = stage.table.clone();
+    stage.turn_until("it is forgotten", || table.connections() == 0);
+}
+
 #[test]
 fn a_late_event_of_one_attempt_does_not_count_for_the_next() {
     let (mut stage, first) = (Stage::new(), Destination::new());

@@ -17,15 +17,27 @@ pub struct World {
     pipe_capacity: usize,
     /// Calls that moved nothing, less those that an act may account for.
     futile: Cell<usize>,
+    /// The next call is interrupted by a signal.
+    interrupted: Cell<bool>,
     /// All calls.
     pub calls: Cell<usize>,
+    /// Bytes that went through pipes.
+    pub spliced: Cell<usize>,
 }
 
 impl World {
     pub fn new(capacities: [usize; 2], pipe_capacity: usize) -> Rc<World> {
         let [client, server] = capacities.map(|capacity| RefCell::new(Tcp::new(capacity)));
-        let (meanwhile, futile, calls) = (RefCell::default(), Cell::new(0), Cell::new(0));
-        Rc::new(World { client, server, meanwhile, pipe_capacity, futile, calls })
+        Rc::new(World {
+            client,
+            server,
+            meanwhile: RefCell::default(),
+            pipe_capacity,
+            futile: Cell::default(),
+            interrupted: Cell::default(),
+            calls: Cell::default(),
+            spliced: Cell::default(),
+        })
     }
 
     pub fn tcp(&self, end: End) -> RefMut<'_, Tcp> {
@@ -46,6 +58,11 @@ impl World {
         self.meanwhile.borrow_mut().push_back((end, act));
     }
 
+    /// Interrupts the next call.
+    pub fn interrupt(&self) {
+        self.interrupted.set(true);
+    }
+
     /// Has happen what was put off and has not come to pass.
     pub fn catch_up(&self) {
         let acts: Vec<_> = self.meanwhile.borrow_mut().drain(..).collect();
@@ -62,13 +79,14 @@ impl World {
     }
 
     /// What happens at the beginning of each call.
-    fn pass_time(&self) {
+    fn begin_call(&self) -> io::Result<()> {
         self.calls.set(self.calls.get() + 1);
         let act = self.meanwhile.borrow_mut().pop_front();
         match act {
             Some((end, act)) => self.act(end, act),
             None => self.futile.set(self.futile.get() + 1),
         }
+        if self.interrupted.take() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
     }
 
     /// Notes what a call came to.
@@ -111,7 +129,7 @@ impl Socket for ModelSocket {
     }
 
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.world.pass_time();
+        self.world.begin_call()?;
         let mut tcp = self.tcp();
         tcp.skip_urgent();
         let count = tcp.readable().min(buffer.len());
@@ -122,13 +140,13 @@ impl Socket for ModelSocket {
     }
 
     fn send(&self, bytes: &[u8], more: bool) -> io::Result<usize> {
-        self.world.pass_time();
+        self.world.begin_call()?;
         let result = self.tcp().accept(self.end, bytes, more);
         self.world.returning(result)
     }
 
     fn splice_into(&self, pipe: &Self::Pipe, most: usize) -> io::Result<usize> {
-        self.world.pass_time();
+        self.world.begin_call()?;
         let (mut tcp, mut pipe) = (self.tcp(), pipe.borrow_mut());
         let room = self.world.pipe_capacity - pipe.len();
         let count = tcp.readable().min(most).min(room);
@@ -143,11 +161,13 @@ impl Socket for ModelSocket {
     }
 
     fn splice_out_of(&self, pipe: &Self::Pipe, most: usize) -> io::Result<usize> {
-        self.world.pass_time();
+        self.world.begin_call()?;
         let mut pipe = pipe.borrow_mut();
         let bytes: Vec<u8> = pipe.iter().copied().take(most).collect();
         let result = self.tcp().accept(self.end, &bytes, false);
-        pipe.drain(..*result.as_ref().unwrap_or(&0));
+        let count = *result.as_ref().unwrap_or(&0);
+        pipe.drain(..count);
+        self.world.spliced.set(self.world.spliced.get() + count);
         self.world.returning(result)
     }
 }

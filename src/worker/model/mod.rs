@@ -12,6 +12,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::flow::Splicing;
+pub(super) use kernel::ModelSocket;
 use relay::{Machine, Relay, Step};
 use tcp::{Act, End};
 
@@ -29,6 +30,11 @@ fn machine() -> impl Strategy<Value = Machine> {
     let capacity = || prop_oneof![Just(UNLIMITED), 1..2000_usize];
     (splicing(), 0..3_usize, 1..600_usize, [capacity(), capacity()])
         .prop_map(|(splicing, pipes, pipe_capacity, capacities)| Machine { splicing, pipes, pipe_capacity, capacities })
+}
+
+/// One with room for everything.
+fn roomy(splicing: Splicing) -> Machine {
+    Machine { splicing, pipes: 2, pipe_capacity: 100, capacities: [UNLIMITED; 2] }
 }
 
 fn end() -> impl Strategy<Value = End> {
@@ -51,6 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (end(), act()).prop_map(|(end, act)| Step::Meanwhile(end, act)),
         4 => end().prop_map(Step::Event),
         2 => Just(Step::Turn),
+        1 => Just(Step::Interrupt),
         1 => Just(Step::Attempt),
         1 => Just(Step::Accepted),
     ]
@@ -66,7 +73,7 @@ fn event() -> impl Strategy<Value = Step> {
 fn a_message_costs_one_read_and_one_write_even_with_its_end_behind_it() {
     for splicing in [Splicing::Bulk, Splicing::Never] {
         for from in End::BOTH {
-            let mut relay = Relay::new(Machine { splicing, pipes: 2, pipe_capacity: 100, capacities: [UNLIMITED; 2] });
+            let mut relay = Relay::new(roomy(splicing));
             relay.settle();
             for acts in [&[Act::Sends(10)][..], &[Act::Sends(10), Act::Ends]] {
                 let before = relay.calls();
@@ -81,9 +88,42 @@ fn a_message_costs_one_read_and_one_write_even_with_its_end_behind_it() {
 }
 
 #[test]
+fn a_sink_that_takes_a_part_is_tried_again_only_when_it_has_room() {
+    let mut relay = Relay::new(Machine { capacities: [30, UNLIMITED], ..roomy(Splicing::Bulk) });
+    relay.settle();
+    let before = relay.calls();
+    relay.step(Step::Act(End::Server, Act::Sends(50)));
+    relay.settle();
+    assert_eq!((relay.calls() - before, relay.accepted()), (2, [30, 0]));
+    relay.step(Step::Act(End::Client, Act::Reads(30)));
+    relay.settle();
+    assert_eq!((relay.calls() - before, relay.accepted()), (3, [50, 0]));
+}
+
+#[test]
+fn what_follows_a_read_that_fills_the_buffer_is_spliced() {
+    for (splicing, pipes, spliced) in [
+        (Splicing::Bulk, 2, [936, 946, 946]),
+        (Splicing::Bulk, 0, [0, 0, 0]),
+        (Splicing::Always, 2, [1000, 1010, 1020]),
+        (Splicing::Never, 2, [0, 0, 0]),
+    ] {
+        let mut relay = Relay::new(Machine { pipes, ..roomy(splicing) });
+        relay.settle();
+        // After a pause, messages are copied again.
+        for (count, spliced) in [1000, 10, 10].into_iter().zip(spliced) {
+            relay.step(Step::Act(End::Server, Act::Sends(count)));
+            relay.settle();
+            assert_eq!(relay.spliced(), spliced, "{splicing:?}, {pipes} pipes");
+        }
+        assert_eq!(relay.accepted(), [1020, 0]);
+    }
+}
+
+#[test]
 fn what_follows_bulk_waits_until_others_have_had_their_turn() {
     for splicing in [Splicing::Bulk, Splicing::Always, Splicing::Never] {
-        let mut relay = Relay::new(Machine { splicing, pipes: 2, pipe_capacity: 100, capacities: [UNLIMITED; 2] });
+        let mut relay = Relay::new(roomy(splicing));
         relay.settle();
         relay.step(Step::Act(End::Server, Act::Sends(200)));
         relay.step(Step::Event(End::Server));
@@ -115,8 +155,7 @@ proptest! {
         splicing in splicing(), resetting in end(), counts in [0..500_usize, 0..500_usize], at_once in any::<bool>(),
         events in vec(event(), 0..8)
     ) {
-        let machine = Machine { splicing, pipes: 2, pipe_capacity: 100, capacities: [UNLIMITED; 2] };
-        let mut relay = Relay::new(machine);
+        let mut relay = Relay::new(roomy(splicing));
         relay.settle();
         let acts = [
             (resetting.opposite(), Act::Sends(counts[0])),

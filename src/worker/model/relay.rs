@@ -33,6 +33,8 @@ pub enum Step {
     Act(End, Act),
     /// A peer does something while the relay is at work on what comes next.
     Meanwhile(End, Act),
+    /// A signal interrupts the relay's next call.
+    Interrupt,
     /// The event loop comes to the event of this socket, if there is one.
     Event(End),
     /// The event loop comes to the unfinished connections.
@@ -84,6 +86,7 @@ impl Relay {
                 if !self.is_relaying => {}
             Step::Act(end, act) => self.world.act(end, act),
             Step::Meanwhile(end, act) => self.world.act_meanwhile(end, act),
+            Step::Interrupt => self.world.interrupt(),
             Step::Event(end) => self.on_event(end),
             Step::Turn => self.turn(),
             Step::Attempt if !self.is_relaying => self.attempt(),
@@ -166,8 +169,13 @@ impl Relay {
 
     fn pump(&mut self, direction: Direction) -> Result<Progress, Failure> {
         self.world.begin_pump();
+        let (calls, moved) = (self.calls(), self.moved(direction));
         let mut traffic = Traffic::default();
-        let progress = self.flows.pump(direction, &self.client, &self.server, &mut self.tools, &mut traffic)?;
+        let progress = self.flows.pump(direction, &self.client, &self.server, &mut self.tools, &mut traffic);
+        let now = self.moved(direction);
+        assert_eq!((traffic.received, traffic.sent), (now.0 - moved.0, now.1 - moved.1), "what is counted");
+        assert_eq!(traffic.receive_calls + traffic.send_calls, self.calls() - calls, "the calls that are counted");
+        let progress = progress?;
         let flow = if direction == Direction::Up { &self.flows.up } else { &self.flows.down };
         let sink = self.world.tcp(sink(direction));
         assert!(traffic.received < BUDGET + SCRATCH, "{} bytes in one turn", traffic.received);
@@ -177,6 +185,11 @@ impl Relay {
         let has_pipe = flow.is_bulk() && traffic.received < SCRATCH;
         assert!(!has_pipe || flow.holds_anything(), "an empty pipe is kept");
         Ok(progress)
+    }
+
+    /// Bytes that were read in one direction, and those that were taken for its sink.
+    fn moved(&self, direction: Direction) -> (usize, usize) {
+        (self.world.tcp(source(direction)).taken(), self.world.tcp(sink(direction)).accepted)
     }
 
     fn follow(&mut self, next: Next) {
@@ -219,6 +232,11 @@ impl Relay {
     /// Calls made so far.
     pub fn calls(&self) -> usize {
         self.world.calls.get()
+    }
+
+    /// Bytes that went through pipes so far.
+    pub fn spliced(&self) -> usize {
+        self.world.spliced.get()
     }
 
     fn has_work(&self) -> bool {

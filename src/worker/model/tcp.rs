@@ -115,6 +115,11 @@ impl Tcp {
         self.ended_by_peer && to.accepted == self.sent_by_peer
     }
 
+    /// Bytes of the peer's that were read, without urgent ones.
+    pub fn taken(&self) -> usize {
+        self.sent_by_peer + usize::from(self.urgent.is_some()) - self.unread.len()
+    }
+
     /// Returns true if the peer was sent the end.
     pub fn is_shut_down(&self) -> bool {
         self.is_shut_down
