@@ -11,6 +11,7 @@ mod tcp;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::connection::Ending;
 use super::flow::Splicing;
 pub(super) use kernel::ModelSocket;
 use relay::{Machine, Relay, Step};
@@ -66,6 +67,16 @@ fn step() -> impl Strategy<Value = Step> {
 /// What the event loop comes to, in any order.
 fn event() -> impl Strategy<Value = Step> {
     prop_oneof![2 => end().prop_map(Step::Event), 1 => Just(Step::Turn)]
+}
+
+#[test]
+fn a_client_that_ends_without_a_word_costs_no_destination_a_connection() {
+    for (acts, closed) in [(&[Act::Ends][..], Some(Ending::Clean)), (&[Act::Sends(1), Act::Ends], None)] {
+        let mut relay = Relay::new(roomy(Splicing::Bulk));
+        acts.iter().for_each(|act| relay.step(Step::Act(End::Client, *act)));
+        relay.step(Step::Attempt);
+        assert_eq!(relay.closed(), closed, "{acts:?}");
+    }
 }
 
 /// A call that brings nothing costs as much as one that does.

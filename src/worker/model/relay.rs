@@ -229,6 +229,11 @@ impl Relay {
         }
     }
 
+    /// How it was closed.
+    pub fn closed(&self) -> Option<Ending> {
+        self.closed
+    }
+
     /// Calls made so far.
     pub fn calls(&self) -> usize {
         self.world.calls.get()

@@ -6,8 +6,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::worker::flow::Progress;
 use crate::worker::pipe::PipeBudget;
 use crate::worker::source::Sign;
+
+/// Bytes that are received at a time.
+const SCRATCH: usize = 256;
 
 /// A socket that returns pieces in turn, blocks after each of them, and takes a limited number of bytes.
 #[derive(Default)]
@@ -66,7 +70,7 @@ impl Socket for Scripted {
 }
 
 fn tools() -> Tools<Scripted> {
-    Tools::with_scratch(256, PipeBudget::new(0), Splicing::Never)
+    Tools::with_scratch(SCRATCH, PipeBudget::new(0), Splicing::Never)
 }
 
 /// A packet of MySQL's with this payload.
@@ -131,13 +135,31 @@ fn what_one_destination_has_said_is_not_taken_for_the_beginning_of_what_the_next
     flow.hear(Sign::Uncertain);
     let awaited = flow.pass_first_packet(&first, &sink, &mut tools(), &mut Traffic::default());
     assert_eq!(awaited.expect("nothing breaks"), FirstPacket::Awaited);
+    assert!(!flow.is_silent() && !flow.may_have_ended());
     flow.hear(Sign::Ending);
+    assert!(!flow.is_silent() && flow.may_have_ended());
     flow.forget_source();
     assert!(flow.is_silent() && !flow.may_have_ended());
     let handshake = packet(b"\x0aserver");
     let second = Scripted::saying(std::slice::from_ref(&handshake), false);
     assert_eq!(first_packet(&mut flow, &second, &sink), FirstPacket::PassedOn);
     assert_eq!(*sink.taken.borrow(), handshake);
+}
+
+/// The end that was reported with it is behind what has filled the buffer.
+#[test]
+fn what_follows_a_first_packet_is_read_to_its_end() {
+    let mut first = packet(b"\x0aserver");
+    first.resize(SCRATCH, b'x');
+    let source = Scripted::saying(&[first.clone(), b"rest".to_vec()], true);
+    let (mut flow, sink) = (Flow::new(true), Scripted::with_room(1000));
+    flow.hear(Sign::Ending);
+    let passed = flow.pass_first_packet(&source, &sink, &mut tools(), &mut Traffic::default());
+    assert_eq!(passed.expect("nothing breaks"), FirstPacket::PassedOn);
+    source.blocks.set(false);
+    let progress = flow.pump(&source, &sink, &mut tools(), &mut Traffic::default());
+    assert_eq!(progress.expect("nothing breaks"), Progress::Ended);
+    assert_eq!(*sink.taken.borrow(), [&first[..], b"rest"].concat());
 }
 
 #[test]
