@@ -1,7 +1,6 @@
 //! The daemon under test: a real glbd process in the foreground.
 
 use std::env;
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -241,31 +240,22 @@ impl Glbd {
 
     /// Open file descriptors.
     pub fn descriptors(&self) -> usize {
-        fs::read_dir(self.proc("fd")).expect("glbd runs").count()
+        proc::descriptors(self.pid())
     }
 
     /// The names of its threads.
     pub fn threads(&self) -> Vec<String> {
-        let tasks = fs::read_dir(self.proc("task")).expect("glbd runs");
-        let name = |task: io::Result<fs::DirEntry>| fs::read_to_string(task.ok()?.path().join("comm")).ok();
-        tasks.filter_map(name).map(|name| name.trim().to_owned()).collect()
+        proc::threads(self.pid())
     }
 
     /// Memory in use, in bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let status = fs::read_to_string(self.proc("status")).expect("glbd runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS in status");
-        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("kilobytes");
-        kilobytes * 1024
+        proc::resident_bytes(self.pid())
     }
 
     /// Processor time that all threads used since the start.
     pub fn cpu_time(&self) -> Duration {
         proc::cpu_time(self.pid())
-    }
-
-    fn proc(&self, file: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/{file}", self.pid()))
     }
 }
 

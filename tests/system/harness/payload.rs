@@ -1,6 +1,6 @@
 //! Data of which the receiver knows every byte.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 
 /// Bytes that look random but are known: who receives them sees whether one was lost, changed, doubled or moved.
@@ -50,26 +50,48 @@ impl Payload {
     }
 
     /// Receives as many bytes as there are in it; panics at the first that differs.
-    pub fn receive(&self, mut stream: &TcpStream) {
+    pub fn receive(&self, stream: &TcpStream) {
+        self.try_receive(stream).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Receives all of it, and then the end of the stream.
+    pub fn receive_to_end(&self, stream: &TcpStream) {
+        self.try_receive_to_end(stream).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Receives as many bytes as there are in it. An error is `InvalidData` for bytes that differ and `UnexpectedEof` for
+    /// an end before the last one.
+    pub fn try_receive(&self, mut stream: &TcpStream) -> io::Result<()> {
         let mut buffer = vec![0; 128 * 1024];
         let mut position = 0;
         while position < self.length {
             let expected = self.piece(position, buffer.len());
-            let count = match stream.read(&mut buffer[..expected.len()]) {
-                Ok(0) => panic!("the stream ends after {position} of {} bytes", self.length),
-                Ok(count) => count,
-                Err(error) => panic!("after {position} of {} bytes: {error}", self.length),
+            let at = |error: io::Error| {
+                io::Error::new(error.kind(), format!("after {position} of {} bytes: {error}", self.length))
             };
-            assert!(buffer[..count] == expected[..count], "wrong data between {position} and {}", position + count);
+            let count = stream.read(&mut buffer[..expected.len()]).map_err(at)?;
+            if count == 0 {
+                return Err(at(ErrorKind::UnexpectedEof.into()));
+            }
+            if buffer[..count] != expected[..count] {
+                let text = format!("wrong data between {position} and {}", position + count);
+                return Err(io::Error::new(ErrorKind::InvalidData, text));
+            }
             position += count;
         }
+        Ok(())
     }
 
-    /// Receives all of it, and then the end of the stream.
-    pub fn receive_to_end(&self, mut stream: &TcpStream) {
-        self.receive(stream);
-        let after = stream.read(&mut [0]).expect("a clean end after the payload");
-        assert_eq!(after, 0, "the stream goes on after its {} bytes", self.length);
+    /// [`Payload::try_receive`], and then the end of the stream; `InvalidData` if there is more.
+    pub fn try_receive_to_end(&self, mut stream: &TcpStream) -> io::Result<()> {
+        self.try_receive(stream)?;
+        match stream.read(&mut [0])? {
+            0 => Ok(()),
+            _ => {
+                let text = format!("the stream goes on after its {} bytes", self.length);
+                Err(io::Error::new(ErrorKind::InvalidData, text))
+            }
+        }
     }
 
     fn piece(&self, position: usize, longest: usize) -> &[u8] {

@@ -36,3 +36,55 @@ pub fn times_woken(pid: impl Display, name: &str) -> BTreeMap<String, u64> {
     // A thread may end while this is being read.
     named.filter_map(|thread| Some((thread.clone(), count(&thread)?))).collect()
 }
+
+/// The processes with this name that `parent` has started and that have not ended.
+pub fn children(parent: impl Display, name: &str) -> Vec<Pid> {
+    all_children(parent).filter(|child| child.name == name && child.state != "Z").map(|child| child.pid).collect()
+}
+
+/// How many processes that `parent` has started have ended and were not waited for.
+pub fn zombies(parent: impl Display) -> usize {
+    all_children(parent).filter(|child| child.state == "Z").count()
+}
+
+struct ChildProcess {
+    pid: Pid,
+    name: String,
+    state: String,
+}
+
+fn all_children(parent: impl Display) -> impl Iterator<Item = ChildProcess> {
+    let parent = parent.to_string();
+    let all = fs::read_dir("/proc").expect("processes").flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(move |pid: i32| {
+        // It may have gone meanwhile.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
+        let mut fields = rest.split(' ').map(str::to_owned);
+        let (state, its_parent) = (fields.next()?, fields.next()?);
+        (its_parent == parent).then(|| ChildProcess { pid: Pid::from_raw(pid), name: name.to_owned(), state })
+    })
+}
+
+/// Memory that a process has in use, in bytes.
+pub fn resident_bytes(pid: impl Display) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS in status");
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("kilobytes");
+    kilobytes * 1024
+}
+
+/// How many descriptors a process has open.
+pub fn descriptors(pid: impl Display) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count()
+}
+
+/// The names of a process's threads, in order.
+pub fn threads(pid: impl Display) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let name = |task: std::io::Result<fs::DirEntry>| fs::read_to_string(task.ok()?.path().join("comm")).ok();
+    let mut names: Vec<_> = tasks.filter_map(name).map(|name| name.trim().to_owned()).collect();
+    names.sort();
+    names
+}

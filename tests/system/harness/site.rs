@@ -34,7 +34,11 @@ impl Site {
     /// A site that is named after the last number of its address.
     pub fn at(ip: Ipv4Addr, port: u16, page_port: u16) -> Self {
         let [.., number] = ip.octets();
-        let server = Server::named_at(&number.to_string(), SocketAddr::from((ip, port)));
+        Site::beside(Server::named_at(&number.to_string(), SocketAddr::from((ip, port))), page_port)
+    }
+
+    /// A site of any server, its page at another port of the server's address.
+    pub fn beside(server: Server, page_port: u16) -> Self {
         let page = Arc::new(Page {
             status: AtomicUsize::new(200),
             hangs: AtomicBool::new(false),
@@ -42,7 +46,8 @@ impl Site {
             asked: Mutex::default(),
         });
         let shared = Arc::clone(&page);
-        let page_server = Server::at(SocketAddr::from((ip, page_port)), move |stream| shared.serve(stream));
+        let address = SocketAddr::new(server.address().ip(), page_port);
+        let page_server = Server::at(address, move |stream| shared.serve(stream));
         Self { server, page, _page_server: page_server }
     }
 

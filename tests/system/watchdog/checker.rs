@@ -1,6 +1,5 @@
 //! The checker process: whatever becomes of it, no client notices.
 
-use std::fs;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,23 +10,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{asking, state, wait_until_judged};
-use crate::harness::{Glbd, Site, echoes, names_of, read_line, sites, wait_until, wait_until_within};
+use crate::harness::{Glbd, Site, echoes, names_of, proc, read_line, sites, wait_until, wait_until_within};
 
 /// Longer than the longest pause before a checker is started again.
 const RESTART: Duration = Duration::from_secs(40);
 
 /// The checkers of a glbd, those excepted that only wait to be reaped.
 fn checkers(glbd: Pid) -> Vec<Pid> {
-    let all = fs::read_dir("/proc").expect("processes").flatten();
-    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let is_checker = |pid: &i32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let fields = stat.rsplit_once(") ").map(|(name, rest)| (name.ends_with("(glbd-checker"), rest));
-        let Some((true, rest)) = fields else { return false };
-        let words: Vec<&str> = rest.split(' ').collect();
-        words[0] != "Z" && words[1] == glbd.to_string()
-    };
-    pids.filter(is_checker).map(Pid::from_raw).collect()
+    proc::children(glbd, "glbd-checker")
 }
 
 /// The one checker of a glbd, once it is there.
