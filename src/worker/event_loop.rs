@@ -199,14 +199,11 @@ impl Worker {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.connections.vacant_entry();
         let key = Key::new(self.generation, entry.key());
-        match Connection::new(key, client, address, admitted, &self.kit) {
-            Ok(connection) => {
-                entry.insert(connection);
-                if self.turns.may_connect(key) {
-                    self.with(key, Connection::connect);
-                }
-            }
-            Err(error) => self.kit.out_of_resources(&error),
+        let connection = entry.insert(Connection::new(key, client, address, admitted, &self.kit));
+        // When it fails, it is done again before the client is connected to a destination.
+        let _ = connection.watch_client(&self.kit);
+        if self.turns.may_connect(key) {
+            self.with(key, Connection::connect);
         }
     }
 

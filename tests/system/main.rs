@@ -4,6 +4,7 @@ mod changes;
 mod documentation;
 mod endings;
 mod failover;
+mod faults;
 mod galera;
 mod greeting;
 mod harness;

@@ -47,6 +47,10 @@ impl Connection {
     /// Tries destinations until one accepts or has to be waited for.
     pub(in crate::worker) fn connect(&mut self, kit: &mut Kit) -> Next {
         self.end_attempt(kit);
+        if let Err(error) = self.watch_client(kit) {
+            let outcome = self.wait_for_memory(&error, kit);
+            return self.conclude(outcome, kit);
+        }
         if self.drops_half_closed(kit) && self.client_has_left() {
             return Next::Close(Ending::Clean);
         }
@@ -126,11 +130,7 @@ impl Connection {
                 (self.server, self.lease) = (Some(server), Some(lease));
                 Outcome::Begun
             }
-            Err(error) if sys::is_shortage(&error) => {
-                // Those who are not in yet would take what this one lacks.
-                self.admitted.set_short(true);
-                self.wait_for_resources(&error, kit)
-            }
+            Err(error) if sys::is_shortage(&error) => self.wait_for_memory(&error, kit),
             Err(error) if lacks_local_port(&error, lease.address(), kit) => {
                 self.admitted.set_short(false);
                 self.wait_for_resources(&error, kit)
@@ -141,6 +141,13 @@ impl Connection {
                 self.after_failure(id, retries, kit)
             }
         }
+    }
+
+    /// Tries again later, because this machine lacks descriptors or memory. Further clients, which would take what this one
+    /// lacks, are not accepted meanwhile.
+    fn wait_for_memory(&mut self, error: &io::Error, kit: &mut Kit) -> Outcome {
+        self.admitted.set_short(true);
+        self.wait_for_resources(error, kit)
     }
 
     /// Tries again later, because this machine lacks something: no destination is to blame.

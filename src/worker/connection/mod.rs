@@ -61,6 +61,8 @@ pub(super) struct Connection {
     key: Key,
     client: TcpStream,
     client_address: SocketAddr,
+    /// Whether events of the client's socket are reported.
+    is_client_watched: bool,
     server: Option<TcpStream>,
     /// Which of this connection's sockets to destinations that is.
     attempt: Attempt,
@@ -89,25 +91,22 @@ enum Stage {
 
 impl Connection {
     /// Takes over an accepted client.
-    ///
-    /// # Errors
-    /// When the client cannot be watched.
     pub(super) fn new(
         key: Key,
-        mut client: TcpStream,
+        client: TcpStream,
         client_address: SocketAddr,
         admitted: Admitted,
         kit: &Kit,
-    ) -> io::Result<Connection> {
-        kit.registry.register(&mut client, key.token(Side::Client), INTERESTS)?;
+    ) -> Connection {
         // What is kept back for the end is unsent until then, and nothing that is unsent is ever reset.
         let mut flows = Duplex::new(!kit.options.reset_on_close);
         // It may have spoken before it was let in.
         flows.up.hear(Sign::Readable);
-        Ok(Connection {
+        Connection {
             key,
             client,
             client_address,
+            is_client_watched: false,
             server: None,
             attempt: Attempt::default(),
             lease: None,
@@ -118,7 +117,24 @@ impl Connection {
             armed: None,
             last_active: None,
             admitted,
-        })
+        }
+    }
+
+    /// Has the events of the client's socket reported.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2): the kernel has no memory for it, or the user has too many watches.
+    pub(super) fn watch_client(&mut self, kit: &Kit) -> io::Result<()> {
+        if !self.is_client_watched {
+            let watched = kit.registry.register(&mut self.client, self.key.token(Side::Client), INTERESTS);
+            if watched.is_err() {
+                // Where mio checks for mistakes, it takes the socket for registered by now.
+                let _ = kit.registry.deregister(&mut self.client);
+            }
+            watched?;
+            self.is_client_watched = true;
+        }
+        Ok(())
     }
 
     /// Tells this connection from an earlier one in the same place.

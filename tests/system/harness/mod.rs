@@ -19,6 +19,7 @@ pub mod programs;
 pub mod servers;
 pub mod site;
 pub mod stage;
+pub mod strace;
 pub mod watch;
 
 pub use client::{
@@ -35,3 +36,4 @@ pub use programs::{copy_program, write_script};
 pub use servers::{Server, SilentDestination};
 pub use site::{Site, sites};
 pub use stage::Stage;
+pub use strace::Fault;
