@@ -94,6 +94,11 @@ impl<S: Socket> Duplex<S> {
         }
     }
 
+    /// Returns true if a pump is due without an event, because the kernel was short of memory during the last one.
+    pub(super) fn is_starved(&self) -> bool {
+        self.up.is_starved() || self.down.is_starved()
+    }
+
     /// Returns true if one direction last moved so much at a time that others should not wait for the next.
     pub(super) fn carries_bulk(&self) -> bool {
         self.up.is_bulk() || self.down.is_bulk()

@@ -15,6 +15,7 @@ use mio::net::TcpStream;
 use super::pipe::Pipe;
 use super::socket::Socket;
 use super::source::{Sign, Source};
+use crate::sys;
 pub(super) use prelude::FirstPacket;
 pub(super) use tools::{Splicing, Tools};
 
@@ -32,6 +33,8 @@ pub(super) struct Flow<S: Socket = TcpStream> {
     end_in_one: bool,
     /// The sink took less than it was offered, and has not become writable since.
     blocked: bool,
+    /// The kernel was short of memory for the last call; no event reports when that is over.
+    starved: bool,
     /// As much comes at a time as the scratch buffer holds, or more.
     bulk: bool,
     held: Option<Held>,
@@ -68,12 +71,14 @@ pub(super) struct Traffic {
     pub send_calls: usize,
     /// Bytes of the last read that are in the scratch buffer.
     pub copied: usize,
+    /// The error of a call for which the kernel was short of memory.
+    pub shortage: Option<i32>,
 }
 
 impl<S: Socket> Flow<S> {
     pub(super) fn new(end_in_one: bool) -> Flow<S> {
         let source = Source::Drained;
-        Flow { source, end_in_one, blocked: false, bulk: false, held: None, pipe: None, done: false }
+        Flow { source, end_in_one, blocked: false, starved: false, bulk: false, held: None, pipe: None, done: false }
     }
 
     /// An event has told of the source.
@@ -86,9 +91,15 @@ impl<S: Socket> Flow<S> {
         self.blocked = false;
     }
 
+    /// Returns true if a pump is due without an event, because the kernel was short of memory during the last one.
+    pub(super) fn is_starved(&self) -> bool {
+        self.starved
+    }
+
     /// Nothing more is to be moved.
     pub(super) fn finish(&mut self) {
         self.done = true;
+        self.starved = false;
         self.bulk = false;
         self.held = None;
         self.pipe = None;
@@ -114,6 +125,7 @@ impl<S: Socket> Flow<S> {
         tools: &mut Tools<S>,
         traffic: &mut Traffic,
     ) -> Result<Progress, Failure> {
+        self.starved = false;
         let progress = self.move_on(source, sink, tools, traffic)?;
         self.bulk = traffic.received >= tools.scratch.len();
         if let Some(pipe) = self.pipe.take_if(|pipe| pipe.is_empty()) {
@@ -131,7 +143,7 @@ impl<S: Socket> Flow<S> {
     ) -> Result<Progress, Failure> {
         loop {
             self.send_held(sink, traffic).map_err(Failure::Sink)?;
-            if self.holds_anything() {
+            if self.holds_anything() || self.starved {
                 return Ok(Progress::Waiting);
             }
             match self.source {
@@ -147,6 +159,12 @@ impl<S: Socket> Flow<S> {
                 Some(pipe) => {
                     let signed = self.source != Source::Readable;
                     let filled = pipe.fill_from(source, tools.budget() - traffic.received);
+                    if filled.as_ref().is_err_and(sys::is_shortage) {
+                        // Copying takes less of the kernel's memory.
+                        self.pipe = None;
+                        self.copy(source, sink, &mut tools.scratch, traffic)?;
+                        continue;
+                    }
                     self.received(filled, traffic).map_err(Failure::Source)?;
                     // Urgent data stops splicing for good, which even takes it for the end when that is behind it; it
                     // stops reading only for a moment.
@@ -163,6 +181,9 @@ impl<S: Socket> Flow<S> {
     /// Receives once, and sends what came; what the sink does not take is held.
     fn copy(&mut self, source: &S, sink: &S, scratch: &mut [u8], traffic: &mut Traffic) -> Result<(), Failure> {
         let received = source.receive(scratch);
+        if self.starves(&received, traffic) {
+            return Ok(());
+        }
         let received = self.received(received, traffic).map_err(Failure::Source)?;
         let short = received < scratch.len();
         self.bulk = !short;
@@ -220,6 +241,9 @@ impl<S: Socket> Flow<S> {
         if let Some(mut pipe) = self.pipe.take() {
             while !pipe.is_empty() && !self.blocked {
                 let emptied = pipe.empty_into(sink);
+                if self.starves(&emptied, traffic) {
+                    break;
+                }
                 self.sent(emptied, traffic)?;
             }
             self.pipe = Some(pipe);
@@ -232,12 +256,23 @@ impl<S: Socket> Flow<S> {
         let mut sent = 0;
         while sent < bytes.len() && !self.blocked {
             let taken = sink.send(&bytes[sent..], more);
+            if self.starves(&taken, traffic) {
+                break;
+            }
             let taken = self.sent(taken, traffic)?;
             sent += taken;
             // When it takes only a part, the kernel tells when it takes more. After a signal, it would not.
             self.blocked |= taken > 0 && sent < bytes.len();
         }
         Ok(sent)
+    }
+
+    /// Returns true if the kernel was short of memory for a call. Nothing was moved then, and the call is repeated later.
+    fn starves(&mut self, result: &io::Result<usize>, traffic: &mut Traffic) -> bool {
+        let shortage = result.as_ref().err().filter(|error| sys::is_shortage(error));
+        traffic.shortage = traffic.shortage.or(shortage.and_then(io::Error::raw_os_error));
+        self.starved |= shortage.is_some();
+        shortage.is_some()
     }
 
     /// What the result of a sending call says of the sink, and how much went.

@@ -72,4 +72,9 @@ impl Kit {
     pub(super) fn out_of_resources(&self, error: &io::Error) {
         self.troubles.out_of_resources(error, self.now);
     }
+
+    /// See [`Troubles::out_of_memory`].
+    pub(super) fn out_of_memory(&self, error: &io::Error) {
+        self.troubles.out_of_memory(error, self.now);
+    }
 }

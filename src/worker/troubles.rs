@@ -15,6 +15,7 @@ pub(super) struct Troubles {
     nowhere: Arc<Trouble>,
     loops: Arc<Trouble>,
     shortage: Arc<Trouble>,
+    memory: Arc<Trouble>,
     backlog: Arc<Trouble>,
 }
 
@@ -24,6 +25,7 @@ impl Troubles {
             nowhere: Trouble::new("clients are turned away because no destination serves them"),
             loops: Trouble::new("clients are turned away because they have come through a loop"),
             shortage: Trouble::new("this machine lacks something for connections"),
+            memory: Trouble::new("this machine lacks memory to send or receive"),
             backlog: Trouble::new("new clients wait in the backlog"),
         })
     }
@@ -47,6 +49,13 @@ impl Troubles {
     pub(super) fn out_of_resources(&self, error: &io::Error, now: Instant) {
         if let Some(suppressed) = self.shortage.occurs(now) {
             warn!("this machine cannot make a connection: {error}; see to its limits{suppressed}");
+        }
+    }
+
+    /// Logs that this machine lacks memory to send or to receive.
+    pub(super) fn out_of_memory(&self, error: &io::Error, now: Instant) {
+        if let Some(suppressed) = self.memory.occurs(now) {
+            warn!("this machine cannot send or receive: {error}; connections wait{suppressed}");
         }
     }
 

@@ -210,12 +210,11 @@ impl Connection {
         }
         if self.deadline(kit).is_none_or(|deadline| deadline > kit.now) {
             self.arm(kit);
-            return Next::Wait;
+            return if self.is_starved() { self.relay(kit) } else { Next::Wait };
         }
         match &self.stage {
             Stage::Connecting(_) => self.on_connect_timer(kit),
-            Stage::Relaying => Next::Wait,
-            Stage::Farewell(_) => self.relay(kit),
+            Stage::Relaying | Stage::Farewell(_) => self.relay(kit),
             Stage::TurnedAway(_) => Next::Close(Ending::Clean),
         }
     }
@@ -232,9 +231,13 @@ impl Connection {
     /// Sets a timer for the deadline, unless there is one that comes no later: on hearing that one, it is seen how much
     /// time is left.
     fn arm(&mut self, kit: &mut Kit) {
-        if let Some(deadline) = self.deadline(kit)
-            && self.armed.is_none_or(|armed| armed > deadline)
-        {
+        if let Some(deadline) = self.deadline(kit) {
+            self.arm_for(deadline, kit);
+        }
+    }
+
+    fn arm_for(&mut self, deadline: Instant, kit: &mut Kit) {
+        if self.armed.is_none_or(|armed| armed > deadline) {
             self.armed = Some(deadline);
             kit.timers.arm(deadline, self.key);
         }
@@ -246,6 +249,11 @@ impl Connection {
             Side::Server(_) => self.server.as_ref(),
         };
         stream.is_some_and(|stream| !matches!(stream.take_error(), Ok(None)))
+    }
+
+    /// Returns true if bytes wait for the kernel to have memory again, which no event reports.
+    fn is_starved(&self) -> bool {
+        matches!(self.stage, Stage::Relaying | Stage::Farewell(_)) && self.flows.is_starved()
     }
 
     /// Closes both sides.

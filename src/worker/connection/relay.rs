@@ -6,9 +6,9 @@ use std::net::Shutdown;
 use log::debug;
 
 use super::{Connection, Ending, Next};
-use crate::worker::Kit;
 use crate::worker::duplex::Direction;
 use crate::worker::flow::{Failure, Progress, Traffic};
+use crate::worker::{Kit, SHORTAGE_PAUSE};
 
 impl Connection {
     /// Counts this connection among the unfinished ones; false when it was already.
@@ -56,6 +56,10 @@ impl Connection {
         let mut traffic = Traffic::default();
         let progress = self.flows.pump(direction, &self.client, server, &mut kit.tools, &mut traffic);
         self.account(direction, &traffic, kit);
+        if let Some(error) = traffic.shortage {
+            kit.out_of_memory(&io::Error::from_raw_os_error(error));
+            self.arm_for(kit.now + SHORTAGE_PAUSE, kit);
+        }
         if self.login_reads > 0 && direction == Direction::Down && traffic.received > 0 {
             self.watch_login(&traffic, kit);
         }

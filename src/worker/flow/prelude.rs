@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io;
 
 use super::{Failure, Flow, Splicing, Tools, Traffic};
+use crate::sys;
 use crate::worker::first_packet::{self, Inspection};
 use crate::worker::socket::Socket;
 use crate::worker::source::Source;
@@ -135,7 +136,12 @@ impl<S: Socket> Flow<S> {
             return Ok(());
         }
         let ahead = tools.ahead();
-        let received = self.received(source.receive(ahead), traffic)?;
+        let received = source.receive(ahead);
+        if received.as_ref().is_err_and(sys::is_shortage) {
+            // It stays readable, and nothing has to be read yet.
+            return Ok(());
+        }
+        let received = self.received(received, traffic)?;
         if received > 0 {
             self.source.was_read(received < ahead.len());
             self.hold(ahead[..received].into());
