@@ -162,9 +162,21 @@ impl StateFile {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
+        let file = self.write(&new, table).and_then(|file| fs::rename(&new, &self.path).map(|()| file));
+        let file = file.inspect_err(|_| {
+            // Half a file would take what room there is on a full disk.
+            let _ = fs::remove_file(&new);
+        })?;
+        *self.claimed.lock() = Some(file);
+        // The name is in the directory, which has to reach the disk as well.
+        File::open(self.path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    }
+
+    /// Writes the changes to a file that is not there yet, up to the disk.
+    fn write(&self, path: &Path, table: &Table) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let mut file = options.open(&new)?;
+        let mut file = options.open(path)?;
         // Nobody else knows of it, and not every file system has locks.
         let _ = file.try_lock();
         let writer = table.chosen().map(|(endpoint, address)| {
@@ -175,10 +187,7 @@ impl StateFile {
         let at = table.named_addresses().into_iter().filter(in_base).collect();
         file.write_all(print(&Contents { entries: self.changes(table), writer, at }).as_bytes())?;
         file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        *self.claimed.lock() = Some(file);
-        // The name is in the directory, which has to reach the disk as well.
-        File::open(self.path.parent().unwrap_or(Path::new("/")))?.sync_all()
+        Ok(file)
     }
 
     /// Where it is.
