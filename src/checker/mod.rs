@@ -14,19 +14,21 @@ mod option_file;
 mod probe;
 pub mod protocol;
 
+use std::ffi::OsStr;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
 use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::getppid;
 
 use crate::channel::Channel;
 use crate::sys;
 pub use option_file::Credentials;
 pub use probe::{Prober, mark, take_mark};
 
-/// Has the number of the descriptor through which the checker and the daemon talk.
+/// Set for the checker, to the daemon's process id. They talk through the checker's standard input.
 const ENVIRONMENT: &str = "GLBD_CHECKER";
 /// Most memory that the checker may use for data, in bytes. When it needs more, it ends and is replaced.
 const MEMORY: u64 = 512 * 1024 * 1024;
@@ -40,23 +42,29 @@ const MEMORY: u64 = 512 * 1024 * 1024;
 pub fn start() -> io::Result<(Child, Channel)> {
     let (ours, theirs) = Channel::pair()?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("glbd-checker").env(ENVIRONMENT, theirs.as_raw_fd().to_string()).process_group(0);
-    sys::inherit(&mut command, &theirs);
-    sys::die_with_parent(&mut command);
+    // Nothing here that needs fork(2): during a fork, the C library keeps all other threads from allocating memory, and a
+    // fork that takes long would hold up the workers. Without, the standard library takes posix_spawn(3).
+    command.arg0("glbd-checker").env(ENVIRONMENT, std::process::id().to_string()).process_group(0);
+    command.stdin(OwnedFd::from(theirs));
     Ok((command.spawn()?, ours))
 }
 
 /// Is the checker, where this process was started to be it, and does not return then.
 pub fn run_if_asked() {
-    let Some(number) = std::env::var_os(ENVIRONMENT) else { return };
+    let Some(daemon) = std::env::var_os(ENVIRONMENT) else { return };
     sys::forget_variable(ENVIRONMENT);
-    let channel = number.to_str().and_then(|number| sys::take_inherited(number.parse().ok()?).ok());
     // An error has no place to go to: the daemon says how the process has ended.
-    let status = match channel.map(Channel::from).map(run) {
-        Some(Ok(())) => 0,
-        Some(Err(_)) | None => 1,
-    };
+    let ended = die_with_parent(&daemon).and_then(|()| run(sys::take_inherited(0)?.into()));
+    let status = if ended.is_ok() { 0 } else { 1 };
     sys::exit_at_once(status);
+}
+
+/// Has this process die with the thread that has started it.
+fn die_with_parent(parent: &OsStr) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // It may have died before that was asked for.
+    let is_there = parent.to_str() == Some(getppid().to_string().as_str());
+    if is_there { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
 fn run(daemon: Channel) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! The system's calls fail under load, one after the other. docs/faults.md has the table of what is promised.
 
 mod files;
+mod processes;
 mod relay;
 mod sockets;
 
@@ -8,8 +9,10 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crate::harness::{Payload, connect_to, echoes, wait_until};
+use crate::harness::servers::echo;
+use crate::harness::{Payload, Server, Site, connect_to, echoes, free_port, wait_until};
 
 /// Clients at a time that come and go.
 const CLIENTS: usize = 4;
@@ -82,6 +85,18 @@ impl Record {
             }
         }
     }
+}
+
+/// Two echoing destinations, and the port of their pages. These take so long that the watchdog waits for one at most times.
+fn watched_sites() -> (u16, [Site; 2]) {
+    let page_port = free_port();
+    let site = |number| {
+        let address = SocketAddr::from(([127, 0, 0, number], free_port()));
+        let site = Site::beside(Server::at(address, echo), page_port);
+        site.delay(Duration::from_millis(100));
+        site
+    };
+    (page_port, [site(2), site(3)])
 }
 
 fn visit(address: SocketAddr, seed: u64) -> std::io::Result<()> {
