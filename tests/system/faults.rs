@@ -1,5 +1,6 @@
 //! The system's calls fail under load, one after the other. docs/faults.md has the table of what is promised.
 
+mod clocks;
 mod files;
 mod processes;
 mod relay;
