@@ -3,6 +3,9 @@ DESTDIR ?=
 CARGO ?= cargo
 CARGO_TARGET_DIR ?= target
 BINARY := $(CARGO_TARGET_DIR)/release/glbd
+# How long `make soak` takes.
+MINUTES ?= 60
+SOAK := soak::after_an_hour_of_everything_no_byte_was_wrong_and_nothing_is_left_behind
 UNITS := init/glbd.service init/glbd.socket init/glbd-control.socket
 # The manual page and the shells' completions, which are made from the program's own definition of its options.
 MANUAL = $(dir $(BINARY))manual
@@ -17,7 +20,7 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
 export CARGO_TARGET_$(HOST)_RUNNER := sudo --preserve-env
 endif
 
-.PHONY: build run test loom valgrind fuzz bench check deny install uninstall deb deb-tools clean help
+.PHONY: build run test loom valgrind fuzz soak bench check deny install uninstall deb deb-tools clean help
 
 build: $(BINARY) $(MANUAL)/glbd.8
 
@@ -38,6 +41,7 @@ help:
 	@echo 'make loom       run every interleaving of the threads that wake workers'
 	@echo 'make valgrind   run a part of the tests with glbd under valgrind'
 	@echo 'make fuzz       fuzz the parsers of all that comes from outside, for two minutes'
+	@echo 'make soak       everything at once for an hour (MINUTES=60), to the byte and to the descriptor'
 	@echo 'make check      format, clippy and shellcheck'
 	@echo 'make deny       check licenses, sources and versions of the dependencies, and advisories where they can be fetched'
 	@echo 'make bench      compare with HAProxy, nginx and Pen: writes docs/benchmarks.md'
@@ -67,6 +71,10 @@ valgrind:
 fuzz:
 	scripts/install-test-tools fuzz
 	CARGO="$(CARGO)" scripts/fuzz
+
+soak:
+	scripts/install-test-tools
+	GLBD_SOAK_MINUTES=$(MINUTES) $(CARGO) test --test system -- --ignored --exact --nocapture $(SOAK)
 
 bench:
 	scripts/install-test-tools bench

@@ -16,6 +16,7 @@ mod names;
 mod options;
 mod policies;
 mod relay;
+mod soak;
 mod state;
 mod sticky;
 mod threads;
