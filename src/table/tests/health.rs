@@ -41,6 +41,15 @@ fn a_weight_is_multiplied_by_the_scale_and_never_becomes_zero_or_more_than_that(
 }
 
 #[test]
+fn a_scale_that_comes_with_the_same_verdict_changes_the_turns() {
+    let table = watched(PolicyKind::RoundRobin, &[2.0, 2.0]);
+    table.judge(id(&table, 1), at(1), scaled(0.5), true);
+    assert_eq!((0..30).filter(|_| short(&table) == 1).count(), 10);
+    table.rescale(id(&table, 1), 1.0);
+    assert_eq!((0..30).filter(|_| short(&table) == 1).count(), 15);
+}
+
+#[test]
 fn a_client_waits_for_a_check_when_the_last_one_is_too_old_and_is_told_once() {
     let recheck = Some(Duration::from_secs(5));
     let table = filled(

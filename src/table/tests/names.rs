@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::single::Told;
 use super::*;
 
 const NAMES: usize = 3;
@@ -173,6 +174,7 @@ fn drop_name(table: &Table, name: &Endpoint) -> Result<(), TestCaseError> {
 
 fn is_consistent(table: &Table, leases: &[Lease]) -> Result<(), TestCaseError> {
     let (rows, names) = (table.snapshot(), table.names());
+    prop_assert!(rows.is_empty() || table.connections() == rows.iter().map(|row| row.connections).sum::<usize>());
     let addresses: HashSet<_> = rows.iter().map(|row| row.address).collect();
     prop_assert_eq!(addresses.len(), rows.len(), "one destination an address");
     for row in &rows {
@@ -221,7 +223,11 @@ fn a_name_that_does_not_resolve_keeps_its_place_and_the_weight_that_it_was_given
     table.still_unresolved(&name(1), Reason::new("no such name"));
     let unresolved: Vec<_> = table.unresolved().into_iter().map(|it| (it.endpoint, it.reason.to_string())).collect();
     assert_eq!(unresolved, [(name(1), "no such name".to_owned()), (name(2), "it does not resolve".to_owned())]);
+    let told = Told::by(&table);
     assert_eq!(table.follow(&name(1), &[at(7)], false), [Followed::Added(at(7))]);
+    assert_eq!(told.take().last(), Some(&Event::Named));
+    assert_eq!(table.follow(&name(1), &[at(7), at(8)], false), [], "it stays where it is");
+    assert_eq!(told.take(), [], "that is no news");
     let rows: Vec<_> = table.snapshot().into_iter().map(|row| (row.address, row.weight)).collect();
     assert_eq!(rows, [(at(1), 1.0), (at(7), 3.0), (at(2), 1.0)]);
     assert_eq!(table.reweigh_unresolved(&name(1), 5.0), None, "it is a destination now");
@@ -263,4 +269,14 @@ fn a_destination_has_only_so_many_names() {
     table.set(&name(300), at(2), 1.0).expect("there is room elsewhere");
     let full = Followed::Refused(at(1), TableError::TooManyNames);
     assert_eq!(table.follow(&name(300), &[at(1)], false).first(), Some(&full));
+}
+
+#[test]
+fn no_more_names_are_waited_for_than_there_may_be_destinations() {
+    let table = table(PolicyKind::RoundRobin, &[]);
+    for number in 0..=MAX_DESTINATIONS {
+        let expected = if number < MAX_DESTINATIONS { Ok(()) } else { Err(TableError::Full) };
+        assert_eq!(table.expect(&name(number), 1.0, reason()), expected);
+    }
+    assert_eq!(table.expect(&name(0), 1.0, reason()), Ok(()), "one that is there is no other");
 }

@@ -39,6 +39,21 @@ fn a_refused_client_hints_the_watchdog_and_others_are_preferred() {
 }
 
 #[test]
+fn a_client_that_is_refused_late_has_others_preferred_and_is_news_once() {
+    let (table, now) = (table(PolicyKind::RoundRobin, &[1.0, 1.0]), Instant::now());
+    let (mut lease, mut late) = (pick(&table), pick(&table));
+    let (refusing, slow) = (lease.address().port(), late.address().port());
+    assert!(lease.refused_late(now, "Host is blocked") && !lease.refused_late(now, "Host is blocked"));
+    assert!((0..10).all(|_| short(&table) == slow));
+    assert!(lease.connected(), "it serves the client after all");
+    assert!(late.suspect(now) && !late.suspect(now));
+    let reasons = table.snapshot().into_iter().map(|row| row.refusals.map(|it| it.reason.to_string()));
+    assert_eq!(reasons.flatten().collect::<Vec<_>>(), ["its greeting is late"]);
+    assert!((0..10).all(|_| short(&table) == refusing));
+    assert!(late.connected() && !late.connected());
+}
+
+#[test]
 fn since_when_a_verdict_holds_changes_with_the_verdict_only() {
     let table = watched(PolicyKind::RoundRobin, &[1.0]);
     let since = || table.snapshot().remove(0).health.since.expect("it is judged");

@@ -160,6 +160,18 @@ fn an_equal_one_that_comes_or_returns_changes_nothing() {
 }
 
 #[test]
+fn another_one_that_is_removed_changes_nothing() {
+    let table = single(&[1.0, 1.0, 1.0]);
+    judge(&table, 1, Verdict::Down);
+    let session = pick(&table);
+    judge(&table, 1, Verdict::Ready);
+    let told = Told::by(&table);
+    table.remove(at(3)).expect("it is there");
+    assert_eq!((told.closed(), short(&table)), (vec![3], 2));
+    drop(session);
+}
+
+#[test]
 fn while_there_is_no_other_candidate_it_stays_and_its_sessions_too() {
     let table = single(&[1.0, 1.0]);
     let session = pick(&table);

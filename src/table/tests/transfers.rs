@@ -195,6 +195,37 @@ fn after_sessions_were_closed_the_move_waits_for_their_end_while_there_is_no_oth
 }
 
 #[test]
+fn one_that_is_better_than_the_target_takes_its_place_and_the_reason_is_told() {
+    type Change = fn(&Table);
+    let changes: [(Change, &str); 2] = [
+        (|table| add(table, 3, 9.0), "127.0.0.1:3 has more weight"),
+        (|table| judge(table, 2, Verdict::Spare), "127.0.0.1:2 is SPARE: as told"),
+    ];
+    for (change, reason) in changes {
+        let table = single(&[1.0, 1.0, 1.0]);
+        let session = pick(&table);
+        let moved = switch(&table, 2, 0);
+        judge(&table, 1, Verdict::Avoid);
+        change(&table);
+        assert_eq!(moved.take(), Some(Err(reason.to_owned())));
+        drop(session);
+        assert_eq!(short(&table), 3);
+    }
+}
+
+#[test]
+fn sessions_on_a_former_that_is_removed_hold_up_service_for_two_seconds_only() {
+    let table = single(&[2.0, 1.0]);
+    let _hung = pick(&table);
+    let moved = switch(&table, 2, 3600);
+    table.remove(at(1)).expect("it is there");
+    pass(&table, Duration::from_millis(1900));
+    assert!(waits(&table));
+    pass(&table, Duration::from_millis(200));
+    assert_eq!((moved.take(), short(&table)), (Some(Ok(())), 2));
+}
+
+#[test]
 fn without_a_watchdog_a_move_fails_when_its_target_can_serve_no_longer_and_goes_on_otherwise() {
     type Change = fn(&Table);
     let changes: [(Change, Option<&str>); 3] = [
@@ -253,12 +284,17 @@ fn what_cannot_serve_is_refused() {
     judge(&table, 3, Verdict::Spare);
     table.drain(at(4)).expect("it is there");
     add(&table, 5, 1.0);
+    let name = Endpoint { host: Host::Name("db".to_owned()), port: 6 };
+    table.set(&name, at(6), 1.0).expect("there is room");
+    table.set_elsewhere(at(6), 1);
+    table.follow(&name, &[at(7)], true);
     let only = "; only a READY destination can be the single one";
     for (port, reason) in [
         (2, format!("it is DOWN: as told{only}")),
         (3, format!("it is SPARE: as told{only}")),
         (4, format!("it is drained{only}")),
         (5, format!("it has not been checked{only}")),
+        (6, format!("it is no longer an address of its name{only}")),
         (9, "no such destination".to_owned()),
     ] {
         assert_eq!(refusal(&table, port), reason);
