@@ -341,3 +341,6 @@ impl Watchdog<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ mod health;
 mod names;
 mod overlap;
 mod refusals;
+mod saved;
 mod single;
 mod spare;
 mod succession;

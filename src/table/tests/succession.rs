@@ -105,6 +105,29 @@ fn sessions_elsewhere_on_others_than_the_single_one_are_closed_once_more() {
     assert_eq!(table.strays(), [at(2)]);
 }
 
+#[test]
+fn sessions_elsewhere_on_a_former_that_is_being_closed_are_closed_once_more() {
+    let table = single(&[2.0, 1.0]);
+    let session = pick(&table);
+    switch(&table, 2, 10);
+    assert_eq!(table.strays(), [], "they may still end by themselves");
+    clock::advance(Duration::from_secs(10));
+    table.advance_switchover(clock::now());
+    assert_eq!(table.strays(), [at(1)]);
+    drop(session);
+    assert_eq!(table.strays(), []);
+}
+
+#[test]
+fn without_a_watchdog_the_next_process_keeps_to_the_destination_too() {
+    let table = table(PolicyKind::Single, &[1.0, 1.0]);
+    pick(&table).failed(clock::now());
+    assert_eq!(short(&table), 2);
+    let next = Table::new(balancing(PolicyKind::Single));
+    next.restore(table.save(clock::now()), clock::now());
+    assert_eq!((marked(&next), short(&next)), (Some(2), 2));
+}
+
 /// The former is gone from the table, and the move still waits for its connections.
 #[test]
 fn a_move_away_from_one_that_was_removed_goes_on() {

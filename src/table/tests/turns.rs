@@ -33,6 +33,26 @@ fn a_weight_that_grows_gives_turns_as_it_grows() {
 }
 
 #[test]
+fn one_whose_weight_grows_by_far_does_not_wait_as_long_as_before() {
+    for policy in IN_TURNS {
+        let table = table(policy, &[0.01, 1.0]);
+        assert_eq!(of_the_first(&table, 50, |_| {}), 1, "{policy}");
+        add(&table, 1, 1.0);
+        let first = of_the_first(&table, 20, |_| {});
+        assert!((9..=11).contains(&first), "{first} of 20 with {policy}");
+    }
+}
+
+#[test]
+fn one_that_is_added_where_another_was_has_had_no_turns() {
+    let table = table(PolicyKind::LeastConnected, &[1.0, 1.0]);
+    assert_eq!(short(&table), 1);
+    table.remove(at(1)).expect("it is there");
+    add(&table, 3, 1.0);
+    assert_eq!([short(&table), short(&table)], [3, 2]);
+}
+
+#[test]
 fn one_that_fails_is_not_the_first_to_be_tried_when_it_is_avoided_no_more() {
     for policy in IN_TURNS {
         let table = table(policy, &[1.0, 1.0, 1.0]);
@@ -65,6 +85,25 @@ fn disturb(table: &Table, port: u16, weight: f64, how: u8) {
 }
 
 proptest! {
+    #[test]
+    fn least_connected_picks_one_that_has_the_fewest_for_its_weight_whoever_has_left(
+        weights in prop::collection::vec((1..5u8).prop_map(f64::from), 2..6),
+        steps in prop::collection::vec(any::<Option<prop::sample::Index>>(), 1..150),
+    ) {
+        let (table, mut held) = (table(PolicyKind::LeastConnected, &weights), Vec::new());
+        for step in steps {
+            if let Some(index) = step.filter(|_| !held.is_empty()) {
+                held.swap_remove(index.index(held.len()));
+                continue;
+            }
+            let loads: Vec<_> = counts(&table).iter().zip(&weights).map(|(count, weight)| *count as f64 / weight).collect();
+            let least = loads.iter().copied().fold(f64::MAX, f64::min);
+            let lease: Lease = pick(&table);
+            prop_assert!((loads[usize::from(lease.address().port()) - 1] - least).abs() < 1e-9, "{loads:?}");
+            held.push(lease);
+        }
+    }
+
     #[test]
     fn what_is_changed_and_changed_back_leaves_the_turns_as_they_were(
         weights in weights(),
