@@ -1,6 +1,7 @@
 //! Conversations with servers that answer as real ones do, and as they should not.
 
 mod encrypted;
+mod parts;
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};

@@ -57,3 +57,24 @@ fn judge(status: u16, options: &HttpOptions) -> Answer {
         _ => Answer::new(Verdict::Down, reason),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_means_what_the_options_say_and_is_the_reason() {
+        let path = "/".to_owned();
+        let options = HttpOptions { port: None, path, ready: vec![200, 204], spare: vec![429], avoid: vec![503] };
+        for (status, verdict, reason) in [
+            (200, Verdict::Ready, ""),
+            (204, Verdict::Ready, ""),
+            (429, Verdict::Spare, "HTTP status 429"),
+            (503, Verdict::Avoid, "HTTP status 503"),
+            (201, Verdict::Down, "HTTP status 201"),
+            (500, Verdict::Down, "HTTP status 500"),
+        ] {
+            assert_eq!(judge(status, &options), Answer::new(verdict, reason));
+        }
+    }
+}

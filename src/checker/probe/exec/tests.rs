@@ -32,6 +32,8 @@ fn what_follows_the_members_is_the_reason() {
         ("2 -\n", &[], "the script says 2 (avoid)"),
         ("2 , lonely\n", &[], "lonely"),
         ("2 slow, but alive\n", &[], "slow, but alive"),
+        ("2 error:failed again\n", &[], "error:failed again"),
+        ("2 :3306 is taken\n", &[], ":3306 is taken"),
         ("2 \u{1b}[2J\n", &[], "?[2J"),
     ] {
         let answer = parse(line.as_bytes()).expect("an answer");
@@ -53,6 +55,25 @@ fn nonsense_is_quoted_in_one_line() {
     }
     let long = parse("x".repeat(1000).as_bytes()).expect_err("no answer").to_string();
     assert!(long.len() < 120, "{long}");
+}
+
+#[test]
+fn a_script_that_never_answers_is_started_less_and_less_often() {
+    let mut probe = Exec::new("watch.sh", "[::1]:3306".parse().expect("an address"));
+    assert!(probe.may_ask());
+    for seconds in [1, 2, 4, 8, 16, 30, 30] {
+        let before = Instant::now();
+        probe.give_up();
+        let pause = probe.paused_until.expect("a pause");
+        let expected = Duration::from_secs(seconds);
+        assert!(pause >= before + expected && pause <= Instant::now() + expected, "{seconds} s");
+        assert!(!probe.may_ask());
+    }
+    probe.paused_until = Some(Instant::now());
+    assert!(probe.may_ask(), "the pause is over");
+    probe.has_answered = true;
+    probe.give_up();
+    assert!(probe.may_ask(), "one that has answered is replaced at once");
 }
 
 #[test]
