@@ -78,7 +78,9 @@ impl Worker {
         }
     }
 
-    /// One turn of the loop: waits for events, and does all that is to be done then.
+    /// One turn of the loop: waits for events, and does all that is to be done then. It is a function for the tests' sake
+    /// only, and a call of it costs each message some instructions.
+    #[inline(always)]
     fn turn(&mut self, events: &mut Events, wait: Option<Duration>) {
         match self.poll.poll(events, wait) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
