@@ -24,10 +24,12 @@ use super::watch::Watch;
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_glbd");
 
-/// The command that starts the program under test, to which glbd's own command line is appended. The environment
-/// variable `GLBD_TEST_RUNNER` puts a program before it that must exec(3) it: `valgrind --quiet`.
+/// The environment variable that puts a command before the program under test, which it must exec(3): `valgrind --quiet`.
+pub const RUNNER: &str = "GLBD_TEST_RUNNER";
+
+/// The command that starts the program under test, to which glbd's own command line is appended.
 pub fn program() -> Vec<String> {
-    let runner = env::var("GLBD_TEST_RUNNER").unwrap_or_default();
+    let runner = env::var(RUNNER).unwrap_or_default();
     runner.split_whitespace().chain([PROGRAM]).map(str::to_owned).collect()
 }
 

@@ -1,5 +1,6 @@
 //! Ports that nobody else takes, and waiting for conditions.
 
+use std::env;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::os::linux::net::SocketAddrExt;
@@ -12,13 +13,17 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Socket, Type};
 
+use super::glbd::RUNNER;
+
 /// How long a test waits for what it expects before it fails: far more than a loaded machine needs, and less than the
 /// minute that the options of some tests have glbd wait where it must not.
 pub const PATIENCE: Duration = Duration::from_secs(45);
 
-/// Returns once `condition` holds; panics with `what` if it does not within [`PATIENCE`].
+/// Returns once `condition` holds; panics with `what` if it does not within [`PATIENCE`], or ten times that for a glbd
+/// that valgrind or the like slows down.
 pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
-    wait_until_within(PATIENCE, what, condition);
+    let slowness = if env::var_os(RUNNER).is_some() { 10 } else { 1 };
+    wait_until_within(PATIENCE * slowness, what, condition);
 }
 
 /// [`wait_until`] for what may take longer, or must not take so long. The longer it takes, the less often it looks, and
