@@ -89,3 +89,24 @@ fn the_first_interval_is_a_part_of_one_so_that_not_all_are_checked_at_once() {
     watch.is_ready(0, 3003);
     assert_eq!(watch.next(), Some(13_000));
 }
+
+#[test]
+fn when_one_falls_each_of_the_others_is_asked_once_whether_it_is_still_ready() {
+    let mut watch = Watch::unjudged("-w tcp -i 1000 --rise 1 --fall 1", 3);
+    assert_eq!(watch.due(0).len(), 3);
+    (0..3).for_each(|place| watch.is_ready(place, 3));
+    let mut asked = Vec::new();
+    for millisecond in [1000, 2000, 3000, 4000] {
+        let now = watch.at(millisecond);
+        watch.monitor.hint(watch.ids[0], false, now);
+        assert_eq!(watch.due(millisecond), [(0, false)]);
+        let timing = Timing { took: Duration::ZERO, is_late: false };
+        watch.monitor.report(0, &says(Verdict::Down), timing, now).expect("it is watched");
+        for (id, _) in watch.due(millisecond + 200) {
+            asked.push(id);
+            watch.is_ready(id as usize, millisecond + 300);
+        }
+    }
+    asked.sort_unstable();
+    assert_eq!(asked, [1, 2]);
+}

@@ -136,6 +136,32 @@ fn the_silence_of_a_node_to_which_others_object_is_silence_and_no_word() {
     assert_eq!(verdict(&watch.finds(1, &silence())), (Some(Verdict::Down), "no answer"));
 }
 
+/// However many members it claims that its cluster has.
+#[test]
+fn a_node_that_says_that_it_cannot_serve_objects_to_no_other_one() {
+    let mut watch = Watch::unjudged("-w galera --rise 1 --fall 1", 2);
+    let Finding::Answer(large) = member_of("b", 9) else { unreachable!() };
+    watch.finds(0, &Finding::Answer(Answer { verdict: Verdict::Down, ..large.clone() }));
+    assert_eq!(watch.finds(1, &member_of("a", 2)).health.verdict, Some(Verdict::Ready));
+    watch.finds(0, &Finding::Answer(Answer { verdict: Verdict::Avoid, ..large }));
+    assert_eq!(
+        watch.finds(1, &member_of("a", 2)).health.verdict,
+        Some(Verdict::Down),
+        "one that keeps its sessions does"
+    );
+}
+
+#[test]
+fn what_a_silent_node_said_counts_until_it_is_down() {
+    let mut watch = Watch::unjudged("-w galera --rise 1 --fall 2", 2);
+    watch.finds(0, &member_of("a", 2));
+    watch.finds(1, &member_of("b", 1));
+    watch.finds(0, &silence());
+    assert_eq!(verdict(&watch.finds(1, &member_of("b", 1))), (Some(Verdict::Down), ALONE), "one check was missed");
+    assert_eq!(watch.finds(0, &silence()).health.verdict, Some(Verdict::Down));
+    assert_eq!(watch.finds(1, &member_of("b", 1)).health.verdict, Some(Verdict::Ready), "it is the only cluster");
+}
+
 #[test]
 fn a_node_without_galera_is_fit_until_another_one_shows_it() {
     for (probe, expected) in [("-w galera", Verdict::Avoid), ("-w galera:require-galera=no", Verdict::Ready)] {
