@@ -65,8 +65,6 @@ struct Traffic {
 struct Holdings {
     descriptors: usize,
     threads: Vec<String>,
-    /// Of the checker.
-    checker_descriptors: usize,
 }
 
 #[test]
@@ -76,7 +74,8 @@ fn after_an_hour_of_everything_no_byte_was_wrong_and_nothing_is_left_behind() {
     let whole = Duration::from_secs_f64(minutes * 60.0);
     let soak = Soak::start();
     let at_first = soak.holdings();
-    println!("at first: {at_first:?}, {}", soak.memory());
+    let of_checker = soak.checker_descriptors();
+    println!("at first: {at_first:?}, {of_checker} descriptors of the checker, {}", soak.memory());
 
     soak.run_for(whole.mul_f64(0.4), true);
     assert_eq!(soak.holdings_like(&at_first), at_first, "after the upgrades");
@@ -89,6 +88,9 @@ fn after_an_hour_of_everything_no_byte_was_wrong_and_nothing_is_left_behind() {
     soak.run_for(whole.mul_f64(0.5), false);
     assert_eq!(soak.holdings_like(&at_first), at_first, "at the end");
     assert_eq!(soak.daemon.pid(), pid, "the same process");
+    let of_checker_now = soak.checker_descriptors();
+    println!("descriptors of the checker: {of_checker_now}");
+    assert!(of_checker_now <= of_checker + DESTINATIONS, "the checker had {of_checker}, and has {of_checker_now}");
     println!("at the end: {}", soak.memory());
     soak.report(minutes);
     assert!(soak.resident_bytes() <= memory + MEMORY_ALLOWANCE, "{memory} bytes have become {}", soak.memory());
@@ -196,12 +198,12 @@ impl Soak {
 
     fn holdings(&self) -> Holdings {
         let pid = self.daemon.pid();
-        let checkers = proc::children(pid, "glbd-checker");
-        Holdings {
-            descriptors: proc::descriptors(pid),
-            threads: proc::threads(pid),
-            checker_descriptors: checkers.iter().map(proc::descriptors).sum(),
-        }
+        Holdings { descriptors: proc::descriptors(pid), threads: proc::threads(pid) }
+    }
+
+    /// The descriptors of the checker, of which each check under way takes one.
+    fn checker_descriptors(&self) -> usize {
+        proc::children(self.daemon.pid(), "glbd-checker").iter().map(proc::descriptors).sum()
     }
 
     /// What the process holds, once it is the same as before, or when it has not become so.
