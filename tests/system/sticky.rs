@@ -30,6 +30,16 @@ fn source_tracking_sends_an_address_to_the_same_destination() {
 }
 
 #[test]
+fn an_ipv4_client_that_comes_through_an_ipv6_socket_is_the_same_client() {
+    let servers = ["a", "b", "c"].map(Server::named);
+    let [narrow, wide] = [false, true].map(|everywhere| {
+        let glbd = Glbd::builder().arg("--source").destinations(&servers);
+        if everywhere { glbd.listen_everywhere().start() } else { glbd.start() }
+    });
+    assert_eq!(servers_of(&wide, 20), servers_of(&narrow, 20));
+}
+
+#[test]
 fn source_tracking_moves_only_the_clients_of_a_removed_destination_and_brings_them_back() {
     let servers = ["a", "b", "c"].map(Server::named);
     let glbd = Glbd::builder().arg("--source").destinations(&servers).start();

@@ -143,3 +143,16 @@ fn a_client_goes_on_to_another_destination_when_a_firewall_forbids_one() {
     load.end();
     wait_until("all is back", || glbd.info().total == 0 && glbd.descriptors() == descriptors);
 }
+
+/// accept(2) passes such errors on from a connection that broke before it was accepted; it says nothing of the next one.
+#[test]
+fn an_error_that_concerns_one_client_in_the_backlog_keeps_no_other_one_waiting() {
+    let scene = Scene::start();
+    for error in ["ECONNABORTED", "EPROTO", "ENETDOWN", "EHOSTUNREACH", "EINTR"] {
+        let fault = Fault::inject(scene.glbd.pid(), &format!("accept4:error={error}:when=1+2"));
+        fault.wait_for_hits(5);
+        fault.lift();
+    }
+    assert!(!scene.glbd.log().contains("cannot accept"), "{}", scene.glbd.log());
+    scene.end();
+}
