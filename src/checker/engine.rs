@@ -268,4 +268,17 @@ mod tests {
         }
         assert!(!is_ours(&io::Error::other("the script answers nonsense")));
     }
+
+    #[test]
+    fn a_check_that_cannot_be_made_is_no_silence() {
+        let (spec, credentials) = (crate::config::ProbeSpec::Tcp, crate::checker::Credentials::default());
+        let prober = Prober::new(&spec, credentials.clone()).expect("no credentials are needed");
+        let (timeout, mark, prefer_ipv6) = (Duration::ZERO, String::new(), false);
+        let settings = Settings { spec, credentials, timeout, mark, prefer_ipv6 };
+        let reports = crossbeam_channel::unbounded().0;
+        let common = Common { settings, prober, members: Members::default(), reports };
+        let failed = |number| common.finding(Err(io::Error::from_raw_os_error(number)), 1);
+        assert!(matches!(failed(libc::EMFILE), Finding::Shortage(_)));
+        assert!(matches!(failed(libc::ECONNREFUSED), Finding::Silence(_)));
+    }
 }

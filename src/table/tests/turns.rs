@@ -53,6 +53,17 @@ fn one_that_is_added_where_another_was_has_had_no_turns() {
 }
 
 #[test]
+fn of_the_heaviest_those_that_are_left_are_picked_when_one_goes() {
+    for policy in IN_TURNS {
+        let table = filled(Table::new(Balancing { top: true, ..balancing(policy) }), &[2.0, 2.0, 1.0]);
+        table.drain(at(1)).expect("it is there");
+        assert!((0..5).all(|_| short(&table) == 2), "{policy}");
+        table.remove(at(2)).expect("it is there");
+        assert!((0..5).all(|_| short(&table) == 3), "{policy}");
+    }
+}
+
+#[test]
 fn one_that_fails_is_not_the_first_to_be_tried_when_it_is_avoided_no_more() {
     for policy in IN_TURNS {
         let table = table(policy, &[1.0, 1.0, 1.0]);
@@ -89,17 +100,23 @@ proptest! {
     fn least_connected_picks_one_that_has_the_fewest_for_its_weight_whoever_has_left(
         weights in prop::collection::vec((1..5u8).prop_map(f64::from), 2..6),
         steps in prop::collection::vec(any::<Option<prop::sample::Index>>(), 1..150),
+        top: bool,
     ) {
-        let (table, mut held) = (table(PolicyKind::LeastConnected, &weights), Vec::new());
+        // With `top`, among the heaviest.
+        let heaviest = weights.iter().copied().filter(|_| top).fold(0.0, f64::max);
+        let balancing = Balancing { top, ..balancing(PolicyKind::LeastConnected) };
+        let (table, mut held) = (filled(Table::new(balancing), &weights), Vec::new());
         for step in steps {
             if let Some(index) = step.filter(|_| !held.is_empty()) {
                 held.swap_remove(index.index(held.len()));
                 continue;
             }
             let loads: Vec<_> = counts(&table).iter().zip(&weights).map(|(count, weight)| *count as f64 / weight).collect();
-            let least = loads.iter().copied().fold(f64::MAX, f64::min);
+            let candidates = loads.iter().zip(&weights).filter(|(_, weight)| **weight >= heaviest);
+            let least = candidates.map(|(load, _)| *load).fold(f64::MAX, f64::min);
             let lease: Lease = pick(&table);
-            prop_assert!((loads[usize::from(lease.address().port()) - 1] - least).abs() < 1e-9, "{loads:?}");
+            let picked = usize::from(lease.address().port()) - 1;
+            prop_assert!((loads[picked] - least).abs() < 1e-9 && weights[picked] >= heaviest, "{loads:?}");
             held.push(lease);
         }
     }
