@@ -206,6 +206,22 @@ fn a_node_has_left_after_eight_failures_if_no_fit_one_names_it() {
 }
 
 #[test]
+fn a_reason_is_that_of_the_last_check_which_agreed_with_the_verdict() {
+    let mut watch = Watch::unjudged("-w tcp --rise 2 --fall 2", 1);
+    let because = |verdict, reason: &str| Finding::Answer(Answer { reason: reason.to_owned(), ..answer(verdict) });
+    for (finding, expected) in [
+        (because(Verdict::Spare, "it donates"), (Verdict::Spare, "it donates")),
+        (because(Verdict::Spare, "it has joined"), (Verdict::Spare, "it has joined")),
+        (silence(), (Verdict::Spare, "it has joined")),
+        (because(Verdict::Ready, ""), (Verdict::Spare, "it has joined")),
+        (because(Verdict::Ready, ""), (Verdict::Ready, "")),
+    ] {
+        let judgement = watch.finds(0, &finding);
+        assert_eq!(verdict(&judgement), (Some(expected.0), expected.1), "{finding}");
+    }
+}
+
+#[test]
 fn clients_that_wait_go_by_the_verdict_of_before_when_a_check_cannot_be_made() {
     for (before, fit) in
         [(Verdict::Ready, true), (Verdict::Spare, true), (Verdict::Avoid, false), (Verdict::Down, false)]
