@@ -33,10 +33,12 @@ fn source_tracking_sends_an_address_to_the_same_destination() {
 fn an_ipv4_client_that_comes_through_an_ipv6_socket_is_the_same_client() {
     let servers = ["a", "b", "c"].map(Server::named);
     let [narrow, wide] = [false, true].map(|everywhere| {
-        let glbd = Glbd::builder().arg("--source").destinations(&servers);
+        let glbd = Glbd::builder().args(["--source", "-v"]).destinations(&servers);
         if everywhere { glbd.listen_everywhere().start() } else { glbd.start() }
     });
     assert_eq!(servers_of(&wide, 20), servers_of(&narrow, 20));
+    wide.wait_for_log("client 127.1.2.20:");
+    assert!(!wide.log().contains("ffff"), "{}", wide.log());
 }
 
 #[test]
