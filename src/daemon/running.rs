@@ -31,6 +31,7 @@ pub(super) struct Running {
     pub threads: Option<Vec<JoinHandle<()>>>,
     pub control: control::Handle,
     pub health: Option<health::Handle>,
+    closes_sessions: Arc<AtomicBool>,
     pub names: Option<names::Handle>,
     /// What is shown on a terminal, or to the service manager.
     pub shows: Vec<Repeating>,
@@ -86,7 +87,8 @@ pub(super) fn start(
     })?;
     let (workers, threads) = workers.start()?;
     let gate = Gate { workers: workers.clone(), obstacles: Arc::new(AtomicUsize::new(obstacles)) };
-    let health = start_health(config, prepared, gate.clone())?;
+    let closes_sessions = Arc::new(AtomicBool::new(!waits));
+    let health = start_health(config, prepared, gate.clone(), &closes_sessions)?;
     let names = names::Settings {
         table: table.clone(),
         interval: config.resolve,
@@ -100,6 +102,7 @@ pub(super) fn start(
         threads: Some(threads),
         control: control.start(waits)?,
         health,
+        closes_sessions,
         names: names::start(names)?,
         shows: Vec::new(),
         doors: Some(opened.doors),
@@ -111,7 +114,12 @@ pub(super) fn start(
 }
 
 /// Watches the destinations, where that is wanted, and lets clients in when all have been judged.
-fn start_health(config: &Config, prepared: &Prepared, gate: Gate) -> io::Result<Option<health::Handle>> {
+fn start_health(
+    config: &Config,
+    prepared: &Prepared,
+    gate: Gate,
+    closes_sessions: &Arc<AtomicBool>,
+) -> io::Result<Option<health::Handle>> {
     let (Some(options), Some(credentials)) = (&config.watchdog, &prepared.credentials) else { return Ok(None) };
     let (once, table) = (AtomicBool::new(true), prepared.table.clone());
     let settings = health::Settings {
@@ -120,6 +128,7 @@ fn start_health(config: &Config, prepared: &Prepared, gate: Gate) -> io::Result<
         mark: checker::mark().to_owned(),
         table: prepared.table.clone(),
         own_addresses: prepared.own_addresses(),
+        closes_sessions: Arc::clone(closes_sessions),
         on_first_verdicts: Box::new(move || {
             if once.swap(false, Ordering::SeqCst) {
                 table.elect_single();
@@ -149,9 +158,9 @@ impl Running {
         }
         // What was closed since this process began to watch was not heard by the others.
         if let Some(predecessors) = &self.predecessors {
-            let closed = self.table.closed_fallen().into_iter().chain(self.table.strays());
-            closed.for_each(|address| predecessors.close(address));
+            self.table.strays().into_iter().for_each(|address| predecessors.close(address));
         }
+        self.closes_sessions.store(true, Ordering::Relaxed);
         self.control.go_on();
     }
 

@@ -1,7 +1,8 @@
 //! The entry point for a fuzzer (`fuzz/`) of what the daemon hears from its checker.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::LazyLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
@@ -42,6 +43,7 @@ pub fn reports(bytes: &[u8]) -> bool {
         mark: String::new(),
         table: table.clone(),
         own_addresses: Vec::new(),
+        closes_sessions: Arc::new(AtomicBool::new(true)),
         on_first_verdicts: Box::new(|| {}),
     };
     let (heard, _received) = bounded(1);

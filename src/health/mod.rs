@@ -17,6 +17,7 @@ mod watched;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,9 @@ pub struct Settings {
     pub table: Table,
     /// Where this daemon listens: nothing that it may balance to.
     pub own_addresses: Vec<SocketAddr>,
+    /// Whether sessions on destinations that fall are closed; a process that does not serve yet leaves that to the one that
+    /// does, which may know better by now.
+    pub closes_sessions: Arc<AtomicBool>,
     /// Called once every destination that there is at the start has been judged, or a check's timeout is over.
     pub on_first_verdicts: Box<dyn Fn() + Send>,
 }
@@ -314,6 +318,9 @@ impl Watchdog<'_> {
     /// was reported on. Returns which, and how many sessions each had.
     fn close_sessions(&mut self, reported: DestinationId) -> Vec<(DestinationId, SocketAddr, usize)> {
         let mut closed = Vec::new();
+        if !self.settings.closes_sessions.load(Ordering::Relaxed) {
+            return closed;
+        }
         for ToBeClosed { id, address, elsewhere } in self.monitor.to_be_closed(reported.serial()) {
             if let Some(count) = self.settings.table.close_fallen(id, elsewhere.as_deref()) {
                 self.monitor.sessions_are_closed(id);

@@ -33,6 +33,7 @@ fn settings() -> Settings {
         mark: String::new(),
         table,
         own_addresses: vec![at(8010)],
+        closes_sessions: Arc::new(AtomicBool::new(true)),
         on_first_verdicts: Box::new(|| {}),
     }
 }
@@ -136,4 +137,28 @@ fn what_is_watched_already_is_not_watched_anew_unless_it_has_moved() {
     watchdog.on_event(Event::Moved(id, at(9), at(1)), Instant::now());
     assert!(watchdog.monitor.expects_report(id.serial()));
     assert_eq!(verdicts(&settings), [(1, ready), (2, None)]);
+}
+
+/// The one that serves may have found the destination fit since, and have new sessions there.
+#[test]
+fn a_process_that_does_not_serve_yet_closes_no_sessions_and_does_later_what_is_due_then() {
+    let mut settings = settings();
+    settings.options.shutdown_sessions = ShutdownSessions::Always;
+    settings.closes_sessions.store(false, Ordering::Relaxed);
+    let (closed, events) = unbounded();
+    settings.table.subscribe(Box::new(move |event| {
+        if matches!(event, Event::Closed(..)) {
+            closed.send(event).expect("a test that listens");
+        }
+    }));
+    let mut watchdog = watchdog(&settings);
+    for verdict in [Verdict::Ready, Verdict::Down] {
+        watchdog.on_report(says(verdict, &[]), Instant::now());
+    }
+    assert_eq!((verdicts(&settings)[0].1, events.len()), (Some(Verdict::Down), 0));
+    settings.closes_sessions.store(true, Ordering::Relaxed);
+    let later = Instant::now() + Duration::from_secs(3600);
+    drop(watchdog.monitor.due(later));
+    watchdog.on_report(says(Verdict::Down, &[]), later);
+    assert_eq!(events.len(), 1);
 }

@@ -26,8 +26,6 @@ pub(super) struct Destination {
     pub obsolete: bool,
     /// Somebody waits for the next word of the watchdog.
     pub awaited: bool,
-    /// Its connections were closed because it is DOWN.
-    pub was_closed: bool,
     /// Those of this process.
     pub connections: usize,
     /// Those that other processes, which this one has taken over from, still have.

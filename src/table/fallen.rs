@@ -1,8 +1,6 @@
 //! What health does to the whole table: closing the sessions of destinations that have fallen where clients have somewhere
 //! better to go, and saying that no checks are being made.
 
-use std::net::SocketAddr;
-
 use super::health::{Reason, Verdict};
 use super::{DestinationId, Event, Table};
 
@@ -11,7 +9,7 @@ impl Table {
     /// in any case where it is `None`. Returns how many there are, those of other processes included; `None` if they stay,
     /// or the destination is gone.
     pub fn close_fallen(&self, id: DestinationId, elsewhere: Option<&[DestinationId]>) -> Option<usize> {
-        let mut inner = self.0.lock();
+        let inner = self.0.lock();
         let slot = inner.find(id)?;
         let serves = |id: &DestinationId| {
             inner.find(*id).is_some_and(|slot| inner.destinations[slot].takes_clients(Verdict::Ready))
@@ -19,8 +17,7 @@ impl Table {
         if !elsewhere.is_none_or(|others| others.iter().any(serves)) {
             return None;
         }
-        let destination = &mut inner.destinations[slot];
-        destination.was_closed = true;
+        let destination = &inner.destinations[slot];
         let (address, connections) = (destination.address, destination.all_connections());
         inner.tell(Event::Closed(id, address));
         Some(connections)
@@ -35,11 +32,6 @@ impl Table {
         };
         let found = inner.find(id).filter(|slot| !is_left(slot));
         found.map_or(0, |slot| inner.destinations[slot].all_connections())
-    }
-
-    /// The addresses of the destinations whose connections were closed because they are DOWN.
-    pub fn closed_fallen(&self) -> Vec<SocketAddr> {
-        self.0.lock().destinations.iter().filter(|(_, it)| it.was_closed).map(|(_, it)| it.address).collect()
     }
 
     /// Says why no checks are being made, so that the verdicts are those of before; `None`: they are made.

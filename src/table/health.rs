@@ -106,7 +106,6 @@ impl Table {
     pub fn judge(&self, id: DestinationId, address: SocketAddr, mut health: Health, fit: bool) {
         let mut inner = self.0.lock();
         let Some(slot) = inner.find(id).filter(|slot| inner.destinations[*slot].address == address) else { return };
-        inner.destinations[slot].was_closed &= health.verdict == Some(Verdict::Down);
         let before = &inner.destinations[slot].health;
         health.since = if before.verdict == health.verdict { before.since } else { Some(SystemTime::now()) };
         if before.verdict == health.verdict && before.scale == health.scale {

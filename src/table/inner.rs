@@ -167,7 +167,6 @@ impl Inner {
             health: Health::at_first(self.balancing.watched),
             obsolete: false,
             awaited: false,
-            was_closed: false,
             connections: 0,
             elsewhere: 0,
             refusals: None,

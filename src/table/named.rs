@@ -305,7 +305,7 @@ impl Inner {
         let before = self.rejoin(slot, |it| {
             let before = std::mem::replace(&mut it.address, address);
             it.health = Health::at_first(watched);
-            (it.refusals, it.avoided_until, it.was_closed) = (None, None, false);
+            (it.refusals, it.avoided_until) = (None, None);
             before
         });
         self.tell(Event::Moved(id, before, address));

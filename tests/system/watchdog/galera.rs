@@ -323,7 +323,7 @@ fn a_node_cut_off_from_its_cluster_is_out_though_it_accepts(glbd: &Glbd, node: &
     node.query("SET GLOBAL wsrep_provider_options = 'gmcast.isolate=1'");
     wait_until_told(glbd, node, "DOWN", "wsrep_cluster_status is non-Primary");
     glbd.wait_for_log(&format!("destination {node} DOWN: wsrep_cluster_status is non-Primary"));
-    client.ask(NODE_NAME).expect_err("its connections are closed");
+    wait_until_within(PATIENCE, "its connections are closed", || client.ask(NODE_NAME).is_err());
     TcpStream::connect(node.address()).expect("it accepts all the same");
     let complaint = visit(node.address()).expect_err("it is not to be used");
     assert!(says_it_is_not_prepared(node, &complaint), "{complaint}");
