@@ -1,12 +1,13 @@
 //! Servers whose greeting does not come in time, and what happens to the clients meanwhile.
 
+use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use super::packets::{assert_greeted_by, greeter, handshake, in_order, say};
-use crate::harness::{Server, echoes, reset, wait_until};
+use crate::harness::{Server, echoes, reset, said_goodbye, wait_until};
 
 /// A server that accepts, and greets nobody before it is woken.
 struct Stuck {
@@ -104,4 +105,17 @@ fn a_client_that_waits_for_a_greeting_is_served_by_a_daemon_that_drains() {
     assert!(echoes(&client));
     drop(client);
     assert!(glbd.wait_exit().success());
+}
+
+/// In MySQL's protocol such a client could not even log in.
+#[test]
+fn a_client_that_ends_its_side_while_it_waits_for_a_greeting_is_taken_to_no_other_server() {
+    let (stuck, other) = (Stuck::start(), greeter("other"));
+    let glbd = in_order([&stuck.server, &other]).args(["--connect-timeout", "1", "--interval", "60"]).start();
+    let client = glbd.connect();
+    wait_until("it has been taken to the first", || stuck.server.accepted() == 1);
+    client.shutdown(Shutdown::Write).expect("an open connection");
+    assert!(said_goodbye(&client));
+    assert_eq!(other.accepted(), 0);
+    wait_until("nothing is left of it", || glbd.stats().open == 0);
 }
