@@ -164,11 +164,11 @@ pub(super) struct Options {
     #[arg(short, long, value_name = "[HOST:]PORT", value_parser = parse_listen_address, help_heading = "Control")]
     pub control: Option<ListenAddress>,
 
-    /// Where to make the control FIFO, which must not exist yet [default: /tmp/glbd.fifo]
+    /// Where to make the control FIFO; one that nobody reads is replaced [default: /tmp/glbd.fifo]
     #[arg(short, long, alias = "f", value_name = "PATH", value_parser = parse_path, help_heading = "Control")]
     pub fifo: Option<PathBuf>,
 
-    /// Say whether a start with these arguments would find anything wrong, and exit; nothing is opened
+    /// Check the arguments and the files and names in them, and exit; nothing is opened
     #[arg(long, help_heading = "Process")]
     pub check: bool,
 

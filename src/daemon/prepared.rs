@@ -12,6 +12,7 @@ use super::limits::Limits;
 use super::{control_trouble, listen_trouble};
 use crate::checker::Credentials;
 use crate::config::Config;
+use crate::counted::Counted;
 use crate::process::{self, Identity};
 use crate::resolve;
 use crate::state::{Base, Loaded, StateFile};
@@ -169,8 +170,13 @@ impl Prepared {
             Ok(Loaded::Nothing) => {}
             Ok(Loaded::Changes(made, remarks)) => {
                 for part in made.chunks(TOLD_AT_ONCE) {
-                    let (count, list) = (part.len(), part.join(" "));
-                    let made = format!("{count} changes of the last time were made again, as {path} says: {list}");
+                    let (changes, list) = (Counted(part.len(), "change"), part.join(" "));
+                    let were_made = match (only_look, part.len()) {
+                        (true, _) => "would be made",
+                        (false, 1) => "was made",
+                        (false, _) => "were made",
+                    };
+                    let made = format!("{changes} of the last time {were_made} again, as {path} says: {list}");
                     self.notices.push((Level::Info, made));
                 }
                 self.notices.extend(remarks.into_iter().map(|remark| (Level::Warn, format!("{path}: {remark}"))));

@@ -91,7 +91,7 @@ pub struct DestinationStatus {
     pub origin: Origin,
     /// As configured.
     pub weight: f64,
-    /// What follows from that and from the watchdog's word.
+    /// What follows from that and from the watchdog's word; 0 if it is no longer an address of its name.
     pub weight_in_force: f64,
     /// What the watchdog says.
     pub health: Health,

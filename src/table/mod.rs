@@ -334,7 +334,7 @@ impl Table {
             id: it.id,
             origin: it.origin,
             weight: it.weight,
-            weight_in_force: it.weight_in_force(),
+            weight_in_force: if it.obsolete { 0.0 } else { it.weight_in_force() },
             health: it.health.clone(),
             refusals: it.refusals.clone(),
             is_single: single == Some(it.id.slot),

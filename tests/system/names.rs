@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::control::name_server::NameServer;
 use crate::harness::daemon::Daemon;
-use crate::harness::{Glbd, Server, echoes, free_port, names_of, read_line, wait_until, with_mounted};
+use crate::harness::{Glbd, Server, echoes, free_port, names_of, read_line, said_goodbye, wait_until, with_mounted};
 
 /// What the system knows of names, for one glbd.
 struct Hosts(TempDir);
@@ -416,4 +416,19 @@ fn an_ipv4_address_in_ipv6s_clothes_is_an_ipv4_address() {
     let own = glbd.address();
     let answer = glbd.control(&format!("db:{}:1", own.port()));
     assert!(answer.contains("this daemon listens there itself"), "{answer}");
+}
+
+/// Nothing takes its place while the name has only an address that a hand has removed.
+#[test]
+fn a_destination_that_is_no_longer_an_address_of_its_name_is_not_shown_as_in_use() {
+    let port = free_port();
+    let _servers = [named(2, port), named(3, port)];
+    let hosts = Hosts::new("127.0.0.2 db\n127.0.0.3 db\n");
+    let glbd = hosts.glbd(&[&OFTEN[..], &["--resolve-all"]].concat(), &[format!("db:{port}")]);
+    let [kept, removed] = [2, 3].map(|host| format!("127.0.0.{host}:{port}"));
+    assert_eq!(glbd.control(&format!("{removed}:-1")), "Ok\n");
+    assert_eq!(glbd.watch().row(&kept).weight_in_force, 1.0);
+    hosts.say("127.0.0.3 db\n");
+    wait_until("its weight is not in force", || glbd.watch().row(&kept).weight_in_force == 0.0);
+    assert!(said_goodbye(&glbd.connect()), "it gets no clients");
 }
