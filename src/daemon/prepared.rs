@@ -109,6 +109,7 @@ impl Prepared {
 
     fn fill_table(&mut self, config: &Config, give_up: &mut dyn FnMut() -> bool) -> Result<(), String> {
         let own_addresses = self.own_addresses();
+        resolve::set_own_addresses(own_addresses.clone());
         let endpoints = config.destinations.iter().map(|spec| spec.endpoint.clone()).collect();
         let patience = (!config.strict_names).then_some(resolve::PATIENCE);
         let found = resolve::resolve_all(endpoints, patience, give_up);
@@ -124,10 +125,19 @@ impl Prepared {
                     continue;
                 }
             };
-            for address in addresses.iter().copied().take(if config.resolve_all { usize::MAX } else { 1 }) {
-                if resolve::is_own_address(&own_addresses, address) {
+            let (own, others): (Vec<SocketAddr>, Vec<SocketAddr>) =
+                addresses.iter().partition(|address| resolve::is_own_address(&own_addresses, **address));
+            match own.first() {
+                Some(_) if others.is_empty() => {
                     return Err(told("this daemon is to listen there itself".to_owned()));
                 }
+                Some(own) => {
+                    let notice = told(format!("one of its addresses is {own}, where this daemon listens"));
+                    self.notices.push((Level::Warn, notice));
+                }
+                None => {}
+            }
+            for address in others.into_iter().take(if config.resolve_all { usize::MAX } else { 1 }) {
                 let change = self.table.give(&spec.endpoint, address, spec.weight);
                 if change.map_err(|error| told(error.to_string()))? != Change::Added {
                     let notice = told(format!("given more than once; its weight is {}", spec.weight));

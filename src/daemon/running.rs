@@ -18,6 +18,7 @@ use crate::control::{self, Control};
 use crate::health;
 use crate::names;
 use crate::repeat::Repeating;
+use crate::resolve;
 use crate::stats::{SavedStats, Stats};
 use crate::table::Table;
 use crate::worker::{self, Workers};
@@ -67,6 +68,7 @@ pub(super) fn start(
     taken_over: Option<SavedStats>,
 ) -> io::Result<Running> {
     let (table, max_connections) = (&prepared.table, prepared.limits.connections);
+    resolve::set_own_addresses(prepared.own_addresses());
     let waits = taken_over.is_some();
     let stats = Stats::resume(opened.listeners.len(), taken_over.unwrap_or_default());
     let limits = worker::Limits { connections: max_connections, pipes: prepared.limits.pipes };

@@ -2,7 +2,10 @@
 //! one kind are. A server may listen on one kind alone, as MariaDB does on IPv4 with `bind-address=0.0.0.0`.
 
 use std::net::{SocketAddr, TcpStream};
+use std::thread;
 use std::time::Duration;
+
+use super::is_own_address;
 
 /// How long an address may take to accept a connection that is only made to see whether it does.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -11,7 +14,12 @@ const MOST: usize = 4;
 
 /// The addresses of one kind: those that `kept` is among or, without it, the preferred ones, unless none of them accepts a
 /// connection and one of the others does. Connects only to the addresses of a name that has both kinds.
-pub(super) fn choose(addresses: Vec<SocketAddr>, prefers_ipv6: bool, kept: Option<SocketAddr>) -> Vec<SocketAddr> {
+pub(super) fn choose(
+    addresses: Vec<SocketAddr>,
+    prefers_ipv6: bool,
+    own: &[SocketAddr],
+    kept: Option<SocketAddr>,
+) -> Vec<SocketAddr> {
     let (preferred, others): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|it| it.is_ipv6() == prefers_ipv6);
     if preferred.is_empty() || others.is_empty() {
         return if preferred.is_empty() { others } else { preferred };
@@ -19,11 +27,20 @@ pub(super) fn choose(addresses: Vec<SocketAddr>, prefers_ipv6: bool, kept: Optio
     match kept {
         Some(kept) if preferred.contains(&kept) => preferred,
         Some(kept) if others.contains(&kept) => others,
-        _ if !accepts(&preferred) && accepts(&others) => others,
+        _ if !accepts(&preferred, own) && accepts(&others, own) => others,
         _ => preferred,
     }
 }
 
-fn accepts(addresses: &[SocketAddr]) -> bool {
-    addresses.iter().take(MOST).any(|address| TcpStream::connect_timeout(address, PATIENCE).is_ok())
+/// Tries all of them at once, but for those at which this daemon listens itself.
+fn accepts(addresses: &[SocketAddr], own: &[SocketAddr]) -> bool {
+    let others = addresses.iter().filter(|address| !is_own_address(own, **address)).take(MOST);
+    thread::scope(|scope| {
+        let connect = |address| {
+            let connect = move || TcpStream::connect_timeout(address, PATIENCE).is_ok();
+            thread::Builder::new().name("resolver".into()).spawn_scoped(scope, connect).ok()
+        };
+        let attempts: Vec<_> = others.filter_map(connect).collect();
+        attempts.into_iter().any(|attempt| attempt.join().unwrap_or(false))
+    })
 }

@@ -49,6 +49,13 @@ pub fn prefers_ipv6() -> bool {
 
 static PREFER_IPV6: AtomicBool = AtomicBool::new(false);
 
+/// Says where this daemon listens: that something accepts there says nothing of a destination.
+pub fn set_own_addresses(addresses: Vec<SocketAddr>) {
+    *OWN_ADDRESSES.lock() = addresses;
+}
+
+static OWN_ADDRESSES: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
+
 /// All addresses of a destination, at least one. Of a name that has IPv4 and IPv6 addresses, these are those of one kind:
 /// of that of the address that is to be `kept`, where it still has that; else of the [preferred](prefer_ipv6) one, unless
 /// none of them accepts connections and one of the others does.
@@ -56,7 +63,8 @@ static PREFER_IPV6: AtomicBool = AtomicBool::new(false);
 /// # Errors
 /// One that says why the name does not resolve. May take as long as the system's resolver does.
 pub fn resolve_every(endpoint: &Endpoint, kept: Option<SocketAddr>) -> io::Result<Vec<SocketAddr>> {
-    Ok(family::choose(addresses_of(endpoint)?, prefers_ipv6(), kept))
+    let own = OWN_ADDRESSES.lock().clone();
+    Ok(family::choose(addresses_of(endpoint)?, prefers_ipv6(), &own, kept))
 }
 
 /// All addresses of an endpoint of both kinds, at least one, each once.

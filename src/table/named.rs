@@ -102,12 +102,15 @@ impl Table {
         slots.map(|slot| &inner.destinations[slot]).find(|it| it.is_sound()).map(|it| it.address)
     }
 
-    /// Every name and the addresses that it has, in order.
+    /// Every name and the addresses that it has, in order; but for addresses with a zone, whose interface may have another
+    /// number at the next start, and another one theirs.
     pub fn named_addresses(&self) -> Vec<(Endpoint, SocketAddr)> {
         let inner = self.0.lock();
         let mut slots: Vec<&Destination> =
             inner.destinations.iter().map(|(_, it)| it).filter(|it| !it.obsolete).collect();
         slots.sort_by_key(|it| it.id.serial);
+        let has_zone = |it: &Destination| matches!(it.address, SocketAddr::V6(address) if address.scope_id() != 0);
+        slots.retain(|it| !has_zone(it));
         let names = |it: &Destination| it.names().map(|name| (name.clone(), it.address)).collect::<Vec<_>>();
         slots.into_iter().flat_map(names).collect()
     }

@@ -61,12 +61,32 @@ fn balancers_in_a_row_are_no_loop() {
     assert_eq!(names_of(&[daemons.last().expect("one").connect()]), ["db"]);
 }
 
+/// A low hop limit of a client may cost its destination nothing, either: it is not passed on.
 #[test]
-fn a_client_that_wants_to_be_heard_on_its_own_network_only_is_served() {
+fn clients_are_served_whatever_hop_limit_they_send_with() {
     let server = Server::named("db");
     let glbd = Glbd::start([&server]);
-    let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    client.set_ttl_v4(1).expect("a hop limit");
-    client.connect(&glbd.address().into()).expect("a daemon that accepts");
-    assert_eq!(read_line(&client.into()).expect("a name"), "db");
+    for limit in [1, 2, 5, 8, 32, 64, 128, 230, 255] {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        client.set_ttl_v4(limit).expect("a hop limit");
+        client.connect(&glbd.address().into()).expect("a daemon that accepts");
+        assert_eq!(read_line(&client.into()).expect("a name"), "db", "{limit}");
+    }
+    let client = glbd.connect();
+    assert_eq!(read_line(&client).expect("a name"), "db");
+}
+
+/// Each took the next one's refusal for a server's and tried the others: 65,535 connections for one client.
+#[test]
+fn attempts_do_not_multiply_where_balancers_have_several_others() {
+    let start = |_| Glbd::builder().args(["--greeting", "mysql"]).start();
+    let daemons: Vec<Glbd> = (0..4).map(start).collect();
+    for (own, glbd) in daemons.iter().enumerate() {
+        let others = daemons.iter().enumerate().filter(|(number, _)| *number != own);
+        others.for_each(|(_, other)| glbd.change(other.address()));
+    }
+    assert!(said_goodbye(&daemons[0].connect()));
+    wait_until("it is over", || daemons.iter().all(|glbd| glbd.stats().open == 0));
+    let opened: u64 = daemons.iter().map(|glbd| glbd.stats().created).sum();
+    assert!(opened < 3000, "{opened} connections");
 }

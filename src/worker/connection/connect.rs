@@ -172,7 +172,11 @@ impl Connection {
         }
         connecting.tried.add(id);
         connecting.attempts += 1;
-        if connecting.attempts >= kit.options.most_attempts { Outcome::OutOfPatience } else { Outcome::Failed }
+        let has_one_attempt = HopLimit::of(&self.client, self.client_address).is_some_and(HopLimit::has_one_attempt);
+        match has_one_attempt || connecting.attempts >= kit.options.most_attempts {
+            true => Outcome::OutOfPatience,
+            false => Outcome::Failed,
+        }
     }
 
     /// Goes on after the attempt under way has failed and its lease was given back.

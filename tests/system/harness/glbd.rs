@@ -42,6 +42,7 @@ pub fn run(arguments: &[&str]) -> Output {
 pub struct Builder {
     /// `None` is for all interfaces.
     ip: Option<IpAddr>,
+    port: Option<u16>,
     control: bool,
     wrapper: Vec<String>,
     arguments: Vec<String>,
@@ -72,6 +73,12 @@ impl Builder {
         self
     }
 
+    /// Listens on this port.
+    pub fn listen_on_port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
     /// Listens on all interfaces: glbd is told a port only.
     pub fn listen_everywhere(mut self) -> Self {
         self.ip = None;
@@ -95,7 +102,7 @@ impl Builder {
     pub fn start(self) -> Glbd {
         raise_descriptor_limit();
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let port = free_port();
+        let port = self.port.unwrap_or_else(free_port);
         let control = self.control.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
         let mut words = self.wrapper;
         words.extend(program());
@@ -130,6 +137,7 @@ impl Glbd {
     pub fn builder() -> Builder {
         Builder {
             ip: Some(Ipv4Addr::LOCALHOST.into()),
+            port: None,
             control: true,
             wrapper: Vec::new(),
             arguments: Vec::new(),

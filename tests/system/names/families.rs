@@ -1,6 +1,6 @@
 //! Names with IPv4 and IPv6 addresses, and IPv6 addresses with a zone.
 
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::process::Command;
 
 use super::{Hosts, OFTEN, addresses, named};
@@ -110,6 +110,15 @@ fn a_link_local_address_is_taken_with_its_interface() {
         let glbd = Glbd::builder().args(OFTEN).destinations([&absent]).start();
         let watch = glbd.control("getwatch");
         assert!(watch.contains(&format!("{absent} ")) && watch.contains(" UNRESOLVED "), "{watch}");
+        // Nor is it where it was: another interface may have the number.
+        let other_state = tempfile::tempdir().expect("a temporary directory");
+        let keeping = ["--state".to_owned(), other_state.path().join("state").display().to_string()];
+        let start = || Glbd::builder().args(&keeping).destinations([&written]).start();
+        assert_eq!(start().control(&format!("{written}:2")), "Ok\n");
+        ip("link set db0 down");
+        ip("link set db0 name db9");
+        assert_eq!(addresses(&start()), [""; 0]);
+        ip("link set db9 name db0");
         ip("link set db0 down");
         ip("link set db0 name db1");
         ip("link set db1 up");
@@ -117,4 +126,20 @@ fn a_link_local_address_is_taken_with_its_interface() {
         wait_until("it is there", || addresses(&glbd) == [address.to_string()]);
         wait_until("it serves", || read_line(&glbd.connect()).is_ok_and(|name| name == "db"));
     });
+}
+
+/// What accepts there is this daemon.
+#[test]
+fn of_a_name_with_this_daemons_own_address_the_others_are_taken() {
+    let port = free_port();
+    let hosts = Hosts::new("127.0.0.8 both\n::1 both\n127.0.0.8 several\n127.0.0.9 several\n");
+    let _servers = [Server::named_at("six", SocketAddr::from((Ipv6Addr::LOCALHOST, port))), named(9, port)];
+    for (name, serves) in [("both", "six"), ("several", "9")] {
+        for options in [&[][..], &["--resolve-all"]] {
+            let glbd = Glbd::builder().wrapped_by(hosts.wrapper()).args(options.iter().copied());
+            let glbd = glbd.listen_on(Ipv4Addr::new(127, 0, 0, 8)).listen_on_port(port);
+            let glbd = glbd.destinations([format!("{name}:{port}")]).start();
+            assert_eq!(names_of(&[glbd.connect()]), [serves], "{name} {options:?}");
+        }
+    }
 }
