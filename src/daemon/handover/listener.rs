@@ -28,7 +28,7 @@ pub(super) struct Listener {
     stats: Stats,
     workers: worker::Handle,
     paused: bool,
-    /// Whoever waits for all to have heard that they are to stop.
+    /// Closed when every process has been sent the order to stop.
     stopping: Option<Sender<()>>,
     _alive: Sender<()>,
 }
@@ -70,7 +70,7 @@ impl Listener {
         Ok((listener, Predecessors::new(words, waker, ended)))
     }
 
-    /// Goes on until none is left.
+    /// Runs until no process is left.
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(64);
         // It may have moved since they decided themselves.
@@ -113,7 +113,7 @@ impl Listener {
                     let (channel, connections) = (link.channel.try_clone().ok()?, link.connections.clone());
                     Some(PredecessorLink { channel, connections, orders: link.orders.clone() })
                 };
-                // Whoever asked waits for it.
+                // It fails only if the receiver has been dropped, which then needs no copy.
                 let _ = reply.send(self.links.iter().filter_map(copy).collect());
             }
             Word::Resume => self.paused = false,

@@ -109,12 +109,12 @@ impl Connection {
         if self.flows.up.has_ended_without_a_word() {
             return Outcome::ClientGone(Ending::Clean);
         }
-        let hop_limit = HopLimit::of(&self.client, self.client_address);
-        if hop_limit.is_some_and(HopLimit::is_used_up) {
+        let said = self.has_something_to_say(kit);
+        let Stage::Connecting(connecting) = &mut self.stage else { return Outcome::Begun };
+        if connecting.hop_limit.is_some_and(HopLimit::is_used_up) {
             return Outcome::InALoop;
         }
-        let manner = Manner { said: self.has_something_to_say(kit), hop_limit };
-        let Stage::Connecting(connecting) = &mut self.stage else { return Outcome::Begun };
+        let manner = Manner { said, hop_limit: connecting.hop_limit };
         connecting.settling_since = None;
         let until = connecting.end_of_attempt(&lease, kit);
         if until <= kit.now {
@@ -172,7 +172,7 @@ impl Connection {
         }
         connecting.tried.add(id);
         connecting.attempts += 1;
-        let has_one_attempt = HopLimit::of(&self.client, self.client_address).is_some_and(HopLimit::has_one_attempt);
+        let has_one_attempt = connecting.hop_limit.is_some_and(HopLimit::has_one_attempt);
         match has_one_attempt || connecting.attempts >= kit.options.most_attempts {
             true => Outcome::OutOfPatience,
             false => Outcome::Failed,

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::table::{DestinationId, Lease, Tried};
 use crate::worker::Kit;
+use crate::worker::hops::HopLimit;
 
 /// What is only needed until there is a destination.
 pub(super) struct Connecting {
@@ -13,6 +14,8 @@ pub(super) struct Connecting {
     /// When the destination counts as late.
     pub suspect_at: Option<Instant>,
     pub tried: Tried,
+    /// That of the client's packets.
+    pub hop_limit: Option<HopLimit>,
     /// How many destinations were tried in vain, also those that have gone since.
     pub attempts: usize,
     /// Since when this machine has been short of something that a connect needs.
@@ -43,12 +46,13 @@ pub(super) enum Phase {
 }
 
 impl Connecting {
-    pub(super) fn new(now: Instant) -> Connecting {
+    pub(super) fn new(now: Instant, hop_limit: Option<HopLimit>) -> Connecting {
         Connecting {
             phase: Phase::Queued,
             until: now,
             suspect_at: None,
             tried: Tried::default(),
+            hop_limit,
             attempts: 0,
             short_since: None,
             tried_since: None,

@@ -22,6 +22,7 @@ use socket2::SockRef;
 
 use super::admission::Admitted;
 use super::duplex::Duplex;
+use super::hops::HopLimit;
 use super::source::Sign;
 use super::{Attempt, Key, Kit, Side};
 use crate::table::{DestinationId, Lease};
@@ -98,6 +99,7 @@ impl Connection {
         admitted: Admitted,
         kit: &Kit,
     ) -> Connection {
+        let hop_limit = HopLimit::of(&client, client_address);
         // What is kept back for the end is unsent until then, and nothing that is unsent is ever reset.
         let mut flows = Duplex::new(!kit.options.reset_on_close);
         // It may have spoken before it was let in.
@@ -110,7 +112,7 @@ impl Connection {
             server: None,
             attempt: Attempt::default(),
             lease: None,
-            stage: Stage::Connecting(Box::new(Connecting::new(kit.now))),
+            stage: Stage::Connecting(Box::new(Connecting::new(kit.now, hop_limit))),
             flows,
             unfinished: false,
             login_reads: 0,

@@ -106,11 +106,7 @@ fn a_late_event_of_a_client_that_has_gone_does_not_count_for_the_next_one_in_its
     let client = stage.connect();
     stage.turn_until_quiet();
     stage.worker.dispatch(&its_reset);
-    let last = Destination::new();
-    stage.add(&last);
-    stage.remove(&silent);
-    stage.accept_at(&last).write_all(b"hello").expect("an open connection");
-    assert_eq!(stage.read_at(&client).expect("a greeting"), b"hello");
+    assert_goes_on_to_another(&mut stage, &silent, &client);
 }
 
 /// It takes the place of the one before, whose turn must not seem to be its own.
@@ -123,11 +119,7 @@ fn with_one_connect_at_a_time_a_client_that_comes_as_another_leaves_has_its_turn
     reset(gone);
     let client = stage.connect();
     stage.turn_until_quiet();
-    let last = Destination::new();
-    stage.add(&last);
-    stage.remove(&silent);
-    stage.accept_at(&last).write_all(b"hello").expect("an open connection");
-    assert_eq!(stage.read_at(&client).expect("a greeting"), b"hello");
+    assert_goes_on_to_another(&mut stage, &silent, &client);
 }
 
 #[test]
@@ -161,4 +153,13 @@ fn clients_of_a_socket_that_was_handed_over_do_not_wake_the_worker() {
     stage.handle.hand_over();
     let events = stage.take_events();
     assert_eq!(events.iter().map(|event| event.token()).collect::<Vec<_>>(), [MAIL]);
+}
+
+/// A client that waits for a destination is served by the next one when that is removed.
+fn assert_goes_on_to_another(stage: &mut Stage, silent: &Destination, client: &TcpStream) {
+    let last = Destination::new();
+    stage.add(&last);
+    stage.remove(silent);
+    stage.accept_at(&last).write_all(b"hello").expect("an open connection");
+    assert_eq!(stage.read_at(client).expect("a greeting"), b"hello");
 }
