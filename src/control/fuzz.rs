@@ -2,6 +2,7 @@
 
 use super::command::{Command, is_text, looks_like_http};
 use super::lines::Lines;
+use crate::address::parse_destination;
 use crate::table::health::is_unprintable;
 
 /// A client who sends this.
@@ -25,10 +26,11 @@ fn obey(line: &str) {
         return;
     }
     match Command::parse(line, 8010) {
-        // What is kept in a file is said anew at the next start.
+        // The state file keeps it as a destination, and reads it as one: behind `add`, a host may have a name that is a
+        // command for GLB's sake at the beginning of a line, as `getstat.example` is.
         Ok(Command::Change(spec)) => {
-            let said = format!("{}:{}", spec.endpoint, spec.weight);
-            assert_eq!(Command::parse(&said, 8010), Ok(Command::Change(spec)), "{line}");
+            let kept = format!("{}:{}", spec.endpoint, spec.weight);
+            assert_eq!(parse_destination(&kept, None), Ok(spec), "{line}");
         }
         Ok(_) => {}
         // It stands in a log line.
