@@ -12,8 +12,11 @@ use super::socket::Socket;
 /// Pipes that a worker keeps for the next flow.
 const MAX_IDLE: usize = 4;
 
-/// A pipe, and how much is in it.
-pub(super) struct Pipe<S: Socket> {
+/// A pipe. Boxed, because most flows have none, and each has room for one.
+pub(super) struct Pipe<S: Socket>(Box<Contents<S>>);
+
+/// Its ends, and how much is in it.
+struct Contents<S: Socket> {
     ends: S::Pipe,
     bytes: usize,
     _permit: Permit,
@@ -21,12 +24,12 @@ pub(super) struct Pipe<S: Socket> {
 
 impl<S: Socket> Pipe<S> {
     fn new(permit: Permit) -> io::Result<Pipe<S>> {
-        Ok(Pipe { ends: S::open_pipe()?, bytes: 0, _permit: permit })
+        Ok(Pipe(Box::new(Contents { ends: S::open_pipe()?, bytes: 0, _permit: permit })))
     }
 
     /// Whether everything that went in has come out.
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes == 0
+        self.0.bytes == 0
     }
 
     /// Takes in up to so much of what a socket has to read; 0 at its end.
@@ -34,8 +37,8 @@ impl<S: Socket> Pipe<S> {
     /// # Errors
     /// `EAGAIN` when there is nothing to read (or the pipe is full), and those of recv(2).
     pub(super) fn fill_from(&mut self, source: &S, most: usize) -> io::Result<usize> {
-        let count = source.splice_into(&self.ends, most)?;
-        self.bytes += count;
+        let count = source.splice_into(&self.0.ends, most)?;
+        self.0.bytes += count;
         Ok(count)
     }
 
@@ -44,8 +47,8 @@ impl<S: Socket> Pipe<S> {
     /// # Errors
     /// `EAGAIN` when it takes nothing now, and those of send(2).
     pub(super) fn empty_into(&mut self, sink: &S) -> io::Result<usize> {
-        let count = sink.splice_out_of(&self.ends, self.bytes)?;
-        self.bytes = self.bytes.saturating_sub(count);
+        let count = sink.splice_out_of(&self.0.ends, self.0.bytes)?;
+        self.0.bytes = self.0.bytes.saturating_sub(count);
         Ok(count)
     }
 }
@@ -116,7 +119,7 @@ mod tests {
         assert_eq!(lent.len(), MAX_IDLE + 2);
         assert!(second.lend().is_none());
         // With something in it, it is of no use to another flow.
-        lent[0].bytes = 1;
+        lent[0].0.bytes = 1;
         first.give_back(lent.remove(0));
         assert!(second.lend().is_some_and(|pipe| pipe.is_empty()));
         lent.into_iter().for_each(|pipe| first.give_back(pipe));
