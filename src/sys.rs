@@ -209,6 +209,16 @@ pub fn is_signal_ignored(signal: i32) -> bool {
     }
 }
 
+/// Has `action` called whenever this signal comes, in whichever thread that finds. It must do only what signal-safety(7)
+/// permits: no locks, and no memory taken or given back.
+///
+/// # Errors
+/// Those of sigaction(2); a signal that cannot be taken.
+pub fn on_signal(signal: i32, action: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
+    // SAFETY: that the action does nothing else is the caller's promise, of which there is one.
+    unsafe { signal_hook::low_level::register(signal, action) }.map(drop)
+}
+
 /// Sends one line to syslog under the facility of [`open_syslog`], with the process id. `priority` is one of `libc::LOG_*`.
 /// A line that syslogd cannot take is lost: there is nobody to tell.
 pub fn syslog(priority: i32, line: &str) {

@@ -2,17 +2,46 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
-use signal_hook::iterator;
 
 use crate::sys;
 
+/// Those that are heeded. Of several that have come, the first here is heeded first.
+const HEEDED: [i32; 5] = [SIGHUP, SIGINT, SIGUSR1, SIGUSR2, SIGTERM];
+
 /// Signals, in the order in which they are heeded.
 pub(super) struct Signals {
-    signals: iterator::Signals,
+    arrivals: Arc<Arrivals>,
     /// Those that came while something else was being waited for.
     queue: VecDeque<i32>,
+}
+
+/// What has come, and a counter that wakes whoever waits for it. Unlike a pipe or a socket, it takes no memory of the
+/// kernel's to write to: a signal is heeded on a machine that has none left.
+struct Arrivals {
+    signals: [AtomicBool; HEEDED.len()],
+    /// Nobody is to wait any more.
+    ended: AtomicBool,
+    bell: EventFd,
+}
+
+impl Arrivals {
+    /// Called by signal handlers too: it only stores, and writes to a descriptor.
+    fn note(&self, flag: &AtomicBool) {
+        flag.store(true, Ordering::SeqCst);
+        // It fails only where nobody has read it 2^64 times, and then it need not ring again.
+        let _ = self.bell.write(1);
+    }
+
+    fn take(&self) -> impl Iterator<Item = i32> {
+        let has_come = |(flag, _): &(&AtomicBool, i32)| flag.swap(false, Ordering::SeqCst);
+        self.signals.iter().zip(HEEDED).filter(has_come).map(|(_, signal)| signal)
+    }
 }
 
 impl Signals {
@@ -22,35 +51,49 @@ impl Signals {
     /// # Errors
     /// When they cannot be taken.
     pub(super) fn register(in_background: bool) -> io::Result<Signals> {
-        let heeded = |signal: &i32| in_background || !sys::is_signal_ignored(*signal);
-        let optional = [SIGINT, SIGHUP].into_iter().filter(heeded);
-        let signals = iterator::Signals::new(optional.chain([SIGTERM, SIGUSR1, SIGUSR2]))?;
-        Ok(Signals { signals, queue: VecDeque::new() })
+        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?;
+        let arrivals = Arc::new(Arrivals { signals: Default::default(), ended: AtomicBool::new(false), bell });
+        for (index, signal) in HEEDED.into_iter().enumerate() {
+            let may_stay_ignored = [SIGINT, SIGHUP].contains(&signal) && !in_background;
+            if may_stay_ignored && sys::is_signal_ignored(signal) {
+                continue;
+            }
+            let arrivals = Arc::clone(&arrivals);
+            sys::on_signal(signal, move || arrivals.note(&arrivals.signals[index]))?;
+        }
+        Ok(Signals { arrivals, queue: VecDeque::new() })
     }
 
     /// Waits for the next one. `None` when the wait was [ended](Signals::ender).
     pub(super) fn next(&mut self) -> Option<i32> {
-        while self.queue.is_empty() && !self.signals.handle().is_closed() {
-            self.queue.extend(self.signals.wait());
+        loop {
+            self.queue.extend(self.arrivals.take());
+            if !self.queue.is_empty() || self.arrivals.ended.load(Ordering::SeqCst) {
+                return self.queue.pop_front();
+            }
+            match self.arrivals.bell.read() {
+                Ok(_) | Err(Errno::EINTR) => {}
+                // No other error is possible. To stop is what one can do about it.
+                Err(_) => return Some(SIGTERM),
+            }
         }
-        self.queue.pop_front()
     }
 
     /// Whether one has come that ends the daemon at once.
     pub(super) fn is_end_wanted(&mut self) -> bool {
-        self.queue.extend(self.signals.pending());
+        self.queue.extend(self.arrivals.take());
         self.queue.iter().any(|signal| [SIGTERM, SIGINT].contains(signal))
     }
 
     /// Those that have come, without waiting.
     pub(super) fn rest(&mut self) -> Vec<i32> {
-        self.queue.extend(self.signals.pending());
+        self.queue.extend(self.arrivals.take());
         self.queue.drain(..).collect()
     }
 
     /// Ends the wait, from another thread.
     pub(super) fn ender(&self) -> impl Fn() + Send + Clone + 'static {
-        let handle = self.signals.handle();
-        move || handle.close()
+        let arrivals = Arc::clone(&self.arrivals);
+        move || arrivals.note(&arrivals.ended)
     }
 }

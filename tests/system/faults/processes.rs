@@ -204,3 +204,16 @@ fn a_checker_that_is_stopped_for_seconds_changes_no_verdict() {
     assert!(!watched.glbd.log().contains("checker process"), "it is not replaced: {}", watched.glbd.log());
     watched.end();
 }
+
+/// Handlers of signals once wrote to a socket, and a signal that found no memory for that was lost.
+#[test]
+fn a_signal_is_heeded_when_the_kernel_has_no_memory_for_messages() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1] {
+        let server = Server::echo();
+        let mut glbd = Glbd::builder().destinations([&server]).start();
+        let fault = Fault::inject(glbd.pid(), "sendto,sendmsg,recvfrom,recvmsg:error=ENOBUFS");
+        glbd.signal(signal);
+        assert!(glbd.wait_exit().success(), "{signal}");
+        fault.lift();
+    }
+}
