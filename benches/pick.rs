@@ -8,21 +8,16 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use glbd::address::{Endpoint, Host};
-use glbd::table::health::ShutdownSessions;
-use glbd::table::{Balancing, PolicyKind, Table, Tried};
+use glbd::pool::health::ShutdownSessions;
+use glbd::pool::{Balancing, PolicyKind, Pool, PoolSettings, Rotation, Tried};
 
 /// Clients that come again and again.
 const CLIENTS: u32 = 1000;
 
-fn table(policy: PolicyKind, destinations: u32) -> Table {
-    let table = Table::new(Balancing {
-        policy,
-        top: false,
-        avoid_failed_for: Duration::from_secs(2),
-        watched: false,
-        recheck_after: None,
-        shutdown_sessions: ShutdownSessions::Elsewhere,
-    });
+fn table(policy: PolicyKind, destinations: u32) -> Rotation {
+    let table =
+        Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(2), watched: false, recheck_after: None })
+            .rotation(Balancing { policy, top: false, shutdown_sessions: ShutdownSessions::Elsewhere });
     for number in 0..destinations {
         let address = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + number), 3306));
         let endpoint = Endpoint { host: Host::Address(address.ip()), port: address.port() };
@@ -32,7 +27,7 @@ fn table(policy: PolicyKind, destinations: u32) -> Table {
     table
 }
 
-fn pick(table: &Table, number: u32, now: Instant) {
+fn pick(table: &Rotation, number: u32, now: Instant) {
     let client = IpAddr::from(Ipv4Addr::from(0xc0a8_0000 + number % CLIENTS));
     drop(std::hint::black_box(table.pick(client, &mut Tried::default(), now).leased()));
 }

@@ -9,7 +9,7 @@
 //! - [`checker`] is that process: it asks destinations how they are, and holds no connection.
 //! - [`control`] is the text protocol on a socket and a FIFO: parse, apply to the table, answer.
 //! - [`names`] resolves the host names among the destinations again from time to time.
-//! - [`table`] is the weighted destination table with the policies that pick from it: the only state that the threads
+//! - [`pool`] is the weighted table of destinations with the policies that pick from it: the only state that the threads
 //!   share. Workers, health, names and control do not know each other; they meet here.
 //! - [`state`] keeps in a file what was changed by hand, for the next start.
 //! - [`config`] is what the user asked for: from the command line to one `Config`.
@@ -36,6 +36,7 @@ pub mod daemon;
 pub mod health;
 pub mod log;
 pub mod names;
+pub mod pool;
 pub mod process;
 pub mod repeat;
 pub mod resolve;
@@ -43,5 +44,4 @@ pub mod state;
 pub mod stats;
 pub mod supervise;
 pub mod sys;
-pub mod table;
 pub mod worker;

@@ -12,10 +12,10 @@ use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use log::{info, warn};
 
 use crate::address::Endpoint;
+use crate::pool::health::Reason;
+use crate::pool::{Followed, Pool};
 use crate::resolve::{self, Resolver};
 use crate::supervise;
-use crate::table::health::Reason;
-use crate::table::{Followed, Table};
 
 /// Between two attempts to resolve a name that never has, unless names are resolved more often anyway.
 const RETRY: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ const LATE: Duration = Duration::from_secs(5);
 /// What is resolved, and how often.
 pub struct Settings {
     /// The destinations.
-    pub table: Table,
+    pub table: Pool,
     /// Between two rounds; `None`: names that have resolved are not resolved again.
     pub interval: Option<Duration>,
     /// Whether all addresses of a name are destinations, not only one.

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::address::{DestinationSpec, Endpoint};
-use crate::table::{MAX_DESTINATIONS, Table};
+use crate::pool::{MAX_DESTINATIONS, Rotation};
 use contents::{Contents, address_of, parse, print};
 
 /// Of the longest lines there may be, for every destination and every one that was removed.
@@ -70,7 +70,7 @@ impl StateFile {
     ///
     /// # Errors
     /// When what is there is no ordinary file, cannot be read, or cannot be moved, or another daemon has it.
-    pub fn load(&self, table: &Table, own_addresses: &[SocketAddr]) -> io::Result<Loaded> {
+    pub fn load(&self, table: &Rotation, own_addresses: &[SocketAddr]) -> io::Result<Loaded> {
         if !self.is_there()? {
             return Ok(Loaded::Nothing);
         }
@@ -89,7 +89,7 @@ impl StateFile {
     ///
     /// # Errors
     /// When what is there is no ordinary file, or cannot be read.
-    pub fn preview(&self, table: &Table, own_addresses: &[SocketAddr]) -> io::Result<Loaded> {
+    pub fn preview(&self, table: &Rotation, own_addresses: &[SocketAddr]) -> io::Result<Loaded> {
         match self.is_there()? {
             true => self.apply_all(&self.open()?, table, own_addresses),
             false => Ok(Loaded::Nothing),
@@ -109,7 +109,7 @@ impl StateFile {
         OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&self.path)
     }
 
-    fn apply_all(&self, file: &File, table: &Table, own_addresses: &[SocketAddr]) -> io::Result<Loaded> {
+    fn apply_all(&self, file: &File, table: &Rotation, own_addresses: &[SocketAddr]) -> io::Result<Loaded> {
         let mut text = Vec::new();
         file.take(MAX_SIZE).read_to_end(&mut text)?;
         Ok(match parse(&text) {
@@ -155,7 +155,7 @@ impl StateFile {
     ///
     /// # Errors
     /// Those of making, writing, syncing and renaming a file.
-    pub fn save(&self, table: &Table) -> io::Result<()> {
+    pub fn save(&self, table: &Rotation) -> io::Result<()> {
         let new = self.beside("new");
         // What a killed daemon has left, or somebody has put there.
         match fs::remove_file(&new) {
@@ -173,7 +173,7 @@ impl StateFile {
     }
 
     /// Writes the changes to a file that is not there yet, up to the disk.
-    fn write(&self, path: &Path, table: &Table) -> io::Result<File> {
+    fn write(&self, path: &Path, table: &Rotation) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         let mut file = options.open(path)?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::option_file::Credentials;
 use crate::config::ProbeSpec;
-use crate::table::health::{Reason, Verdict};
+use crate::pool::health::{Reason, Verdict};
 
 /// Most members of a cluster that one answer may name.
 pub const MAX_MEMBERS: usize = 128;

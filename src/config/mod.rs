@@ -11,8 +11,8 @@ use clap::error::ErrorKind;
 use clap::{Command, CommandFactory, Parser};
 
 use crate::address::{DestinationSpec, Endpoint, Host, ListenAddress};
-use crate::table::PolicyKind;
-use crate::table::health::ShutdownSessions;
+use crate::pool::PolicyKind;
+use crate::pool::health::ShutdownSessions;
 use options::Options;
 pub use watchdog::{GaleraOptions, HttpOptions, ProbeSpec, TlsMode, WatchdogOptions};
 

@@ -9,7 +9,7 @@ use clap::Parser;
 use super::watchdog::ProbeSpec;
 use super::{Greeting, LogTarget};
 use crate::address::{DestinationSpec, ListenAddress, parse_destination, parse_listen_address};
-use crate::table::health::ShutdownSessions;
+use crate::pool::health::ShutdownSessions;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::table::health::{ShutdownSessions, Verdict};
+use crate::pool::health::{ShutdownSessions, Verdict};
 
 /// How destinations are watched.
 #[derive(Debug, Clone, PartialEq)]

@@ -14,10 +14,10 @@ use super::report;
 use crate::address::{DestinationSpec, Endpoint, Host};
 use crate::counted::Counted;
 use crate::log::LogThrottle;
+use crate::pool::{Change, Rotation, SwitchError, TableError};
 use crate::resolve::{self, Resolver};
 use crate::state::StateFile;
 use crate::stats::Stats;
-use crate::table::{Change, SwitchError, Table, TableError};
 
 const RETIRED: &str = "this glbd takes no changes any more: ask the one that has its place";
 
@@ -41,7 +41,7 @@ quit               end this conversation
 /// What commands act on.
 pub(super) struct Executor {
     /// The destinations.
-    pub table: Table,
+    pub table: Rotation,
     /// The counters.
     pub stats: Stats,
     /// Most client connections.

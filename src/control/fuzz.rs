@@ -3,7 +3,7 @@
 use super::command::{Command, is_text, looks_like_http};
 use super::lines::Lines;
 use crate::address::parse_destination;
-use crate::table::health::is_unprintable;
+use crate::pool::health::is_unprintable;
 
 /// A client who sends this.
 pub fn control(bytes: &[u8]) {

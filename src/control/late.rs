@@ -9,7 +9,7 @@ use crossbeam_channel::Sender;
 use mio::Waker;
 
 use crate::address::{DestinationSpec, Endpoint};
-use crate::table::SwitchDone;
+use crate::pool::SwitchDone;
 
 /// Where a command came from, and a late answer goes to.
 #[derive(Debug, Clone, Copy)]

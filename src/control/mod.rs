@@ -24,11 +24,11 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
 use crate::log::Trouble;
+use crate::pool::{Event, Rotation};
 use crate::resolve::Resolver;
 use crate::state::StateFile;
 use crate::stats::Stats;
 use crate::supervise;
-use crate::table::{Event, Table};
 use conversation::{Conversation, Next};
 use executor::Executor;
 use fifo::Fifo;
@@ -55,7 +55,7 @@ pub struct Settings {
     /// Most conversations at a time; one in which nothing is said makes room for a new one.
     pub max_conversations: usize,
     /// The destinations.
-    pub table: Table,
+    pub table: Rotation,
     /// The counters.
     pub stats: Stats,
     /// Most client connections, for `getinfo`.

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::pool::health::{Reason, Verdict};
+use crate::pool::{DestinationStatus, Origin, Unresolved};
 use crate::stats::Totals;
-use crate::table::health::{Reason, Verdict};
-use crate::table::{DestinationStatus, Origin, Unresolved};
 
 const WATCH_RULE: &str = "------------------------------------------------------------";
 const RULE: &str = "------------------------------------------------------";
@@ -105,14 +105,17 @@ mod tests {
     use std::net::SocketAddr;
     use std::time::{Instant, SystemTime};
 
-    use crate::table::health::{Health, ShutdownSessions};
-    use crate::table::{Balancing, PolicyKind, Refusals, Table};
+    use crate::pool::health::{Health, ShutdownSessions};
+    use crate::pool::{Balancing, PolicyKind, Pool, PoolSettings, Refusals, Rotation};
 
-    fn table(policy: PolicyKind, watched: bool) -> Table {
+    fn table(policy: PolicyKind, watched: bool) -> Rotation {
         let (avoid_failed_for, recheck_after) = (Duration::from_secs(2), None);
         let shutdown_sessions = ShutdownSessions::Elsewhere;
-        let table =
-            Table::new(Balancing { policy, top: false, avoid_failed_for, watched, recheck_after, shutdown_sessions });
+        let table = Pool::new(PoolSettings { avoid_failed_for, watched, recheck_after }).rotation(Balancing {
+            policy,
+            top: false,
+            shutdown_sessions,
+        });
         let address = SocketAddr::from(([127, 0, 0, 1], 33061));
         table.set(&address.into(), address, 0.75).expect("there is room");
         table
@@ -172,7 +175,7 @@ Destinations: 1
     fn the_single_destination_is_marked() {
         let table = table(PolicyKind::Single, false);
         assert!(info(&table.snapshot(), 9981).contains("   0.000    N/A      0\n"), "no client has come");
-        drop(table.pick([127, 0, 0, 1].into(), &mut crate::table::Tried::default(), Instant::now()));
+        drop(table.pick([127, 0, 0, 1].into(), &mut crate::pool::Tried::default(), Instant::now()));
         assert!(info(&table.snapshot(), 9981).contains("127.0.0.1:33061 :    0.750   0.000  single     0\n"));
     }
 

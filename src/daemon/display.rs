@@ -7,14 +7,14 @@ use log::warn;
 
 use crate::config::Config;
 use crate::control;
+use crate::pool::Rotation;
 use crate::repeat::{self, Repeating};
-use crate::table::Table;
 
 /// How often the table is shown.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Shows both on stdout, until it is closed or what this returns is dropped.
-pub(super) fn start(config: &Config, fifo: &str, table: &Table, max_connections: usize) -> Option<Repeating> {
+pub(super) fn start(config: &Config, fifo: &str, table: &Rotation, max_connections: usize) -> Option<Repeating> {
     let control = config.control.as_ref().map_or("none".to_owned(), ToString::to_string);
     let start = format!(
         "glbd {}\n\

@@ -4,22 +4,17 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use super::handover::hear;
-use crate::table::health::ShutdownSessions;
-use crate::table::{Balancing, PolicyKind, SavedTable, Table, Tried};
+use crate::pool::health::ShutdownSessions;
+use crate::pool::{Balancing, PolicyKind, Pool, PoolSettings, SavedTable, Tried};
 
 /// A process that says this: a message, or a table.
 pub fn handover(bytes: &[u8]) {
     hear(bytes);
     let Ok(saved) = serde_json::from_slice::<SavedTable>(bytes) else { return };
     for policy in [PolicyKind::LeastConnected, PolicyKind::Single] {
-        let table = Table::new(Balancing {
-            policy,
-            top: false,
-            avoid_failed_for: Duration::from_secs(1),
-            watched: true,
-            recheck_after: None,
-            shutdown_sessions: ShutdownSessions::Elsewhere,
-        });
+        let table =
+            Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(1), watched: true, recheck_after: None })
+                .rotation(Balancing { policy, top: false, shutdown_sessions: ShutdownSessions::Elsewhere });
         table.restore(saved.clone(), Instant::now());
         table.elect_single();
         table.pick(Ipv4Addr::LOCALHOST.into(), &mut Tried::default(), Instant::now());

@@ -13,11 +13,11 @@ use super::{control_trouble, listen_trouble};
 use crate::checker::Credentials;
 use crate::config::Config;
 use crate::counted::Counted;
+use crate::pool::health::{Reason, ShutdownSessions};
+use crate::pool::{Balancing, Change, Pool, PoolSettings, Rotation, Unresolved};
 use crate::process::{self, Identity};
 use crate::resolve;
 use crate::state::{Base, Loaded, StateFile};
-use crate::table::health::{Reason, ShutdownSessions};
-use crate::table::{Balancing, Change, Table, Unresolved};
 
 /// Who a daemon started by root runs as unless the command line says otherwise.
 const DEFAULT_USER: &str = "daemon";
@@ -37,7 +37,7 @@ pub(super) struct Prepared {
     /// All addresses at which it listens: of several sockets that a service manager has opened, each has its own.
     pub listening_at: Vec<SocketAddr>,
     pub control: Option<SocketAddr>,
-    pub table: Table,
+    pub table: Rotation,
     /// Where changes are kept, if anywhere.
     pub state: Option<Arc<StateFile>>,
     /// Who the checks log in as, where there are any.
@@ -68,7 +68,7 @@ impl Prepared {
         let control = control.transpose().map_err(|(address, error)| control_trouble(address, &error))?;
         let control = open_control.or(control);
         let notices = limits.notice.iter().map(|notice| (Level::Warn, notice.clone())).collect();
-        let (table, identity) = (Table::new(balancing(config)), identity(config)?);
+        let (table, identity) = (empty_pool(config), identity(config)?);
         let listening_at = if open.is_empty() { vec![listening] } else { open };
         let state = state_file(config);
         Ok(Prepared { limits, listening, listening_at, control, table, state, credentials, identity, notices })
@@ -85,7 +85,7 @@ impl Prepared {
         let listening = *listening_at.first().ok_or("no listening socket is handed over")?;
         let credentials = credentials(config, state.credentials.clone())?;
         let limits = Limits::for_config(config, threads)?;
-        let table = Table::new(balancing(config));
+        let table = empty_pool(config);
         table.restore(state.table.clone(), Instant::now());
         // A move of the single destination waits for connections that are all in other processes.
         state.count_in(&table);
@@ -218,15 +218,14 @@ fn credentials(config: &Config, known: Option<Credentials>) -> Result<Option<Cre
     config.watchdog.as_ref().map(|options| Credentials::for_checks(&options.probe, known)).transpose()
 }
 
-pub(super) fn balancing(config: &Config) -> Balancing {
-    Balancing {
-        policy: config.policy,
-        top: config.top,
+/// The pool that is asked for, still empty, as its service chooses from it.
+pub(super) fn empty_pool(config: &Config) -> Rotation {
+    let pool = Pool::new(PoolSettings {
         avoid_failed_for: config.interval + AVOIDED_LONGER,
         watched: config.watchdog.is_some(),
         recheck_after: config.recheck_after,
-        shutdown_sessions: shutdown_sessions(config),
-    }
+    });
+    pool.rotation(Balancing { policy: config.policy, top: config.top, shutdown_sessions: shutdown_sessions(config) })
 }
 
 fn shutdown_sessions(config: &Config) -> ShutdownSessions {

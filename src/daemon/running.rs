@@ -17,15 +17,15 @@ use crate::config::Config;
 use crate::control::{self, Control};
 use crate::health;
 use crate::names;
+use crate::pool::Rotation;
 use crate::repeat::Repeating;
 use crate::resolve;
 use crate::stats::{SavedStats, Stats};
-use crate::table::Table;
 use crate::worker::{self, Workers};
 
 /// The threads, how to reach them, and what they share.
 pub(super) struct Running {
-    pub table: Table,
+    pub table: Rotation,
     pub stats: Stats,
     pub workers: worker::Handle,
     /// The workers'. `None` once these are to end by themselves.
@@ -92,7 +92,7 @@ pub(super) fn start(
     let closes_sessions = Arc::new(AtomicBool::new(!waits));
     let health = start_health(config, prepared, gate.clone(), &closes_sessions)?;
     let names = names::Settings {
-        table: table.clone(),
+        table: table.pool().clone(),
         interval: config.resolve,
         all: config.resolve_all,
         own_addresses: prepared.own_addresses(),
@@ -128,7 +128,7 @@ fn start_health(
         options: options.clone(),
         credentials: credentials.clone(),
         mark: checker::mark().to_owned(),
-        table: prepared.table.clone(),
+        table: prepared.table.pool().clone(),
         own_addresses: prepared.own_addresses(),
         closes_sessions: Arc::clone(closes_sessions),
         on_first_verdicts: Box::new(move || {

@@ -12,10 +12,10 @@ use sd_notify::NotifyState;
 use socket2::Socket;
 
 use crate::address::ListenAddress;
+use crate::pool::Rotation;
+use crate::pool::health::Verdict;
 use crate::repeat::{self, Repeating};
 use crate::sys;
-use crate::table::Table;
-use crate::table::health::Verdict;
 
 /// The name by which the control socket is told from those for clients: `FileDescriptorName=` in its unit.
 const CONTROL: &str = "control";
@@ -135,7 +135,7 @@ fn within_reason(talk: impl FnOnce() -> io::Result<()> + Send + 'static) {
 }
 
 /// Tells the status text again and again for as long as what this returns is not dropped. `None` where nobody reads it.
-pub(super) fn show_status(listen: &ListenAddress, table: &Table) -> Option<Repeating> {
+pub(super) fn show_status(listen: &ListenAddress, table: &Rotation) -> Option<Repeating> {
     std::env::var_os(SOCKET)?;
     let (place, table) = (listen.to_string(), table.clone());
     let show = move || {

@@ -17,8 +17,8 @@ use super::service_manager;
 use super::signals::Signals;
 use crate::config::{Config, LogTarget};
 use crate::health;
+use crate::pool::Rotation;
 use crate::process::{self, Leftovers};
-use crate::table::Table;
 
 /// How long after an upgrade signals still come here that are meant for the process that has taken over. This process stays
 /// for as long even if it has no connections: a signal that found it at its very end would be lost.
@@ -221,7 +221,7 @@ impl Serving {
 }
 
 /// Has all connections reset that are left then.
-fn reset_after(timeout: Duration, table: &Table) {
+fn reset_after(timeout: Duration, table: &Rotation) {
     thread::sleep(timeout);
     let count: usize = table.own_connections().into_iter().map(|(_, count)| count).sum();
     // The single destination need not move to one that is removed next.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::checker::protocol::GaleraFacts;
-use crate::table::health::Verdict;
+use crate::pool::health::Verdict;
 
 /// How long several primary components must have stood against each other before one of them counts. When a node is cut
 /// off, it takes up to Galera's `evs.inactive_timeout`, 15 s, to find out, and until then it believes in more members than

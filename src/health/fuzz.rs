@@ -12,8 +12,8 @@ use crate::channel;
 use crate::checker::Credentials;
 use crate::checker::protocol::Report;
 use crate::config::{Config, WatchdogOptions};
-use crate::table::health::{ShutdownSessions, is_unprintable};
-use crate::table::{Balancing, PolicyKind, Table, Tried};
+use crate::pool::health::{ShutdownSessions, is_unprintable};
+use crate::pool::{Balancing, PolicyKind, Pool, PoolSettings, Tried};
 
 /// The ports of the destinations, whose numbers begin with 0.
 const PORTS: [u16; 3] = [1, 2, 3];
@@ -25,14 +25,13 @@ pub fn reports(bytes: &[u8]) -> bool {
         Config::from_command_line(line.map(str::to_owned)).ok()?.watchdog
     });
     let options = OPTIONS.clone().expect("a command line with a watchdog");
-    let table = Table::new(Balancing {
-        policy: PolicyKind::Single,
-        top: false,
-        avoid_failed_for: Duration::from_secs(1),
-        watched: true,
-        recheck_after: None,
-        shutdown_sessions: ShutdownSessions::Elsewhere,
-    });
+    let table =
+        Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(1), watched: true, recheck_after: None })
+            .rotation(Balancing {
+                policy: PolicyKind::Single,
+                top: false,
+                shutdown_sessions: ShutdownSessions::Elsewhere,
+            });
     for address in PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))) {
         // There is room for three.
         let _ = table.set(&address.into(), address, 1.0);
@@ -41,7 +40,7 @@ pub fn reports(bytes: &[u8]) -> bool {
         options,
         credentials: Credentials::default(),
         mark: String::new(),
-        table: table.clone(),
+        table: table.pool().clone(),
         own_addresses: Vec::new(),
         closes_sessions: Arc::new(AtomicBool::new(true)),
         on_first_verdicts: Box::new(|| {}),

@@ -1,6 +1,6 @@
 //! From single observations of a destination to a verdict: how many in a row it takes to change it.
 
-use crate::table::health::Verdict;
+use crate::pool::health::Verdict;
 
 /// What a check says of a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -29,10 +29,10 @@ use crate::checker::protocol::{Finding, Report, Request, Settings as CheckerSett
 use crate::config::WatchdogOptions;
 use crate::counted::Counted;
 use crate::log::{LogThrottle, Trouble};
+use crate::pool::health::Reason;
+use crate::pool::{DestinationId, Event, Pool};
 use crate::resolve;
 use crate::supervise;
-use crate::table::health::Reason;
-use crate::table::{DestinationId, Event, Table};
 use link::{Heard, Link};
 use monitor::{Judgement, Monitor, ToBeClosed};
 use watched::Timing;
@@ -57,7 +57,7 @@ pub struct Settings {
     /// `NAME=VALUE` in the environment of the checker's scripts.
     pub mark: String,
     /// The destinations.
-    pub table: Table,
+    pub table: Pool,
     /// Where this daemon listens: nothing that it may balance to.
     pub own_addresses: Vec<SocketAddr>,
     /// Whether sessions on destinations that fall are closed; a process that does not serve yet leaves that to the one that
@@ -84,7 +84,7 @@ impl Handle {
 
 /// What the thread waits for.
 enum Input {
-    Table(Event),
+    Pool(Event),
     Stop,
 }
 
@@ -98,7 +98,7 @@ pub fn start(settings: Settings) -> io::Result<Handle> {
     settings.table.subscribe(Box::new(move |event| {
         if matters(event) {
             // It fails when the thread has ended, and needs to hear nothing more.
-            let _ = events.send(Input::Table(event));
+            let _ = events.send(Input::Pool(event));
         }
     }));
     let thread = supervise::start("health", move || {
@@ -132,8 +132,8 @@ impl Watchdog<'_> {
         let now = Instant::now();
         let Settings { options, credentials, mark, .. } = settings;
         let mut monitor = Monitor::new(options.clone());
-        for it in settings.table.snapshot() {
-            monitor.watch(it.id, it.address, it.health, fastrand::f64(), now);
+        for (id, address, health) in settings.table.healths() {
+            monitor.watch(id, address, health, fastrand::f64(), now);
         }
         let (spec, timeout) = (options.probe.clone(), options.timeout);
         let checker = CheckerSettings {
@@ -165,7 +165,7 @@ impl Watchdog<'_> {
             let until = deadlines.into_iter().flatten().min().unwrap_or(self.next_look);
             select! {
                 recv(inputs) -> input => match input {
-                    Ok(Input::Table(event)) => self.on_event(event, Instant::now()),
+                    Ok(Input::Pool(event)) => self.on_event(event, Instant::now()),
                     Ok(Input::Stop) | Err(_) => return,
                 },
                 recv(heard) -> heard => heard.into_iter().for_each(|heard| self.hear(heard, Instant::now())),

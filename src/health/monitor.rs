@@ -11,8 +11,8 @@ use super::schedule::Schedule;
 use super::watched::{Timing, Watched};
 use crate::checker::protocol::{Answer, Finding};
 use crate::config::{ProbeSpec, WatchdogOptions};
-use crate::table::DestinationId;
-use crate::table::health::{Health, ShutdownSessions, Verdict};
+use crate::pool::DestinationId;
+use crate::pool::health::{Health, ShutdownSessions, Verdict};
 
 /// A discovered destination that failed so many times, and is no longer reported, goes.
 const FAILURES_TO_BE_FORGOTTEN: u32 = 8;

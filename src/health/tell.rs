@@ -5,11 +5,11 @@ use log::{error, info, warn};
 use super::monitor::Judgement;
 use crate::config::WatchdogOptions;
 use crate::counted::Counted;
-use crate::table::Table;
-use crate::table::health::{ShutdownSessions, Verdict};
+use crate::pool::Pool;
+use crate::pool::health::{ShutdownSessions, Verdict};
 
 /// Tells of a verdict that has changed; of `sessions` closed, where any were to be.
-pub(super) fn verdict(judgement: &Judgement, sessions: Option<usize>, options: &WatchdogOptions, table: &Table) {
+pub(super) fn verdict(judgement: &Judgement, sessions: Option<usize>, options: &WatchdogOptions, table: &Pool) {
     let Judgement { id, address, health, .. } = judgement;
     let Some(verdict) = health.verdict else { return };
     let colon = if health.reason.is_empty() { "" } else { ": " };

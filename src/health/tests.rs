@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use super::*;
 use crate::checker::protocol::Answer;
 use crate::config::Config;
-use crate::table::health::{ShutdownSessions, Verdict};
-use crate::table::{Balancing, Origin, PolicyKind};
+use crate::pool::health::{ShutdownSessions, Verdict};
+use crate::pool::{Balancing, DestinationStatus, Origin, PolicyKind, PoolSettings};
 
 fn at(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
@@ -16,14 +16,8 @@ fn at(port: u16) -> SocketAddr {
 fn settings() -> Settings {
     let line = ["glbd", "-w", "galera", "-D", "--rise", "1", "--fall", "1", "8010"];
     let options = Config::from_command_line(line.map(str::to_owned)).ok().and_then(|it| it.watchdog);
-    let table = Table::new(Balancing {
-        policy: PolicyKind::LeastConnected,
-        top: false,
-        avoid_failed_for: Duration::from_secs(1),
-        watched: true,
-        recheck_after: None,
-        shutdown_sessions: ShutdownSessions::Elsewhere,
-    });
+    let table =
+        Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(1), watched: true, recheck_after: None });
     for address in [at(1), at(2)] {
         table.set(&address.into(), address, 1.0).expect("there is room");
     }
@@ -50,8 +44,15 @@ fn says(verdict: Verdict, members: &[u16]) -> Report {
     Report::Checked { id: 0, address: at(1), finding, took: Duration::ZERO, is_late: false }
 }
 
+/// The destinations, as a service would see them.
+fn rows(settings: &Settings) -> Vec<DestinationStatus> {
+    let balancing =
+        Balancing { policy: PolicyKind::LeastConnected, top: false, shutdown_sessions: ShutdownSessions::Elsewhere };
+    settings.table.rotation(balancing).snapshot()
+}
+
 fn verdicts(settings: &Settings) -> Vec<(u16, Option<Verdict>)> {
-    settings.table.snapshot().iter().map(|row| (row.address.port(), row.health.verdict)).collect()
+    rows(settings).iter().map(|row| (row.address.port(), row.health.verdict)).collect()
 }
 
 #[test]
@@ -101,17 +102,16 @@ fn members_are_discovered_but_for_the_daemon_itself_and_go_when_they_have_left()
     let settings = settings();
     let mut watchdog = watchdog(&settings);
     watchdog.on_report(says(Verdict::Ready, &[1, 2, 3, 8010]), Instant::now());
-    let known = |settings: &Settings| {
-        settings.table.snapshot().iter().map(|row| (row.address.port(), row.origin)).collect::<Vec<_>>()
-    };
+    let known =
+        |settings: &Settings| rows(settings).iter().map(|row| (row.address.port(), row.origin)).collect::<Vec<_>>();
     let by_hand = [(1, Origin::ByHand), (2, Origin::ByHand)];
     assert_eq!(known(&settings), [&by_hand[..], &[(3, Origin::Discovered)]].concat());
-    let found = settings.table.snapshot()[2].id;
+    let found = rows(&settings)[2].id;
     watchdog.on_event(Event::Added(found), Instant::now());
     assert!(watchdog.monitor.is_watched(found));
     watchdog.on_report(says(Verdict::Ready, &[1, 2]), Instant::now());
     for place in [1, 2] {
-        let id = settings.table.snapshot()[place].id.serial();
+        let id = rows(&settings)[place].id.serial();
         for hour in 1..=8 {
             let finding = Finding::Silence("no answer".to_owned());
             let (address, took) = (at(place as u16 + 1), Duration::ZERO);
@@ -130,7 +130,7 @@ fn what_is_watched_already_is_not_watched_anew_unless_it_has_moved() {
     let settings = settings();
     let mut watchdog = watchdog(&settings);
     watchdog.on_report(says(Verdict::Ready, &[]), Instant::now());
-    let (id, ready) = (settings.table.snapshot()[0].id, Some(Verdict::Ready));
+    let (id, ready) = (rows(&settings)[0].id, Some(Verdict::Ready));
     watchdog.on_event(Event::Added(id), Instant::now());
     // Two reports may come of a watch before it is asked for anything, and one has.
     assert!(watchdog.monitor.expects_report(id.serial()) && !watchdog.monitor.expects_report(id.serial()));

@@ -8,8 +8,8 @@ use super::hysteresis::{Hysteresis, Observation};
 use super::members::ClusterView;
 use crate::checker::protocol::Answer;
 use crate::config::WatchdogOptions;
-use crate::table::DestinationId;
-use crate::table::health::{Health, Verdict};
+use crate::pool::DestinationId;
+use crate::pool::health::{Health, Verdict};
 
 /// How many times more often a destination is checked while the last result contradicts its verdict.
 const IN_DOUBT: u32 = 4;

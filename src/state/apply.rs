@@ -7,16 +7,16 @@ use std::net::SocketAddr;
 use super::StateFile;
 use super::contents::{Contents, Entry, WRITER, address_of, saved_addresses};
 use crate::address::{DestinationSpec, Endpoint};
+use crate::pool::health::Reason;
+use crate::pool::{Rotation, Unresolved};
 use crate::resolve;
-use crate::table::health::Reason;
-use crate::table::{Table, Unresolved};
 
 impl StateFile {
     /// Has names of the command line that do not resolve be where they were. Returns what an operator should hear of it.
     pub(super) fn fall_back(
         &self,
         at: &[(Endpoint, SocketAddr)],
-        table: &Table,
+        table: &Rotation,
         own_addresses: &[SocketAddr],
     ) -> Vec<String> {
         let mut remarks = Vec::new();
@@ -35,7 +35,7 @@ impl StateFile {
     pub(super) fn make_changes(
         &self,
         Contents { entries, writer, .. }: Contents,
-        table: &Table,
+        table: &Rotation,
         own_addresses: &[SocketAddr],
         remarks: &mut Vec<String>,
     ) -> Vec<String> {
@@ -67,7 +67,7 @@ impl StateFile {
         &self,
         DestinationSpec { endpoint, weight }: &DestinationSpec,
         found: &Found,
-        table: &Table,
+        table: &Rotation,
         own_addresses: &[SocketAddr],
     ) -> Result<(), String> {
         if *weight < 0.0 {
@@ -99,7 +99,7 @@ impl StateFile {
     }
 
     /// Where a destination is: in the table, or as it resolves, or where it was when it does not.
-    fn locate(&self, endpoint: &Endpoint, found: &Found, table: &Table) -> Result<Vec<SocketAddr>, String> {
+    fn locate(&self, endpoint: &Endpoint, found: &Found, table: &Rotation) -> Result<Vec<SocketAddr>, String> {
         if let Some(address) = address_of(endpoint) {
             return Ok(vec![address]);
         }
@@ -126,7 +126,7 @@ struct Found {
 }
 
 /// Has the single destination be the one that was chosen by hand. An error is what an operator should hear of it.
-fn prefer(endpoint: &Endpoint, address: Option<SocketAddr>, table: &Table) -> Result<(), String> {
+fn prefer(endpoint: &Endpoint, address: Option<SocketAddr>, table: &Rotation) -> Result<(), String> {
     let known = table.addresses_of(endpoint);
     let address = address_of(endpoint).or_else(|| match known[..] {
         [only] => Some(only),

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use super::StateFile;
 use super::contents::{Entry, REMOVED, address_of};
 use crate::address::Endpoint;
-use crate::table::{DestinationStatus, Origin, Table, Unresolved};
+use crate::pool::{DestinationStatus, Origin, Rotation, Unresolved};
 
 impl StateFile {
     /// From the command line's destinations to those in the table, and to their order.
-    pub(super) fn changes(&self, table: &Table) -> Vec<Entry> {
+    pub(super) fn changes(&self, table: &Rotation) -> Vec<Entry> {
         let (rows, unresolved) = (table.snapshot(), table.unresolved());
         let (mut removed, mut set) = (Removals::default(), Vec::new());
         // Where among the base the last one stands that is still in its place; `None` once others are before it.

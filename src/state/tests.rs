@@ -5,33 +5,28 @@ use proptest::prelude::*;
 use super::contents::Entry;
 use super::*;
 use crate::address::parse_destination;
-use crate::table::health::ShutdownSessions;
-use crate::table::{Balancing, PolicyKind, Tried};
+use crate::pool::health::ShutdownSessions;
+use crate::pool::{Balancing, PolicyKind, Pool, PoolSettings, Tried};
 
 fn spec(text: &str) -> DestinationSpec {
     parse_destination(text, None).expect("a destination")
 }
 
 /// A table as the command line makes it.
-fn table(base: &[DestinationSpec]) -> Table {
+fn table(base: &[DestinationSpec]) -> Rotation {
     table_with(PolicyKind::LeastConnected, base)
 }
 
-fn table_with(policy: PolicyKind, base: &[DestinationSpec]) -> Table {
-    let table = Table::new(Balancing {
-        policy,
-        top: false,
-        avoid_failed_for: Duration::from_secs(2),
-        watched: false,
-        recheck_after: None,
-        shutdown_sessions: ShutdownSessions::Elsewhere,
-    });
+fn table_with(policy: PolicyKind, base: &[DestinationSpec]) -> Rotation {
+    let table =
+        Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(2), watched: false, recheck_after: None })
+            .rotation(Balancing { policy, top: false, shutdown_sessions: ShutdownSessions::Elsewhere });
     base.iter().for_each(|it| obey(&table, it));
     table
 }
 
 /// Does what the control port does.
-fn obey(table: &Table, change: &DestinationSpec) {
+fn obey(table: &Rotation, change: &DestinationSpec) {
     let address = address_of(&change.endpoint).expect("an address");
     // Not everything that is drained or removed is there.
     let _ = match change.weight {
@@ -42,7 +37,7 @@ fn obey(table: &Table, change: &DestinationSpec) {
 }
 
 /// The destinations, in their order, and those that were removed.
-fn contents(table: &Table) -> (Vec<(String, f64)>, Vec<SocketAddr>) {
+fn contents(table: &Rotation) -> (Vec<(String, f64)>, Vec<SocketAddr>) {
     let rows: Vec<_> = table.snapshot().iter().map(|it| (it.address.to_string(), it.weight)).collect();
     let mut withdrawn = table.withdrawn();
     withdrawn.sort();

@@ -20,7 +20,7 @@ use super::mailbox::{Inbox, MailboxSender};
 use super::message::Message;
 use super::synchronous::ConnectTurns;
 use super::{Key, LISTENER, MAIL};
-use crate::table::Event;
+use crate::pool::Event;
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 1024;
@@ -157,15 +157,15 @@ impl Worker {
         while let Some(message) = self.inbox.next() {
             match message {
                 Message::Serve(client, address, admitted) => self.serve(client, address, admitted),
-                Message::Table(Event::Closed(id, _)) => {
-                    self.with_all(|connection, kit| connection.on_destination_closed(id, kit));
+                Message::Pool(Event::Closed(id, _, whose)) => {
+                    self.with_all(|connection, kit| connection.on_destination_closed(id, whose, kit));
                 }
-                Message::Table(Event::Checked(id, fit)) => {
+                Message::Pool(Event::Checked(id, fit)) => {
                     self.with_all(|connection, kit| connection.on_destination_checked(id, fit, kit));
                 }
-                Message::Table(Event::Settled) => self.with_all(Connection::on_settled),
+                Message::Pool(Event::Settled) => self.with_all(Connection::on_settled),
                 // Of no concern to connections.
-                Message::Table(_) => {}
+                Message::Pool(_) => {}
                 Message::Accept => self.acceptor.release(),
                 Message::Drain => {
                     self.take_in_backlog();

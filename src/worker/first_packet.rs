@@ -1,6 +1,6 @@
 //! The first packet of a MySQL server: a handshake, or an error with which it refuses the client.
 
-use crate::table::health::is_unprintable;
+use crate::pool::health::is_unprintable;
 
 /// The longest error packet that is kept, its header included. MySQL's own have less than 600 bytes.
 pub(super) const MAX_ERROR: usize = 4096;

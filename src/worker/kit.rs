@@ -11,14 +11,14 @@ use super::flow::Tools;
 use super::timers::Timers;
 use super::troubles::Troubles;
 use crate::config::ConnectionOptions;
+use crate::pool::Rotation;
 use crate::stats::{Stats, WorkerStats};
-use crate::table::Table;
 
 /// What a connection needs of its worker.
 pub(super) struct Kit {
     pub index: usize,
     pub registry: Registry,
-    pub table: Table,
+    pub table: Rotation,
     stats: Stats,
     pub options: ConnectionOptions,
     /// When the events at hand were taken from the kernel.
@@ -34,7 +34,7 @@ impl Kit {
     pub(super) fn new(
         registry: Registry,
         index: usize,
-        table: &Table,
+        table: &Rotation,
         stats: &Stats,
         options: &ConnectionOptions,
         tools: Tools,

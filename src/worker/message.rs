@@ -6,14 +6,14 @@ use crossbeam_channel::Sender;
 use mio::net::TcpStream;
 
 use super::admission::Admitted;
-use crate::table::Event;
+use crate::pool::Event;
 
 /// What a worker is told by other threads.
 pub(super) enum Message {
     /// Serve this client, which another worker has accepted.
     Serve(TcpStream, SocketAddr, Admitted),
-    /// Something happened to the table.
-    Table(Event),
+    /// Something happened to the pool.
+    Pool(Event),
     /// Begin to accept, if that was put off.
     Accept,
     /// Accept the clients that wait in the backlog and no others, and end with the last connection.

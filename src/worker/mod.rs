@@ -34,8 +34,8 @@ use mio::net::TcpListener;
 use mio::{Poll, Token};
 
 use crate::config::ConnectionOptions;
+use crate::pool::{Event, Rotation};
 use crate::stats::Stats;
-use crate::table::{Event, Table};
 use accept::Acceptor;
 use accepting_workers::AcceptingWorkers;
 use admission::Admission;
@@ -175,7 +175,7 @@ impl Workers {
     pub fn new(
         listeners: Vec<TcpListener>,
         limits: Limits,
-        table: &Table,
+        table: &Rotation,
         stats: &Stats,
         options: &ConnectionOptions,
         held: bool,
@@ -204,7 +204,7 @@ impl Workers {
             let mailbox = mailboxes[index].clone();
             table.subscribe(Box::new(move |event| {
                 if matches!(event, Event::Closed(..) | Event::Checked(..) | Event::Settled) {
-                    mailbox.send(Message::Table(event));
+                    mailbox.send(Message::Pool(event));
                 }
             }));
         }

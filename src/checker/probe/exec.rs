@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::{Answer, Asking, Probe};
-use crate::table::health::Verdict;
+use crate::pool::health::Verdict;
 use script::Script;
 pub(in crate::checker) use script::{are_any_ending, log_to, warn};
 pub use script::{mark, take_mark};

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use super::tcp::connect;
 use super::{Answer, Asking, Probe};
 use crate::config::HttpOptions;
-use crate::table::health::Verdict;
+use crate::pool::health::Verdict;
 pub(in crate::checker) use answer::read_status;
 
 /// Fetches a page, and judges by its status.

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use super::option_file::{Credentials, OptionFile};
 use super::protocol::GaleraFacts;
 use crate::config::{GaleraOptions, HttpOptions, ProbeSpec};
-use crate::table::health::Verdict;
+use crate::pool::health::Verdict;
 pub(super) use exec::parse as parse_script_answer;
 pub(super) use exec::{are_any_ending, log_to, warn};
 pub use exec::{mark, take_mark};

@@ -10,7 +10,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::{Answer, Asking, Probe};
-use crate::table::health::Verdict;
+use crate::pool::health::Verdict;
 
 /// How long a handshake may take. The pauses between the kernel's attempts double: a new one finds a host that is back
 /// sooner.

@@ -13,8 +13,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::predecessors::{PredecessorLink, Predecessors, Word};
 use super::{Message, Order};
+use crate::pool::{Event, Rotation};
 use crate::stats::Stats;
-use crate::table::{Event, Table};
 use crate::worker;
 
 const WAKER: Token = Token(0);
@@ -24,7 +24,7 @@ pub(super) struct Listener {
     poll: Poll,
     heard: Receiver<Word>,
     links: Vec<PredecessorLink>,
-    table: Table,
+    table: Rotation,
     stats: Stats,
     workers: worker::Handle,
     paused: bool,
@@ -37,7 +37,7 @@ impl Listener {
     /// The thread's part and what speaks to it, before the thread is started.
     pub(super) fn new(
         links: Vec<PredecessorLink>,
-        table: &Table,
+        table: &Rotation,
         stats: &Stats,
         workers: &worker::Handle,
     ) -> io::Result<(Listener, Predecessors)> {
@@ -52,7 +52,7 @@ impl Listener {
         let (orders, bell) = (words.clone(), Arc::clone(&waker));
         table.subscribe(Box::new(move |event| {
             let word = match event {
-                Event::Closed(_, address) => Word::Order(Order::Close(address)),
+                Event::Closed(_, address, _) => Word::Order(Order::Close(address)),
                 Event::Moved(_, from, to) => Word::Order(Order::Move(from, to)),
                 Event::Settled => Word::Settled,
                 Event::Added(_) => Word::Added,

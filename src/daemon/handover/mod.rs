@@ -29,9 +29,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::{self, Channel};
 use crate::checker::Credentials;
+use crate::pool::{Rotation, SavedTable};
 use crate::process::Handed;
 use crate::stats::{SavedStats, Totals};
-use crate::table::{SavedTable, Table};
 use crate::worker;
 pub(super) use inheritance::{Inheritance, Predecessor};
 pub(super) use predecessors::{PredecessorLink, Predecessors};
@@ -126,13 +126,13 @@ pub(super) struct State {
 impl State {
     /// Counts the connections that the processes before this one have, as many as they had when this was written, so
     /// that the first clients find the limit and the balance as they are.
-    pub(super) fn count_elsewhere(&self, table: &Table, workers: &worker::Handle) {
+    pub(super) fn count_elsewhere(&self, table: &Rotation, workers: &worker::Handle) {
         workers.set_elsewhere(self.elsewhere().values().sum());
         self.count_in(table);
     }
 
     /// Counts those connections in the table only.
-    pub(super) fn count_in(&self, table: &Table) {
+    pub(super) fn count_in(&self, table: &Rotation) {
         self.elsewhere().into_iter().for_each(|(address, count)| table.set_elsewhere(address, count));
     }
 

@@ -14,8 +14,8 @@ use mio::Waker;
 
 use super::listener::Listener;
 use super::{Channel, Connections, Message, Order, PORTION};
+use crate::pool::Rotation;
 use crate::stats::Stats;
-use crate::table::Table;
 use crate::worker;
 
 /// Most orders that wait for a process that does not listen.
@@ -110,7 +110,7 @@ impl Predecessors {
     /// When there is no descriptor or no thread left.
     pub(in crate::daemon) fn start(
         links: Vec<PredecessorLink>,
-        table: &Table,
+        table: &Rotation,
         stats: &Stats,
         workers: &worker::Handle,
     ) -> io::Result<Self> {

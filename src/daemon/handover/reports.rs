@@ -9,8 +9,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::{Channel, Connections, Message, Order, PORTION, State, Successor};
+use crate::pool::Rotation;
 use crate::stats::{Stats, Totals};
-use crate::table::Table;
 
 /// How often there is something to tell.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -27,7 +27,7 @@ pub(in crate::daemon) struct Reports {
 
 pub(super) struct Reporter {
     channel: Channel,
-    table: Table,
+    table: Rotation,
     stats: Stats,
     ending: Arc<AtomicBool>,
     /// What the other process has heard.
@@ -46,7 +46,7 @@ impl Reports {
     pub(in crate::daemon) fn start(
         successor: Successor,
         state: &State,
-        table: &Table,
+        table: &Rotation,
         stats: &Stats,
         stop: impl Fn() + Send + 'static,
     ) -> io::Result<Reports> {
@@ -73,7 +73,7 @@ impl Reporter {
         channel: Channel,
         connections: &Connections,
         totals: Totals,
-        table: &Table,
+        table: &Rotation,
         stats: &Stats,
         ending: &Arc<AtomicBool>,
     ) -> Reporter {

@@ -12,9 +12,9 @@ use super::reports::Reporter;
 use super::*;
 use crate::address::{Endpoint, Host};
 use crate::config::Config;
-use crate::daemon::prepared::balancing;
+use crate::daemon::prepared::empty_pool;
+use crate::pool::{Lease, Tried};
 use crate::stats::Stats;
-use crate::table::{Balancing, Lease, PolicyKind, Tried};
 use crate::worker::{Limits, Workers};
 
 const NAMES: u8 = 3;
@@ -61,9 +61,9 @@ fn name(number: u8) -> Endpoint {
     Endpoint { host: Host::Name(format!("db{number}")), port: 3306 }
 }
 
-fn table() -> Table {
-    let config = Config::from_command_line(["glbd", "1"].map(str::to_owned)).expect("a configuration");
-    let table = Table::new(Balancing { policy: PolicyKind::Random, ..balancing(&config) });
+fn table() -> Rotation {
+    let config = Config::from_command_line(["glbd", "--random", "1"].map(str::to_owned)).expect("a configuration");
+    let table = empty_pool(&config);
     for number in 0..NAMES {
         table.set(&name(number), at(u16::from(number) + 1), 1.0).expect("there is room");
     }
@@ -71,10 +71,10 @@ fn table() -> Table {
 }
 
 struct Both {
-    old: Table,
+    old: Rotation,
     leases: Vec<Lease>,
     reporter: Reporter,
-    new: Table,
+    new: Rotation,
     listener: Listener,
     _predecessors: Predecessors,
 }
@@ -89,7 +89,7 @@ impl Both {
         there.never_wait().expect("a socket");
         let reporter =
             Reporter::new(there, &state_connections, stats.totals(), &old, &stats, &Arc::new(AtomicBool::new(false)));
-        let config = Config::from_command_line(["glbd", "1"].map(str::to_owned)).expect("a configuration");
+        let config = Config::from_command_line(["glbd", "--random", "1"].map(str::to_owned)).expect("a configuration");
         let limits = Limits { connections: 100, pipes: 0 };
         let workers = Workers::new(Vec::new(), limits, &new, &stats, &config.connections, false).expect("no worker");
         let (workers, _) = workers.start().expect("no thread");
@@ -123,7 +123,7 @@ impl Both {
     }
 }
 
-fn pick(table: &Table) -> Option<Lease> {
+fn pick(table: &Rotation) -> Option<Lease> {
     table.pick([127, 0, 0, 1].into(), &mut Tried::default(), Instant::now()).leased()
 }
 

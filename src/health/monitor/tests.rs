@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Config;
-use crate::table::{Balancing, DestinationStatus, PolicyKind, Table};
+use crate::pool::{Balancing, DestinationStatus, PolicyKind, Pool, PoolSettings, Rotation};
 
 mod checks;
 mod reports;
@@ -24,15 +24,11 @@ fn address(place: usize) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, place as u16 + 1))
 }
 
-fn table(count: usize, options: &WatchdogOptions) -> Table {
-    let table = Table::new(Balancing {
-        policy: PolicyKind::LeastConnected,
-        top: false,
-        avoid_failed_for: options.interval,
-        watched: true,
-        recheck_after: None,
-        shutdown_sessions: options.shutdown_sessions,
-    });
+fn table(count: usize, options: &WatchdogOptions) -> Rotation {
+    let table =
+        Pool::new(PoolSettings { avoid_failed_for: options.interval, watched: true, recheck_after: None }).rotation(
+            Balancing { policy: PolicyKind::LeastConnected, top: false, shutdown_sessions: options.shutdown_sessions },
+        );
     for address in (0..count).map(address) {
         table.set(&address.into(), address, 1.0).expect("there is room");
     }
@@ -60,7 +56,7 @@ const DOWN: Says = Says::Word(Verdict::Down);
 
 /// Destinations, by their places.
 struct Simulation {
-    table: Table,
+    table: Rotation,
     monitor: Monitor,
     scripts: Vec<Script>,
     start: Instant,

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::table::{DestinationId, Lease, Tried};
+use crate::pool::{DestinationId, Lease, Tried};
 use crate::worker::Kit;
 use crate::worker::hops::HopLimit;
 

@@ -25,7 +25,7 @@ use super::duplex::Duplex;
 use super::hops::HopLimit;
 use super::source::Sign;
 use super::{Attempt, Key, Kit, Side};
-use crate::table::{DestinationId, Lease};
+use crate::pool::{DestinationId, Lease, RotationId};
 use connecting::Connecting;
 use farewell::Farewell;
 use idle::LastActive;
@@ -191,10 +191,16 @@ impl Connection {
         }
     }
 
-    /// The table says that a destination's connections are to be closed. A client that was only waiting for it goes on
-    /// to another.
-    pub(super) fn on_destination_closed(&mut self, id: DestinationId, kit: &mut Kit) -> Next {
-        if self.lease.as_ref().is_none_or(|lease| lease.id() != id) {
+    /// The pool says that a destination's connections are to be closed: all, or those of one rotation. A client that was
+    /// only waiting for it goes on to another.
+    pub(super) fn on_destination_closed(
+        &mut self,
+        id: DestinationId,
+        whose: Option<RotationId>,
+        kit: &mut Kit,
+    ) -> Next {
+        let concerns = |lease: &Lease| lease.id() == id && whose.is_none_or(|whose| whose == lease.rotation());
+        if !self.lease.as_ref().is_some_and(concerns) {
             Next::Wait
         } else if self.is_connecting() {
             self.connect(kit)

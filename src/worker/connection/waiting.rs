@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::connecting::Phase;
 use super::{Connection, Ending, Next, Stage};
-use crate::table::{DestinationId, Lease};
+use crate::pool::{DestinationId, Lease};
 use crate::worker::Kit;
 
 /// How often to ask the table again while it moves the single destination, in case its event is missed.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::checker::probe::Answer;
 use crate::checker::protocol::{GaleraFacts, MAX_MEMBERS};
 use crate::config::GaleraOptions;
-use crate::table::health::Verdict;
+use crate::pool::health::Verdict;
 
 /// `wsrep_local_state`, as Galera numbers them.
 const DONOR: &str = "2";

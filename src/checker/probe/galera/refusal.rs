@@ -2,7 +2,7 @@
 
 use crate::checker::mysql::{Error, Login, ServerError};
 use crate::checker::probe::Answer;
-use crate::table::health::Verdict;
+use crate::pool::health::Verdict;
 
 /// What was refused.
 pub(super) enum Context {

@@ -5,7 +5,7 @@ use super::refusal::{Context, Kind, kind, refused};
 use crate::checker::mysql::{Error, ServerError};
 use crate::checker::probe::Answer;
 use crate::config::GaleraOptions;
-use crate::table::health::Verdict;
+use crate::pool::health::Verdict;
 
 const FIT: [(&str, &str); 12] = [
     ("wsrep_provider", "/usr/lib/galera/libgalera_smm.so"),

@@ -9,10 +9,10 @@ use mio::Events;
 use socket2::{Domain, Socket, Type};
 
 use crate::config::Config;
+use crate::pool::health::ShutdownSessions;
+use crate::pool::{Balancing, PolicyKind, Pool, PoolSettings, Rotation};
 use crate::stats::Stats;
 use crate::sys;
-use crate::table::health::ShutdownSessions;
-use crate::table::{Balancing, PolicyKind, Table};
 use crate::worker::event_loop::{EVENTS, Worker};
 use crate::worker::{Handle, Limits, Workers};
 
@@ -25,7 +25,7 @@ const WAIT: Duration = Duration::from_millis(5);
 pub struct Stage {
     pub worker: Worker,
     pub handle: Handle,
-    pub table: Table,
+    pub table: Rotation,
     pub stats: Stats,
     /// Another handle of its listening socket.
     listener: TcpListener,
@@ -41,14 +41,13 @@ impl Stage {
     pub fn with(options: &[&str], held: bool) -> Stage {
         let words = ["glbd", "1"].iter().chain(options).map(|word| (*word).to_owned());
         let options = Config::from_command_line(words).expect("a command line").connections;
-        let table = Table::new(Balancing {
-            policy: PolicyKind::LeastConnected,
-            top: false,
-            avoid_failed_for: Duration::from_secs(2),
-            watched: false,
-            recheck_after: None,
-            shutdown_sessions: ShutdownSessions::Elsewhere,
-        });
+        let table =
+            Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(2), watched: false, recheck_after: None })
+                .rotation(Balancing {
+                    policy: PolicyKind::LeastConnected,
+                    top: false,
+                    shutdown_sessions: ShutdownSessions::Elsewhere,
+                });
         let stats = Stats::new(1);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         listener.set_nonblocking(true).expect("O_NONBLOCK");

@@ -1,0 +1,105 @@
+//! One destination of a pool, and as it is seen from outside.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::health::{Health, Verdict};
+use super::policy::Candidate;
+use super::refusals::Refusals;
+use super::{DestinationId, Origin};
+use crate::address::{Endpoint, Host, MIN_WEIGHT};
+
+/// What a pool holds of one destination.
+pub(super) struct Destination {
+    pub id: DestinationId,
+    /// The names and addresses as which it is wanted where it is, at least one: the first is what it was added as.
+    pub wanted_as: Vec<Endpoint>,
+    pub address: SocketAddr,
+    pub origin: Origin,
+    /// As configured; zero takes no new connections.
+    pub weight: f64,
+    /// What it was before it was drained.
+    pub weight_before: Option<f64>,
+    /// What the watchdog says; always [`Verdict::Ready`] where there is none.
+    pub health: Health,
+    /// None of its names has its address any more.
+    pub obsolete: bool,
+    /// Somebody waits for the next word of the watchdog.
+    pub awaited: bool,
+    /// Those of this process.
+    pub connections: usize,
+    /// Those that other processes, which this one has taken over from, still have.
+    pub elsewhere: usize,
+    /// Connects that failed and clients that were refused, in a row; `None` when the last client was served.
+    pub refusals: Option<Refusals>,
+    /// Until then others are preferred.
+    pub avoided_until: Option<Instant>,
+}
+
+impl Destination {
+    /// The verdict that new connections depend on; `None` where the destination takes none, whatever its health.
+    pub(super) fn open_verdict(&self) -> Option<Verdict> {
+        self.health.verdict.filter(|verdict| self.weight > 0.0 && !self.obsolete && *verdict >= Verdict::Spare)
+    }
+
+    /// Whether nothing says that new clients cannot connect to it.
+    pub(super) fn is_sound(&self) -> bool {
+        !self.obsolete && self.refusals.is_none() && self.health.verdict != Some(Verdict::Down)
+    }
+
+    /// Whether anything but this name wants it where it is.
+    pub(super) fn is_wanted_otherwise(&self, name: &Endpoint) -> bool {
+        self.wanted_as.iter().any(|it| it != name)
+    }
+
+    /// The names as which it is wanted.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Endpoint> {
+        self.wanted_as.iter().filter(|it| matches!(it.host, Host::Name(_)))
+    }
+
+    /// As one of those that a policy picks from, where it counts as at least this heavy.
+    pub(super) fn candidate(&self, outweighs: f64) -> Candidate {
+        let Destination { id: DestinationId { slot, serial }, address, .. } = *self;
+        let connections = self.all_connections();
+        let (weight, configured_weight) = (self.weight_in_force(), self.weight.max(outweighs));
+        Candidate { slot, serial, address, weight, configured_weight, connections }
+    }
+
+    pub(super) fn all_connections(&self) -> usize {
+        self.connections + self.elsewhere
+    }
+
+    pub(super) fn weight_in_force(&self) -> f64 {
+        match self.weight {
+            weight if weight > 0.0 => (weight * self.health.scale).max(MIN_WEIGHT),
+            weight => weight,
+        }
+    }
+}
+
+/// One destination, as seen at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DestinationStatus {
+    /// The names and addresses as which it is wanted, at least one: the first is what it was added as.
+    pub wanted_as: Vec<Endpoint>,
+    /// What is connected to.
+    pub address: SocketAddr,
+    /// Which it is.
+    pub id: DestinationId,
+    /// Who put it there.
+    pub origin: Origin,
+    /// As configured.
+    pub weight: f64,
+    /// What follows from that and from the watchdog's word; 0 if it is no longer an address of its name.
+    pub weight_in_force: f64,
+    /// What the watchdog says.
+    pub health: Health,
+    /// How its last clients fared, unless the very last one was served.
+    pub refusals: Option<Refusals>,
+    /// It is the single destination.
+    pub is_single: bool,
+    /// Connections that count on it, those being opened and those of other processes included.
+    pub connections: usize,
+    /// Upper end of its share of [0, 1), where the policy deals in shares.
+    pub map: Option<f64>,
+}

@@ -1,0 +1,154 @@
+//! What the watchdog, where there is one, says of the destinations.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::destination::Destination;
+use super::inner::Inner;
+pub use super::reason::{Reason, is_unprintable};
+use super::{DestinationId, Event, Pool};
+
+/// What a destination is good for, from worse to better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Nothing: its connections are closed.
+    Down,
+    /// The connections that it has, but no new ones.
+    Avoid,
+    /// New connections only while no destination that is [`Verdict::Ready`] is left for a client.
+    Spare,
+    /// Everything.
+    Ready,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Verdict::Down => "DOWN",
+            Verdict::Avoid => "AVOID",
+            Verdict::Spare => "SPARE",
+            Verdict::Ready => "READY",
+        })
+    }
+}
+
+/// When the sessions of a destination that goes down, or is no longer the single one, are closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ShutdownSessions {
+    /// At once.
+    Always,
+    /// Once another destination serves.
+    #[default]
+    Elsewhere,
+    /// Never: they go on to their end.
+    Never,
+}
+
+/// What is known of a destination's health.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Health {
+    /// `None`: not judged yet.
+    pub verdict: Option<Verdict>,
+    /// Why, in words; empty when there is nothing to say.
+    pub reason: Reason,
+    /// Since when the verdict holds. The pool sets it.
+    pub since: Option<SystemTime>,
+    /// When it was last found out.
+    pub checked: Option<Instant>,
+    /// How long finding out took, on average.
+    pub latency: Duration,
+    /// What the weight is multiplied by.
+    pub scale: f64,
+}
+
+impl Health {
+    /// Of a destination that was just added. Without a watchdog everything counts as fit.
+    pub(super) fn at_first(watched: bool) -> Health {
+        Health { verdict: (!watched).then_some(Verdict::Ready), ..Health::unjudged() }
+    }
+
+    /// Of a destination that nothing is known of.
+    pub fn unjudged() -> Health {
+        Health {
+            verdict: None,
+            reason: Reason::default(),
+            since: None,
+            checked: None,
+            latency: Duration::ZERO,
+            scale: 1.0,
+        }
+    }
+
+    pub(super) fn is_older_than(&self, age: Duration, now: Instant) -> bool {
+        self.checked.is_none_or(|checked| now.saturating_duration_since(checked) > age)
+    }
+}
+
+/// What only a watchdog does with the pool.
+impl Pool {
+    /// What is known of a destination's health; `None` when it is no longer there.
+    pub fn health_of(&self, id: DestinationId) -> Option<Health> {
+        let inner = self.0.lock();
+        inner.find(id).map(|slot| inner.destinations[slot].health.clone())
+    }
+
+    /// What is known of every destination's health, in the order in which they were added.
+    pub fn healths(&self) -> Vec<(DestinationId, SocketAddr, Health)> {
+        let inner = self.0.lock();
+        inner.in_order().into_iter().map(|it| (it.id, it.address, it.health.clone())).collect()
+    }
+
+    /// Where a destination is; `None` when it is no longer there.
+    pub fn address_at(&self, id: DestinationId) -> Option<SocketAddr> {
+        let inner = self.0.lock();
+        inner.find(id).map(|slot| inner.destinations[slot].address)
+    }
+
+    /// Sets how the destination is from now on, if it still is at the `address` that the verdict was found for. Clients
+    /// that wait for the check hear whether it found it `fit`.
+    pub fn judge(&self, id: DestinationId, address: SocketAddr, mut health: Health, fit: bool) {
+        let mut inner = self.0.lock();
+        let Some(slot) = inner.find(id).filter(|slot| inner.destinations[*slot].address == address) else { return };
+        let before = &inner.destinations[slot].health;
+        health.since = if before.verdict == health.verdict { before.since } else { Some(SystemTime::now()) };
+        if before.verdict == health.verdict && before.scale == health.scale {
+            // Its place among the others stays as it is.
+            inner.destinations[slot].health = health;
+        } else {
+            inner.change(slot, |it| it.health = health);
+        }
+        if std::mem::take(&mut inner.destinations[slot].awaited) {
+            inner.tell(Event::Checked(id, fit));
+        }
+    }
+
+    /// Goes on without health checks: the last results count, also for clients that wait for one.
+    pub fn ask_nobody(&self) {
+        let mut inner = self.0.lock();
+        inner.settings.recheck_after = None;
+        inner.answer_awaited();
+    }
+
+    /// Changes what a destination's weight is multiplied by.
+    pub fn rescale(&self, id: DestinationId, scale: f64) {
+        let mut inner = self.0.lock();
+        if let Some(slot) = inner.find(id).filter(|slot| inner.destinations[*slot].health.scale != scale) {
+            inner.change(slot, |it| it.health.scale = scale);
+        }
+    }
+}
+
+impl Inner {
+    /// Tells those that wait for a check what was found before.
+    pub(super) fn answer_awaited(&mut self) {
+        let answer = |(_, it): (usize, &mut Destination)| {
+            let fit = it.health.verdict >= Some(Verdict::Spare);
+            std::mem::take(&mut it.awaited).then_some(Event::Checked(it.id, fit))
+        };
+        let answers: Vec<Event> = self.destinations.iter_mut().filter_map(answer).collect();
+        answers.into_iter().for_each(|answer| self.tell(answer));
+    }
+}

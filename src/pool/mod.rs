@@ -1,0 +1,278 @@
+//! Pools of destinations, a weighted table each: the only state that the threads share.
+//!
+//! A [`Pool`] knows no thread, no socket and no event loop. It has the destinations, their weights, their health and
+//! their connections. A [`Rotation`] is how one service chooses from them: its policy, and the single destination where
+//! the policy keeps to one. Workers [`pick`](Rotation::pick) from a rotation and hold a [`Lease`] for as long as they use
+//! a destination; control changes the pool; whoever holds connections subscribes to its events, which say which of them
+//! must be closed. A watchdog, where there is one, says what each destination is good for: see [`health`].
+
+mod by_hand;
+mod clock;
+mod destination;
+mod fallen;
+mod found;
+pub mod health;
+mod inner;
+mod lease;
+mod moves;
+mod named;
+mod policy;
+mod reason;
+mod refusals;
+mod rotation;
+mod saved;
+mod single;
+mod succession;
+mod switchover;
+mod tiers;
+mod tried;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use slab::Slab;
+
+use crate::address::{Endpoint, Host};
+pub use by_hand::SwitchError;
+pub use destination::DestinationStatus;
+use inner::Inner;
+pub use lease::Lease;
+pub use named::{Followed, Unresolved};
+pub use policy::PolicyKind;
+pub use refusals::Refusals;
+pub use rotation::{Balancing, Pick, Rotation, RotationId};
+pub use saved::SavedTable;
+pub use switchover::SwitchDone;
+pub use tried::Tried;
+
+/// Most destinations that a pool takes.
+pub const MAX_DESTINATIONS: usize = 16_384;
+
+/// Tells one destination from every other that is or was in its pool: one that was removed and added again is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DestinationId {
+    slot: usize,
+    serial: u64,
+}
+
+impl DestinationId {
+    /// A number that no other destination of this process has had or will have.
+    pub fn serial(self) -> u64 {
+        self.serial
+    }
+}
+
+/// What subscribers are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The destination's connections are to be closed at once: those of one rotation, or all. Where it was may be needed
+    /// when it is gone.
+    Closed(DestinationId, SocketAddr, Option<RotationId>),
+    /// It is new.
+    Added(DestinationId),
+    /// It is gone.
+    Removed(DestinationId),
+    /// It has another address than before, of which nothing is known.
+    Moved(DestinationId, SocketAddr, SocketAddr),
+    /// A client could not connect to it.
+    Doubted(DestinationId),
+    /// A client waits to hear how it is.
+    Awaited(DestinationId),
+    /// That is known now, and whether it is fit.
+    Checked(DestinationId, bool),
+    /// The single destination has moved, or stays after all: clients that wait because of [`Pick::Wait`] pick again.
+    Settled,
+    /// Names stand for other destinations than before.
+    Named,
+}
+
+/// Called with the pool locked: it must not call the pool, nor wait for another thread.
+pub type Subscriber = Box<dyn Fn(Event) + Send>;
+
+/// Why a change was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableError {
+    /// Nothing at this address to drain or to remove.
+    NoSuchDestination,
+    /// The table holds [`MAX_DESTINATIONS`].
+    Full,
+    /// A destination was added with weight 0, or drained by an earlier process.
+    NoWeight,
+    /// One destination has as many names as it may have.
+    TooManyNames,
+}
+
+impl fmt::Display for TableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TableError::NoSuchDestination => f.write_str("no such destination"),
+            TableError::Full => write!(f, "the table is full ({MAX_DESTINATIONS} destinations)"),
+            TableError::NoWeight => f.write_str("it has had no weight before: say which it is to have"),
+            TableError::TooManyNames => f.write_str("the destination there has too many names"),
+        }
+    }
+}
+
+impl std::error::Error for TableError {}
+
+/// What a change did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Change {
+    /// A new destination.
+    Added,
+    /// The weight it had before; the same as now when nothing changed.
+    Reweighted(f64),
+    /// Gone, with the number of connections that it had.
+    Removed(usize),
+}
+
+/// What holds for a pool, whoever picks from it.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolSettings {
+    /// How long a destination is passed over after a failed connect, while there are others.
+    pub avoid_failed_for: Duration,
+    /// Whether a watchdog judges the destinations, without whose word none is picked.
+    pub watched: bool,
+    /// How old its word may be when a client comes; `None`: any age.
+    pub recheck_after: Option<Duration>,
+}
+
+/// Who put a destination into the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// A person, on the command line or through the control port.
+    ByHand,
+    /// The daemon found it by itself.
+    Discovered,
+}
+
+/// A pool of destinations. Cheap to clone: all clones are the same pool.
+#[derive(Clone)]
+pub struct Pool(Arc<Mutex<Inner>>);
+
+impl Pool {
+    /// An empty pool, which no service uses yet.
+    pub fn new(settings: PoolSettings) -> Pool {
+        Pool(Arc::new(Mutex::new(Inner {
+            destinations: Slab::new(),
+            by_address: HashMap::new(),
+            names: HashMap::new(),
+            next_serial: 0,
+            rotations: Slab::new(),
+            readmissions: BTreeSet::new(),
+            removals: 0,
+            withdrawn: HashSet::new(),
+            settings,
+            checks_note: None,
+            subscribers: Vec::new(),
+        })))
+    }
+
+    /// Has `subscriber` told of every event from now on.
+    pub fn subscribe(&self, subscriber: Subscriber) {
+        self.0.lock().subscribers.push(subscriber);
+    }
+
+    /// Adds the destination at `address`, or changes the weight of the one that is there. `endpoint` is how the user calls
+    /// it; a name is one more that wants it there.
+    ///
+    /// # Errors
+    /// [`TableError::Full`] and [`TableError::TooManyNames`].
+    pub fn set(&self, endpoint: &Endpoint, address: SocketAddr, weight: f64) -> Result<Change, TableError> {
+        let mut inner = self.0.lock();
+        let Some(slot) = inner.at(address) else {
+            inner.withdrawn.remove(&address);
+            inner.add(endpoint, address, weight, Origin::ByHand, None)?;
+            return Ok(Change::Added);
+        };
+        if matches!(endpoint.host, Host::Name(_)) {
+            inner.want(slot, endpoint)?;
+        }
+        inner.withdrawn.remove(&address);
+        inner.destinations[slot].origin = Origin::ByHand;
+        Ok(Change::Reweighted(inner.reweight(slot, weight)))
+    }
+
+    /// The same as [`set`](Pool::set), but that an address is one more that wants it there, too: whatever becomes of the
+    /// names that stand for it.
+    ///
+    /// # Errors
+    /// Those of [`set`](Pool::set).
+    pub fn give(&self, endpoint: &Endpoint, address: SocketAddr, weight: f64) -> Result<Change, TableError> {
+        let change = self.set(endpoint, address, weight)?;
+        let mut inner = self.0.lock();
+        let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
+        inner.want(slot, endpoint).map(|()| change)
+    }
+
+    /// Lets the destination at `address` have no new connections; those it has go on.
+    ///
+    /// # Errors
+    /// [`TableError::NoSuchDestination`].
+    pub fn drain(&self, address: SocketAddr) -> Result<Change, TableError> {
+        self.reweigh(address, 0.0)
+    }
+
+    /// Changes the weight of the destination at `address`.
+    ///
+    /// # Errors
+    /// [`TableError::NoSuchDestination`].
+    pub fn reweigh(&self, address: SocketAddr, weight: f64) -> Result<Change, TableError> {
+        let mut inner = self.0.lock();
+        let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
+        inner.destinations[slot].origin = Origin::ByHand;
+        Ok(Change::Reweighted(inner.reweight(slot, weight)))
+    }
+
+    /// Gives the destination at `address` the weight back that it had before it was drained. Returns that weight, and the
+    /// change.
+    ///
+    /// # Errors
+    /// [`TableError::NoSuchDestination`], and [`TableError::NoWeight`] where the weight is not known.
+    pub fn enable(&self, address: SocketAddr) -> Result<(f64, Change), TableError> {
+        let mut inner = self.0.lock();
+        let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
+        let destination = &mut inner.destinations[slot];
+        let weight = if destination.weight > 0.0 { Some(destination.weight) } else { destination.weight_before };
+        let weight = weight.filter(|weight| *weight > 0.0).ok_or(TableError::NoWeight)?;
+        destination.origin = Origin::ByHand;
+        Ok((weight, Change::Reweighted(inner.reweight(slot, weight))))
+    }
+
+    /// Takes the destination at `address` out and has its connections closed.
+    ///
+    /// # Errors
+    /// [`TableError::NoSuchDestination`].
+    pub fn remove(&self, address: SocketAddr) -> Result<Change, TableError> {
+        let mut inner = self.0.lock();
+        let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
+        inner.withdraw(address);
+        Ok(Change::Removed(inner.remove(slot)))
+    }
+
+    /// Has an address count as removed by hand, whether it is in the table or not.
+    pub fn withdraw(&self, address: SocketAddr) {
+        // That there is nothing to remove is what is wanted.
+        if self.remove(address).is_err() {
+            self.0.lock().withdraw(address);
+        }
+    }
+
+    /// The addresses that were removed by hand and not added again since.
+    pub fn withdrawn(&self) -> Vec<SocketAddr> {
+        self.0.lock().withdrawn.iter().copied().collect()
+    }
+
+    /// Connections on all destinations together, those of other processes included.
+    pub fn connections(&self) -> usize {
+        self.0.lock().destinations.iter().map(|(_, it)| it.all_connections()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;
