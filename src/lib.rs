@@ -9,6 +9,7 @@
 //! - [`checker`] is that process: it asks destinations how they are, and holds no connection.
 //! - [`control`] is the text protocol on a socket and a FIFO: parse, apply to the table, answer.
 //! - [`names`] resolves the host names among the destinations again from time to time.
+//! - [`service`] is where clients connect, and how their connections are treated; a service picks from a pool.
 //! - [`pool`] is the weighted table of destinations with the policies that pick from it: the only state that the threads
 //!   share. Workers, health, names and control do not know each other; they meet here.
 //! - [`state`] keeps in a file what was changed by hand, for the next start.
@@ -40,6 +41,7 @@ pub mod pool;
 pub mod process;
 pub mod repeat;
 pub mod resolve;
+pub mod service;
 pub mod state;
 pub mod stats;
 pub mod supervise;

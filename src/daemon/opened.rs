@@ -16,7 +16,7 @@ use crate::checker;
 use crate::config::{Config, ProbeSpec};
 use crate::control;
 use crate::process::{Identity, Leftovers};
-use crate::worker;
+use crate::service;
 
 /// Where the control FIFO is unless the command line says otherwise.
 const DEFAULT_FIFO: &str = "/tmp/glbd.fifo";
@@ -90,7 +90,7 @@ impl Opened {
         borrowed: bool,
         config: &Config,
     ) -> io::Result<Opened> {
-        let listeners = worker::adopt(listeners, listeners.len(), &config.connections)?;
+        let listeners = service::adopt(listeners, listeners.len(), &config.connections)?;
         let control = control.map(TcpListener::from);
         let doors = Doors::of(&listeners, control.as_ref(), fifo.as_ref(), borrowed)?;
         Ok(Opened { listeners, control, fifo, doors })
@@ -106,8 +106,8 @@ pub(super) fn open(
 ) -> Result<Opened, String> {
     let borrowed = sockets.are_any();
     let listeners = match &sockets.listeners[..] {
-        [] => worker::listen(prepared.listening, config.threads, &config.connections),
-        sockets => worker::adopt(sockets, config.threads, &config.connections),
+        [] => service::listen(prepared.listening, config.threads, &config.connections),
+        sockets => service::adopt(sockets, config.threads, &config.connections),
     };
     let listeners = listeners.map_err(|error| listen_trouble(config, &error))?;
     let control = match (sockets.control, &config.control, prepared.control) {

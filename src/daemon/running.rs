@@ -20,6 +20,7 @@ use crate::names;
 use crate::pool::Rotation;
 use crate::repeat::Repeating;
 use crate::resolve;
+use crate::service::Service;
 use crate::stats::{SavedStats, Stats};
 use crate::worker::{self, Workers};
 
@@ -74,7 +75,10 @@ pub(super) fn start(
     let limits = worker::Limits { connections: max_connections, pipes: prepared.limits.pipes };
     // The process before this one, and destinations of which nothing is known.
     let obstacles = usize::from(waits) + usize::from(config.watchdog.is_some());
-    let workers = Workers::new(opened.listeners, limits, table, &stats, &config.connections, obstacles > 0)?;
+    let service = Arc::new(Service { rotation: table.clone(), options: config.connections.clone() });
+    let count = opened.listeners.len();
+    let workers = Workers::new(count, vec![(service, opened.listeners)], limits, &stats, obstacles > 0)?;
+    workers.follow(table);
     let has_fifo = opened.fifo.is_some();
     let control = Control::new(control::Settings {
         listener: opened.control,

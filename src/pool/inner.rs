@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use slab::Slab;
@@ -23,7 +24,6 @@ pub(super) struct Inner {
     pub(super) by_address: HashMap<SocketAddr, usize>,
     /// Where each name stands.
     pub(super) names: Names,
-    pub(super) next_serial: u64,
     pub(super) settings: PoolSettings,
     /// What picks from them.
     pub(super) rotations: Slab<RotationState>,
@@ -36,6 +36,12 @@ pub(super) struct Inner {
     /// Why no checks are being made.
     pub(super) checks_note: Option<Reason>,
     pub(super) subscribers: Vec<Subscriber>,
+}
+
+/// The next destination's place in the order of all: its serial number, which tells it from those of other pools too.
+pub(super) fn next_serial() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Inner {
@@ -151,7 +157,7 @@ impl Inner {
         if self.destinations.len() >= MAX_DESTINATIONS {
             return Err(TableError::Full);
         }
-        let serial = serial.unwrap_or_else(|| self.next_serial());
+        let serial = serial.unwrap_or_else(next_serial);
         let entry = self.destinations.vacant_entry();
         let id = DestinationId { slot: entry.key(), serial };
         entry.insert(Destination {

@@ -162,7 +162,6 @@ impl Pool {
             destinations: Slab::new(),
             by_address: HashMap::new(),
             names: HashMap::new(),
-            next_serial: 0,
             rotations: Slab::new(),
             readmissions: BTreeSet::new(),
             removals: 0,

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use super::destination::Destination;
 use super::health::{Health, Reason};
-use super::inner::Inner;
+use super::inner::{Inner, next_serial};
 use super::{Event, MAX_DESTINATIONS, Origin, Pool, TableError};
 use crate::address::{Endpoint, Host};
 
@@ -125,7 +125,7 @@ impl Pool {
             Some(Standing::At(_)) => return Ok(()),
             Some(Standing::Nowhere { serial, .. }) => *serial,
             None if inner.names.len() >= MAX_DESTINATIONS => return Err(TableError::Full),
-            None => inner.next_serial(),
+            None => next_serial(),
         };
         inner.names.insert(name.clone(), Standing::Nowhere { serial, weight, reason });
         Ok(())
@@ -195,11 +195,6 @@ impl Pool {
 }
 
 impl Inner {
-    pub(super) fn next_serial(&mut self) -> u64 {
-        self.next_serial += 1;
-        self.next_serial - 1
-    }
-
     fn slots_of(&self, name: &Endpoint) -> Vec<usize> {
         match self.names.get(name) {
             Some(Standing::At(slots)) => slots.clone(),

@@ -6,15 +6,25 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mio::net::{TcpListener, TcpStream};
-use mio::{Interest, Registry};
+use mio::{Interest, Registry, Token};
 
+use super::SHORTAGE_PAUSE;
 use super::admission::{Admission, Admitted, Refusal};
 use super::troubles::Troubles;
-use super::{LISTENER, SHORTAGE_PAUSE};
 use crate::log::Lasting;
+use crate::service::Service;
 
-/// A listening socket, and why nothing is being accepted from it when that is so.
+/// A client that was accepted.
+pub(super) struct Newcomer {
+    pub service: Arc<Service>,
+    pub client: TcpStream,
+    pub address: SocketAddr,
+    pub admitted: Admitted,
+}
+
+/// A listening socket of a service, and why nothing is being accepted from it when that is so.
 pub(super) struct Acceptor {
+    service: Arc<Service>,
     /// `None` once closed for good.
     listener: Option<TcpListener>,
     admission: Arc<Admission>,
@@ -31,15 +41,17 @@ pub(super) struct Acceptor {
 
 impl Acceptor {
     pub(super) fn new(
+        service: Arc<Service>,
         mut listener: TcpListener,
+        token: Token,
         registry: &Registry,
         admission: &Arc<Admission>,
         troubles: &Arc<Troubles>,
         held: bool,
     ) -> io::Result<Acceptor> {
-        registry.register(&mut listener, LISTENER, Interest::READABLE)?;
+        registry.register(&mut listener, token, Interest::READABLE)?;
         let (listener, admission, troubles) = (Some(listener), Arc::clone(admission), Arc::clone(troubles));
-        Ok(Acceptor { listener, admission, ready: false, held, full: None, retry_at: None, troubles })
+        Ok(Acceptor { service, listener, admission, ready: false, held, full: None, retry_at: None, troubles })
     }
 
     /// From now on clients are let in.
@@ -78,7 +90,7 @@ impl Acceptor {
     }
 
     /// The next client in the backlog, if there is room for it.
-    pub(super) fn accept(&mut self, now: Instant) -> Option<(TcpStream, SocketAddr, Admitted)> {
+    pub(super) fn accept(&mut self, now: Instant) -> Option<Newcomer> {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
         }
@@ -95,7 +107,10 @@ impl Acceptor {
                 }
             };
             match self.listener.as_ref()?.accept() {
-                Ok((client, address)) => return Some((client, canonical(address), admitted)),
+                Ok((client, address)) => {
+                    let (service, address) = (Arc::clone(&self.service), canonical(address));
+                    return Some(Newcomer { service, client, address, admitted });
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready = false,
                 Err(error) if concerns_one_client(&error) => {}
                 // The socket was shut down: the daemon is about to end.

@@ -2,25 +2,23 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
 use mio::{Events, Poll};
 use slab::Slab;
 
-use super::accept::Acceptor;
+use super::accept::Newcomer;
 use super::accepting_workers::AcceptingWorkers;
-use super::admission::Admitted;
+use super::acceptors::Acceptors;
 use super::connection::{Connection, Ending, Next};
 use super::kit::Kit;
-use super::listen::BACKLOG;
 use super::mailbox::{Inbox, MailboxSender};
 use super::message::Message;
 use super::synchronous::ConnectTurns;
-use super::{Key, LISTENER, MAIL};
+use super::{Key, MAIL};
 use crate::pool::Event;
+use crate::service::BACKLOG;
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 1024;
@@ -32,7 +30,7 @@ pub(super) struct Worker {
     poll: Poll,
     inbox: Inbox<Message>,
     mailboxes: Box<[MailboxSender<Message>]>,
-    acceptor: Acceptor,
+    acceptors: Acceptors,
     accepting: Arc<AcceptingWorkers>,
     connections: Slab<Connection>,
     generation: u32,
@@ -47,7 +45,7 @@ impl Worker {
         poll: Poll,
         inbox: Inbox<Message>,
         mailboxes: Box<[MailboxSender<Message>]>,
-        acceptor: Acceptor,
+        acceptors: Acceptors,
         accepting: Arc<AcceptingWorkers>,
         kit: Kit,
     ) -> Worker {
@@ -55,12 +53,12 @@ impl Worker {
             poll,
             inbox,
             mailboxes,
-            acceptor,
+            acceptors,
             accepting,
             connections: Slab::new(),
             generation: 0,
             unfinished: VecDeque::new(),
-            turns: ConnectTurns::new(kit.options.synchronous),
+            turns: ConnectTurns::default(),
             kit,
         }
     }
@@ -104,8 +102,8 @@ impl Worker {
         let mut has_mail = false;
         for event in events {
             match event.token() {
-                LISTENER => self.acceptor.listener_is_ready(),
                 MAIL => has_mail = true,
+                token if self.acceptors.on_event(token) => {}
                 token => {
                     let (key, side) = Key::of(token);
                     self.with(key, |connection, kit| connection.on_event(side, event, kit));
@@ -122,12 +120,12 @@ impl Worker {
 
     /// `None`: until something happens.
     fn time_to_wait(&mut self) -> Option<Duration> {
-        if !self.unfinished.is_empty() || self.acceptor.may_have_more() {
+        if !self.unfinished.is_empty() || self.acceptors.may_have_more() {
             return Some(Duration::ZERO);
         }
         let connections = &self.connections;
         let timer = self.kit.timers.next(|deadline, key| holds(connections, deadline, key));
-        let deadline = timer.into_iter().chain(self.acceptor.retry_at()).min()?;
+        let deadline = timer.into_iter().chain(self.acceptors.retry_at()).min()?;
         Some(deadline.saturating_duration_since(Instant::now()))
     }
 
@@ -143,7 +141,7 @@ impl Worker {
                 }
             }
             Next::Close(ending) => {
-                self.connections.remove(key.slot as usize).close(ending, &self.kit);
+                self.connections.remove(key.slot as usize).close(ending);
                 if self.connections.is_empty() {
                     self.kit.tools.rest();
                 }
@@ -153,10 +151,10 @@ impl Worker {
 
     fn read_mail(&mut self) {
         self.inbox.on_wake();
-        self.acceptor.look_for_room();
+        self.acceptors.look_for_room();
         while let Some(message) = self.inbox.next() {
             match message {
-                Message::Serve(client, address, admitted) => self.serve(client, address, admitted),
+                Message::Serve(newcomer) => self.serve(newcomer),
                 Message::Pool(Event::Closed(id, _, whose)) => {
                     self.with_all(|connection, kit| connection.on_destination_closed(id, whose, kit));
                 }
@@ -166,7 +164,7 @@ impl Worker {
                 Message::Pool(Event::Settled) => self.with_all(Connection::on_settled),
                 // Of no concern to connections.
                 Message::Pool(_) => {}
-                Message::Accept => self.acceptor.release(),
+                Message::Accept => self.acceptors.release(),
                 Message::Drain => {
                     self.take_in_backlog();
                     self.stop_accepting();
@@ -175,9 +173,7 @@ impl Worker {
                 Message::Stop(done) => {
                     self.stop_accepting();
                     // The process need not live until all are closed.
-                    self.connections
-                        .iter()
-                        .for_each(|(_, connection)| connection.prepare_to_close(Ending::Cut, &self.kit));
+                    self.connections.iter().for_each(|(_, connection)| connection.prepare_to_close(Ending::Cut));
                     drop(done);
                     self.with_all(|_, _| Next::Close(Ending::Cut));
                 }
@@ -188,23 +184,23 @@ impl Worker {
     /// Accepts up to so many clients, and serves them or hands them over.
     fn accept(&mut self, most: usize) {
         for _ in 0..most {
-            let Some((client, address, mut admitted)) = self.acceptor.accept(self.kit.now) else { break };
+            let Some(mut newcomer) = self.acceptors.accept(self.kit.now) else { break };
             self.kit.stats().connections.add(1);
-            match admitted.assign(self.kit.index) {
-                own if own == self.kit.index => self.serve(client, address, admitted),
-                other => self.mailboxes[other].send(Message::Serve(client, address, admitted)),
+            match newcomer.admitted.assign(self.kit.index) {
+                own if own == self.kit.index => self.serve(newcomer),
+                other => self.mailboxes[other].send(Message::Serve(newcomer)),
             }
         }
     }
 
-    fn serve(&mut self, client: TcpStream, address: SocketAddr, admitted: Admitted) {
+    fn serve(&mut self, newcomer: Newcomer) {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.connections.vacant_entry();
         let key = Key::new(self.generation, entry.key());
-        let connection = entry.insert(Connection::new(key, client, address, admitted, &self.kit));
+        let connection = entry.insert(Connection::new(key, newcomer, &self.kit));
         // When it fails, it is done again before the client is connected to a destination.
         let _ = connection.watch_client(&self.kit);
-        if self.turns.may_connect(key) {
+        if !connection.connects_in_turn() || self.turns.may_connect(key) {
             self.with(key, Connection::connect);
         }
     }
@@ -216,14 +212,14 @@ impl Worker {
 
     /// Takes in who is waiting already, as far as there is room.
     fn take_in_backlog(&mut self) {
-        self.acceptor.release();
-        self.acceptor.listener_is_ready();
+        self.acceptors.release();
+        self.acceptors.all_are_ready();
         // No more than there can be: those who come meanwhile would keep it from stopping.
         self.accept(BACKLOG as usize);
     }
 
     fn stop_accepting(&mut self) {
-        if self.acceptor.close(&self.kit.registry) {
+        if self.acceptors.close(&self.kit.registry) {
             self.accepting.leave();
         }
     }

@@ -10,17 +10,13 @@ use mio::Registry;
 use super::flow::Tools;
 use super::timers::Timers;
 use super::troubles::Troubles;
-use crate::config::ConnectionOptions;
-use crate::pool::Rotation;
 use crate::stats::{Stats, WorkerStats};
 
 /// What a connection needs of its worker.
 pub(super) struct Kit {
     pub index: usize,
     pub registry: Registry,
-    pub table: Rotation,
     stats: Stats,
-    pub options: ConnectionOptions,
     /// When the events at hand were taken from the kernel.
     pub now: Instant,
     pub tools: Tools,
@@ -31,21 +27,11 @@ pub(super) struct Kit {
 }
 
 impl Kit {
-    pub(super) fn new(
-        registry: Registry,
-        index: usize,
-        table: &Rotation,
-        stats: &Stats,
-        options: &ConnectionOptions,
-        tools: Tools,
-        troubles: &Arc<Troubles>,
-    ) -> Kit {
+    pub(super) fn new(registry: Registry, index: usize, stats: &Stats, tools: Tools, troubles: &Arc<Troubles>) -> Kit {
         Kit {
             index,
             registry,
-            table: table.clone(),
             stats: stats.clone(),
-            options: options.clone(),
             now: Instant::now(),
             tools,
             timers: Timers::default(),

@@ -1,17 +1,14 @@
 //! What a worker is told by other threads.
 
-use std::net::SocketAddr;
-
 use crossbeam_channel::Sender;
-use mio::net::TcpStream;
 
-use super::admission::Admitted;
+use super::accept::Newcomer;
 use crate::pool::Event;
 
 /// What a worker is told by other threads.
 pub(super) enum Message {
     /// Serve this client, which another worker has accepted.
-    Serve(TcpStream, SocketAddr, Admitted),
+    Serve(Newcomer),
     /// Something happened to the pool.
     Pool(Event),
     /// Begin to accept, if that was put off.

@@ -2,6 +2,7 @@
 
 mod accept;
 mod accepting_workers;
+mod acceptors;
 mod admission;
 mod connection;
 mod duplex;
@@ -10,7 +11,6 @@ mod first_packet;
 mod flow;
 mod hops;
 mod kit;
-mod listen;
 #[cfg(all(test, glbd_loom))]
 mod loom_tests;
 mod mailbox;
@@ -33,16 +33,16 @@ use std::time::Duration;
 use mio::net::TcpListener;
 use mio::{Poll, Token};
 
-use crate::config::ConnectionOptions;
-use crate::pool::{Event, Rotation};
+use crate::pool::{Event, Pool};
+use crate::service::Service;
 use crate::stats::Stats;
 use accept::Acceptor;
 use accepting_workers::AcceptingWorkers;
+use acceptors::Acceptors;
 use admission::Admission;
 use event_loop::Worker;
 use flow::{Splicing, Tools};
 use kit::Kit;
-pub use listen::{adopt, listen};
 use mailbox::MailboxSender;
 use message::Message;
 use pipe::PipeBudget;
@@ -50,7 +50,6 @@ use sync::Waker;
 use troubles::Troubles;
 use wake_once::WakeOnce;
 
-const LISTENER: Token = Token(usize::MAX);
 const MAIL: Token = Token(usize::MAX - 1);
 /// How long to wait when this machine is short of something, before trying again.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
@@ -101,6 +100,17 @@ impl Key {
         };
         let place = (self.generation as usize) << Key::BITS | self.slot as usize;
         Token(place << (Attempt::BITS + 1) | attempt << 1 | server)
+    }
+
+    /// The token of a worker's listening socket. No connection has its slot.
+    fn listener_token(place: usize) -> Token {
+        Key { generation: place as u32, slot: Key::MASK as u32 }.token(Side::Client)
+    }
+
+    /// The place of the listening socket with this token, if it is one's.
+    fn listener(token: Token) -> Option<usize> {
+        let (key, side) = Key::of(token);
+        (key.slot as usize == Key::MASK && side == Side::Client).then_some(key.generation as usize)
     }
 
     fn of(token: Token) -> (Key, Side) {
@@ -166,27 +176,37 @@ pub struct Limits {
     pub pipes: usize,
 }
 
+/// A listening socket of each service for each worker, as far as there are so many.
+fn deal_out(services: Vec<(Arc<Service>, Vec<TcpListener>)>, workers: usize) -> Vec<Vec<(Arc<Service>, TcpListener)>> {
+    let mut dealt: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+    for (service, listeners) in services {
+        for (place, listener) in listeners.into_iter().enumerate() {
+            dealt[place % workers].push((Arc::clone(&service), listener));
+        }
+    }
+    dealt
+}
+
 impl Workers {
-    /// Makes a worker for each listener, all picking from `table`. With `held`, nobody is accepted before
-    /// [`Handle::accept`] says so.
+    /// Makes so many workers for services, whose listening sockets are dealt out to them. With `held`, nobody is accepted
+    /// before [`Handle::accept`] says so.
     ///
     /// # Errors
     /// When there are no descriptors left for their event queues.
     pub fn new(
-        listeners: Vec<TcpListener>,
+        count: usize,
+        services: Vec<(Arc<Service>, Vec<TcpListener>)>,
         limits: Limits,
-        table: &Rotation,
         stats: &Stats,
-        options: &ConnectionOptions,
         held: bool,
     ) -> io::Result<Workers> {
         let mut ends = Vec::new();
         let (mut mailboxes, mut wakers) = (Vec::new(), Vec::new());
-        for listener in listeners {
+        for _ in 0..count {
             let poll = Poll::new()?;
             let waker = WakeOnce::new(Waker::new(poll.registry(), MAIL)?);
             let (mailbox, inbox) = mailbox::open(Arc::clone(&waker));
-            ends.push((listener, poll, inbox));
+            ends.push((poll, inbox));
             mailboxes.push(mailbox);
             wakers.push(waker);
         }
@@ -196,19 +216,32 @@ impl Workers {
         let troubles = Troubles::new();
         let accepting = AcceptingWorkers::new(wakers);
         let mut workers = Vec::new();
-        for (index, (listener, poll, inbox)) in ends.into_iter().enumerate() {
+        let mut listeners = deal_out(services, count);
+        for (index, (poll, inbox)) in ends.into_iter().enumerate() {
             let tools = Tools::new(pipes.clone(), Splicing::from_environment());
-            let kit = Kit::new(poll.registry().try_clone()?, index, table, stats, options, tools, &troubles);
-            let acceptor = Acceptor::new(listener, poll.registry(), &admission, &troubles, held)?;
-            workers.push(Worker::new(poll, inbox, mailboxes.clone(), acceptor, Arc::clone(&accepting), kit));
-            let mailbox = mailboxes[index].clone();
-            table.subscribe(Box::new(move |event| {
+            let kit = Kit::new(poll.registry().try_clone()?, index, stats, tools, &troubles);
+            let acceptor = |(place, (service, listener))| {
+                let token = Key::listener_token(place);
+                Acceptor::new(service, listener, token, poll.registry(), &admission, &troubles, held)
+            };
+            let acceptors = std::mem::take(&mut listeners[index]).into_iter().enumerate().map(acceptor);
+            let acceptors = Acceptors::new(acceptors.collect::<io::Result<_>>()?);
+            workers.push(Worker::new(poll, inbox, mailboxes.clone(), acceptors, Arc::clone(&accepting), kit));
+        }
+        Ok(Workers { workers, handle: Handle { mailboxes, admission } })
+    }
+
+    /// Has the workers hear what happens to a pool that one of their services picks from. To be called once for each,
+    /// before they start.
+    pub fn follow(&self, pool: &Pool) {
+        for mailbox in &self.handle.mailboxes {
+            let mailbox = mailbox.clone();
+            pool.subscribe(Box::new(move |event| {
                 if matches!(event, Event::Closed(..) | Event::Checked(..) | Event::Settled) {
                     mailbox.send(Message::Pool(event));
                 }
             }));
         }
-        Ok(Workers { workers, handle: Handle { mailboxes, admission } })
     }
 
     /// Starts a thread for each.

@@ -5,22 +5,16 @@ use std::collections::VecDeque;
 use super::Key;
 
 /// Whose turn it is to connect.
+#[derive(Default)]
 pub(super) struct ConnectTurns {
-    one_at_a_time: bool,
     current: Option<Key>,
     waiting: VecDeque<Key>,
 }
 
 impl ConnectTurns {
-    pub(super) fn new(one_at_a_time: bool) -> ConnectTurns {
-        ConnectTurns { one_at_a_time, current: None, waiting: VecDeque::new() }
-    }
-
-    /// Whether this connection may connect at once; if not, [`next`](ConnectTurns::next) names it in its turn.
+    /// Whether this connection, which connects in turn, may do so at once; if not, [`next`](ConnectTurns::next) names it
+    /// in its turn.
     pub(super) fn may_connect(&mut self, key: Key) -> bool {
-        if !self.one_at_a_time {
-            return true;
-        }
         if self.current.is_some() {
             self.waiting.push_back(key);
             return false;

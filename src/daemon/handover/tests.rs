@@ -89,9 +89,8 @@ impl Both {
         there.never_wait().expect("a socket");
         let reporter =
             Reporter::new(there, &state_connections, stats.totals(), &old, &stats, &Arc::new(AtomicBool::new(false)));
-        let config = Config::from_command_line(["glbd", "--random", "1"].map(str::to_owned)).expect("a configuration");
         let limits = Limits { connections: 100, pipes: 0 };
-        let workers = Workers::new(Vec::new(), limits, &new, &stats, &config.connections, false).expect("no worker");
+        let workers = Workers::new(0, Vec::new(), limits, &stats, false).expect("no worker");
         let (workers, _) = workers.start().expect("no thread");
         state_connections.iter().for_each(|(address, count)| new.set_elsewhere(*address, *count));
         let link = PredecessorLink::new(here, &state_connections, &[]);

@@ -46,17 +46,17 @@ const LOGIN_READS: u8 = 6;
 impl Connection {
     /// Tries destinations until one accepts or has to be waited for.
     pub(in crate::worker) fn connect(&mut self, kit: &mut Kit) -> Next {
-        self.end_attempt(kit);
+        self.end_attempt();
         if let Err(error) = self.watch_client(kit) {
             let outcome = self.wait_for_memory(&error, kit);
             return self.conclude(outcome, kit);
         }
-        if self.drops_half_closed(kit) && self.client_has_left() {
+        if self.drops_half_closed() && self.client_has_left() {
             return Next::Close(Ending::Clean);
         }
         loop {
             let Stage::Connecting(connecting) = &mut self.stage else { return Next::Wait };
-            let outcome = match kit.table.pick(self.client_address.ip(), &mut connecting.tried, kit.now) {
+            let outcome = match self.service.rotation.pick(self.client_address.ip(), &mut connecting.tried, kit.now) {
                 Pick::Leased(lease) if lease.is_outdated() => return self.await_check(lease, kit),
                 Pick::Leased(lease) => self.attempt(lease, kit),
                 Pick::Wait => return self.await_settled(kit),
@@ -87,9 +87,9 @@ impl Connection {
     }
 
     /// Gives up the destination that is being tried.
-    fn end_attempt(&mut self, kit: &Kit) {
+    fn end_attempt(&mut self) {
         if let Some(server) = self.server.take() {
-            if kit.options.reset_on_close {
+            if self.service.options.reset_on_close {
                 // Without it the socket is closed the ordinary way.
                 let _ = SockRef::from(&server).set_linger(Some(Duration::ZERO));
             }
@@ -109,29 +109,30 @@ impl Connection {
         if self.flows.up.has_ended_without_a_word() {
             return Outcome::ClientGone(Ending::Clean);
         }
-        let said = self.has_something_to_say(kit);
+        let said = self.has_something_to_say();
         let Stage::Connecting(connecting) = &mut self.stage else { return Outcome::Begun };
         if connecting.hop_limit.is_some_and(HopLimit::is_used_up) {
             return Outcome::InALoop;
         }
         let manner = Manner { said, hop_limit: connecting.hop_limit };
         connecting.settling_since = None;
-        let until = connecting.end_of_attempt(&lease, kit);
+        let until = connecting.end_of_attempt(&lease, kit.now, self.service.options.connect_timeout);
         if until <= kit.now {
             return Outcome::OutOfPatience;
         }
         let token = self.key.token(Side::Server(self.attempt));
-        match open(lease.address(), manner, token, kit) {
+        match open(lease.address(), manner, &self.service.options, token, kit) {
             Ok(server) => {
                 connecting.short_since = None;
                 self.admitted.set_short(false);
                 connecting.enter(Phase::Opening, until);
-                connecting.suspect_at = kit.inspects_greeting().then(|| kit.now + kit.options.suspect_after);
+                connecting.suspect_at =
+                    self.service.inspects_greeting().then(|| kit.now + self.service.options.suspect_after);
                 (self.server, self.lease) = (Some(server), Some(lease));
                 Outcome::Begun
             }
             Err(error) if sys::is_shortage(&error) => self.wait_for_memory(&error, kit),
-            Err(error) if lacks_local_port(&error, lease.address(), kit) => {
+            Err(error) if lacks_local_port(&error, lease.address(), &self.service.options) => {
                 self.admitted.set_short(false);
                 self.wait_for_resources(&error, kit)
             }
@@ -155,7 +156,7 @@ impl Connection {
         let Stage::Connecting(connecting) = &mut self.stage else { return Outcome::Begun };
         kit.out_of_resources(error);
         let since = *connecting.short_since.get_or_insert(kit.now);
-        if kit.now.duration_since(since) > kit.options.connect_timeout {
+        if kit.now.duration_since(since) > self.service.options.connect_timeout {
             return Outcome::OutOfResources;
         }
         connecting.enter(Phase::Paused, kit.now + SHORTAGE_PAUSE);
@@ -166,14 +167,14 @@ impl Connection {
     fn after_failure(&mut self, id: DestinationId, retries: bool, kit: &Kit) -> Outcome {
         let Stage::Connecting(connecting) = &mut self.stage else { return Outcome::Begun };
         if retries {
-            let end = connecting.tried_since.map_or(kit.now, |(_, since)| since + kit.options.connect_timeout);
+            let end = connecting.tried_since.map_or(kit.now, |(_, since)| since + self.service.options.connect_timeout);
             connecting.enter(Phase::Paused, end.min(kit.now + RETRY_PAUSE));
             return Outcome::Postponed;
         }
         connecting.tried.add(id);
         connecting.attempts += 1;
         let has_one_attempt = connecting.hop_limit.is_some_and(HopLimit::has_one_attempt);
-        match has_one_attempt || connecting.attempts >= kit.options.most_attempts {
+        match has_one_attempt || connecting.attempts >= self.service.options.most_attempts {
             true => Outcome::OutOfPatience,
             false => Outcome::Failed,
         }
@@ -181,7 +182,7 @@ impl Connection {
 
     /// Goes on after the attempt under way has failed and its lease was given back.
     pub(super) fn go_on(&mut self, id: DestinationId, retries: bool, kit: &mut Kit) -> Next {
-        self.end_attempt(kit);
+        self.end_attempt();
         let outcome = self.after_failure(id, retries, kit);
         self.conclude(outcome, kit)
     }
@@ -201,7 +202,7 @@ impl Connection {
         }
         let Some(server) = &self.server else { return Next::Wait };
         // Where the greeting is inspected, reading it reports the error behind it.
-        if !kit.inspects_greeting() && (event.is_error() || event.is_write_closed()) {
+        if !self.service.inspects_greeting() && (event.is_error() || event.is_write_closed()) {
             let error = server.take_error().and_then(|error| error.map_or(Ok(()), Err));
             match error {
                 Err(error) if !has_answered(server, &error) => return self.next_destination(&error, kit),
@@ -222,7 +223,7 @@ impl Connection {
             return self.next_destination(&error, kit);
         }
         match &mut self.stage {
-            Stage::Connecting(connecting) if kit.inspects_greeting() => {
+            Stage::Connecting(connecting) if self.service.inspects_greeting() => {
                 connecting.phase = Phase::Greeting;
                 self.read_greeting(kit)
             }
@@ -239,13 +240,14 @@ impl Connection {
         }
         self.stage = Stage::Relaying;
         self.armed = None;
-        self.login_reads = if kit.inspects_greeting() { LOGIN_READS } else { 0 };
-        let ConnectionOptions { client_idle_timeout, server_idle_timeout, half_close_timeout, .. } = &kit.options;
+        self.login_reads = if self.service.inspects_greeting() { LOGIN_READS } else { 0 };
+        let ConnectionOptions { client_idle_timeout, server_idle_timeout, half_close_timeout, .. } =
+            &self.service.options;
         if [client_idle_timeout, server_idle_timeout, half_close_timeout].iter().any(|timeout| timeout.is_some()) {
             self.last_active = Some(Box::new(LastActive::new(kit.now)));
             self.arm(kit);
         }
-        let said = self.has_something_to_say(kit);
+        let said = self.has_something_to_say();
         let next = self.relay(kit);
         if let (true, Some(server)) = (said, &self.server) {
             acknowledge_at_once(server);
@@ -254,8 +256,8 @@ impl Connection {
     }
 
     /// Whether the client has said something that the destination may hear as soon as it accepts.
-    fn has_something_to_say(&self, kit: &Kit) -> bool {
-        !kit.inspects_greeting() && self.flows.up.holds_anything()
+    fn has_something_to_say(&self) -> bool {
+        !self.service.inspects_greeting() && self.flows.up.holds_anything()
     }
 }
 

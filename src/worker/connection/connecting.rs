@@ -1,9 +1,8 @@
 //! What a connection knows while it looks for a destination.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::pool::{DestinationId, Lease, Tried};
-use crate::worker::Kit;
 use crate::worker::hops::HopLimit;
 
 /// What is only needed until there is a destination.
@@ -70,16 +69,16 @@ impl Connecting {
         (self.phase, self.until, self.suspect_at) = (phase, until, None);
     }
 
-    /// When to give up a destination that is leased now.
-    pub(super) fn end_of_attempt(&mut self, lease: &Lease, kit: &Kit) -> Instant {
+    /// When to give up a destination that is leased now, and may take so long to accept.
+    pub(super) fn end_of_attempt(&mut self, lease: &Lease, now: Instant, timeout: Duration) -> Instant {
         if !lease.retries() {
-            return kit.now + kit.options.connect_timeout;
+            return now + timeout;
         }
         let since = match self.tried_since {
             Some((id, since)) if id == lease.id() => since,
-            _ => kit.now,
+            _ => now,
         };
         self.tried_since = Some((lease.id(), since));
-        since + kit.options.connect_timeout
+        since + timeout
     }
 }

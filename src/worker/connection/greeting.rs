@@ -8,18 +8,10 @@ use std::io::{self, ErrorKind};
 use log::{debug, warn};
 
 use super::{Connection, Ending, Next, Stage};
-use crate::config::Greeting;
 use crate::worker::Kit;
 use crate::worker::duplex::Direction;
 use crate::worker::first_packet;
 use crate::worker::flow::{Failure, FirstPacket, Traffic};
-
-impl Kit {
-    /// Returns true if a destination's first packet is inspected before anything is passed on.
-    pub(super) fn inspects_greeting(&self) -> bool {
-        self.options.greeting == Greeting::Mysql
-    }
-}
 
 impl Connection {
     /// Reads the destination's first packet, as far as it has come.
@@ -65,7 +57,7 @@ impl Connection {
     pub(super) fn suspect_destination(&mut self, kit: &Kit) {
         let Some(lease) = &mut self.lease else { return };
         if lease.suspect(kit.now) {
-            let (address, seconds) = (lease.address(), kit.options.suspect_after.as_secs_f64());
+            let (address, seconds) = (lease.address(), self.service.options.suspect_after.as_secs_f64());
             let follows = what_follows(lease.retries());
             warn!("destination {address} is slow: no greeting within {seconds} s; {follows}");
         }

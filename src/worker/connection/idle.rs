@@ -70,7 +70,7 @@ impl Seen {
 
 impl Connection {
     /// Looks at the sides, and says whether one has been idle for as long as it may be.
-    pub(super) fn has_idled(&mut self, options: &ConnectionOptions, now: Instant) -> bool {
+    pub(super) fn has_idled(&mut self, now: Instant) -> bool {
         let (Some(active), Some(server)) = (&mut self.last_active, &self.server) else { return false };
         // An error shows as an event.
         let to_client = sys::unacknowledged_bytes(&self.client).unwrap_or(0);
@@ -87,6 +87,6 @@ impl Connection {
         if self.unfinished || (something_for_client && !something_for_server) {
             active.server.was_active(now);
         }
-        active.is_over(options, now)
+        active.is_over(&self.service.options, now)
     }
 }

@@ -12,6 +12,7 @@ mod waiting;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -20,12 +21,14 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use socket2::SockRef;
 
+use super::accept::Newcomer;
 use super::admission::Admitted;
 use super::duplex::Duplex;
 use super::hops::HopLimit;
 use super::source::Sign;
 use super::{Attempt, Key, Kit, Side};
 use crate::pool::{DestinationId, Lease, RotationId};
+use crate::service::Service;
 use connecting::Connecting;
 use farewell::Farewell;
 use idle::LastActive;
@@ -60,6 +63,7 @@ pub(super) enum Ending {
 /// A client's connection and, once there is one, the destination's.
 pub(super) struct Connection {
     key: Key,
+    service: Arc<Service>,
     client: TcpStream,
     client_address: SocketAddr,
     /// Whether events of the client's socket are reported.
@@ -92,20 +96,16 @@ enum Stage {
 
 impl Connection {
     /// Takes over an accepted client.
-    pub(super) fn new(
-        key: Key,
-        client: TcpStream,
-        client_address: SocketAddr,
-        admitted: Admitted,
-        kit: &Kit,
-    ) -> Connection {
+    pub(super) fn new(key: Key, newcomer: Newcomer, kit: &Kit) -> Connection {
+        let Newcomer { service, client, address: client_address, admitted } = newcomer;
         let hop_limit = HopLimit::of(&client, client_address);
         // What is kept back for the end is unsent until then, and nothing that is unsent is ever reset.
-        let mut flows = Duplex::new(!kit.options.reset_on_close);
+        let mut flows = Duplex::new(!service.options.reset_on_close);
         // It may have spoken before it was let in.
         flows.up.hear(Sign::Readable);
         Connection {
             key,
+            service,
             client,
             client_address,
             is_client_watched: false,
@@ -144,6 +144,11 @@ impl Connection {
         self.key
     }
 
+    /// Whether others that connect in turn are to wait for this one.
+    pub(super) fn connects_in_turn(&self) -> bool {
+        self.service.options.synchronous
+    }
+
     /// Whether a destination is still being looked for.
     pub(super) fn is_connecting(&self) -> bool {
         matches!(self.stage, Stage::Connecting(_))
@@ -175,7 +180,7 @@ impl Connection {
             (Stage::Connecting(_) | Stage::TurnedAway(_), Side::Client) if event.is_error() => {
                 Next::Close(Ending::Reset)
             }
-            (Stage::Connecting(_), Side::Client) => self.on_event_of_waiting_client(kit),
+            (Stage::Connecting(_), Side::Client) => self.on_event_of_waiting_client(),
             (Stage::TurnedAway(_), _) => self.see_off(kit),
             // Small messages first; its turn comes with those of the others that are unfinished.
             (Stage::Relaying | Stage::Farewell(_), _)
@@ -212,7 +217,7 @@ impl Connection {
     /// A deadline that a timer was set for is over.
     pub(super) fn on_timer(&mut self, kit: &mut Kit) -> Next {
         self.armed = None;
-        if self.has_idled(&kit.options, kit.now) {
+        if self.has_idled(kit.now) {
             debug!("client {}: closed after having been idle", self.client_address);
             return Next::Close(Ending::Reset);
         }
@@ -230,7 +235,7 @@ impl Connection {
     fn deadline(&self, kit: &Kit) -> Option<Instant> {
         match &self.stage {
             Stage::Connecting(connecting) => Some(connecting.deadline()),
-            Stage::Relaying => self.last_active.as_ref()?.next_look(&kit.options, kit.now),
+            Stage::Relaying => self.last_active.as_ref()?.next_look(&self.service.options, kit.now),
             Stage::Farewell(farewell) => Some(farewell.next_look()),
             Stage::TurnedAway(turned_away) => Some(turned_away.deadline),
         }
@@ -265,14 +270,14 @@ impl Connection {
     }
 
     /// Closes both sides.
-    pub(super) fn close(self, ending: Ending, kit: &Kit) {
-        self.prepare_to_close(ending, kit);
+    pub(super) fn close(self, ending: Ending) {
+        self.prepare_to_close(ending);
     }
 
     /// Sees to it that both sides end like this when they are closed, by whomever.
-    pub(super) fn prepare_to_close(&self, ending: Ending, kit: &Kit) {
+    pub(super) fn prepare_to_close(&self, ending: Ending) {
         let (reset_client, reset_server) = match ending {
-            Ending::Clean => (false, kit.options.reset_on_close && self.all_is_acknowledged()),
+            Ending::Clean => (false, self.service.options.reset_on_close && self.all_is_acknowledged()),
             Ending::Reset => (true, true),
             Ending::Cut => {
                 let (client_has_all, server_has_all) = self.flows.have_got_all();

@@ -31,7 +31,7 @@ impl Connection {
                 Ok(Progress::Unfinished) => again = true,
                 // Passing on the end first would bring about the TIME_WAIT that is to be avoided, and waiting for the
                 // destination's own end would not avoid it.
-                Ok(Progress::Ended) if direction == Direction::Up && kit.options.reset_on_close => {
+                Ok(Progress::Ended) if direction == Direction::Up && self.service.options.reset_on_close => {
                     if self.all_is_acknowledged() {
                         return Next::Close(Ending::Clean);
                     }

@@ -11,10 +11,11 @@ use nix::sys::socket::sockopt;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::INTERESTS;
+use crate::config::ConnectionOptions;
 use crate::process;
+use crate::service::keep_alive;
 use crate::worker::Kit;
 use crate::worker::hops::HopLimit;
-use crate::worker::listen::keep_alive;
 
 /// How a destination is connected to for a client.
 #[derive(Clone, Copy)]
@@ -26,17 +27,23 @@ pub(super) struct Manner {
 }
 
 /// Begins to connect to a destination.
-pub(super) fn open(address: SocketAddr, manner: Manner, token: Token, kit: &mut Kit) -> io::Result<TcpStream> {
-    let sources = sources_for(address, kit).count();
+pub(super) fn open(
+    address: SocketAddr,
+    manner: Manner,
+    options: &ConnectionOptions,
+    token: Token,
+    kit: &mut Kit,
+) -> io::Result<TcpStream> {
+    let sources = sources_for(address, options).count();
     if sources == 0 {
-        return open_from(None, address, manner, token, kit);
+        return open_from(None, address, manner, options, token, kit);
     }
     kit.opened = kit.opened.wrapping_add(1);
     let first = kit.opened % sources;
     let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
     for turn in first..first + sources {
-        let source = sources_for(address, kit).nth(turn % sources);
-        result = open_from(source, address, manner, token, kit);
+        let source = sources_for(address, options).nth(turn % sources);
+        result = open_from(source, address, manner, options, token, kit);
         match &result {
             // It has no port left for this destination, or is not this machine's at the moment.
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
@@ -47,14 +54,15 @@ pub(super) fn open(address: SocketAddr, manner: Manner, token: Token, kit: &mut 
 }
 
 /// The addresses of this machine from which a destination may be connected to, where the kernel is not to choose.
-fn sources_for(address: SocketAddr, kit: &Kit) -> impl Iterator<Item = IpAddr> {
-    kit.options.connect_from.iter().copied().filter(move |source| source.is_ipv4() == address.is_ipv4())
+fn sources_for(address: SocketAddr, options: &ConnectionOptions) -> impl Iterator<Item = IpAddr> {
+    options.connect_from.iter().copied().filter(move |source| source.is_ipv4() == address.is_ipv4())
 }
 
 fn open_from(
     source: Option<IpAddr>,
     address: SocketAddr,
     manner: Manner,
+    options: &ConnectionOptions,
     token: Token,
     kit: &Kit,
 ) -> io::Result<TcpStream> {
@@ -77,14 +85,14 @@ fn open_from(
         _ => {}
     }
     let mut server = TcpStream::from_std(socket.into());
-    if kit.options.nodelay {
+    if options.nodelay {
         server.set_nodelay(true)?;
     }
-    if kit.options.keepalive {
-        keep_alive(&SockRef::from(&server), &kit.options)?;
+    if options.keepalive {
+        keep_alive(&SockRef::from(&server), options)?;
     }
-    if kit.options.tcp_user_timeout.is_some() {
-        SockRef::from(&server).set_tcp_user_timeout(kit.options.tcp_user_timeout)?;
+    if options.tcp_user_timeout.is_some() {
+        SockRef::from(&server).set_tcp_user_timeout(options.tcp_user_timeout)?;
     }
     kit.registry.register(&mut server, token, INTERESTS)?;
     Ok(server)
@@ -106,11 +114,11 @@ pub(super) fn is_itself(server: &TcpStream, destination: SocketAddr) -> bool {
 
 /// Returns true if a connect failed because all local ports for this destination are in use. The kernel reports a missing
 /// local address in the same way, but does so for UDP as well, whose ports are others.
-pub(super) fn lacks_local_port(error: &io::Error, destination: SocketAddr, kit: &Kit) -> bool {
+pub(super) fn lacks_local_port(error: &io::Error, destination: SocketAddr, options: &ConnectionOptions) -> bool {
     if error.kind() != io::ErrorKind::AddrNotAvailable {
         return false;
     }
-    if sources_for(destination, kit).next().is_some() {
+    if sources_for(destination, options).next().is_some() {
         return true;
     }
     let datagrams = Socket::new(Domain::for_address(destination), Type::DGRAM, None);

@@ -18,7 +18,7 @@ impl Connection {
     pub(super) fn await_check(&mut self, mut lease: Lease, kit: &mut Kit) -> Next {
         let Stage::Connecting(connecting) = &mut self.stage else { return Next::Wait };
         connecting.settling_since = None;
-        let until = connecting.end_of_attempt(&lease, kit);
+        let until = connecting.end_of_attempt(&lease, kit.now, self.service.options.connect_timeout);
         if until <= kit.now {
             return self.turn_away(kit);
         }
@@ -80,15 +80,15 @@ impl Connection {
     }
 
     /// An event of the client's, which has no destination yet.
-    pub(super) fn on_event_of_waiting_client(&self, kit: &Kit) -> Next {
-        let has_left = self.lease.is_none() && self.drops_half_closed(kit) && self.client_has_left();
+    pub(super) fn on_event_of_waiting_client(&self) -> Next {
+        let has_left = self.lease.is_none() && self.drops_half_closed() && self.client_has_left();
         if has_left { Next::Close(Ending::Clean) } else { Next::Wait }
     }
 
     /// Returns true if no further attempt is made for a client that has ended its side without having sent anything. In
     /// MySQL's protocol it could not even log in; in others, the server may have something to say to it.
-    pub(super) fn drops_half_closed(&self, kit: &Kit) -> bool {
-        self.is_in(Phase::Settling) || (kit.inspects_greeting() && !self.is_in(Phase::Queued))
+    pub(super) fn drops_half_closed(&self) -> bool {
+        self.is_in(Phase::Settling) || (self.service.inspects_greeting() && !self.is_in(Phase::Queued))
     }
 
     /// Returns true if the client has ended its side without having said anything: there is nothing to serve it with.
@@ -110,7 +110,7 @@ impl Connection {
         if late {
             self.suspect_destination(kit);
         }
-        let seconds = kit.options.connect_timeout.as_secs_f64();
+        let seconds = self.service.options.connect_timeout.as_secs_f64();
         let timed_out = |what: &str| io::Error::new(ErrorKind::TimedOut, format!("no {what} within {seconds} s"));
         match phase {
             _ if !is_over => {

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use socket2::{Domain, Socket, Type};
 use crate::config::Config;
 use crate::pool::health::ShutdownSessions;
 use crate::pool::{Balancing, PolicyKind, Pool, PoolSettings, Rotation};
+use crate::service::Service;
 use crate::stats::Stats;
 use crate::sys;
 use crate::worker::event_loop::{EVENTS, Worker};
@@ -39,23 +41,30 @@ impl Stage {
 
     /// With these options; with `held`, clients wait in the backlog.
     pub fn with(options: &[&str], held: bool) -> Stage {
-        let words = ["glbd", "1"].iter().chain(options).map(|word| (*word).to_owned());
-        let options = Config::from_command_line(words).expect("a command line").connections;
-        let table =
-            Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(2), watched: false, recheck_after: None })
-                .rotation(Balancing {
-                    policy: PolicyKind::LeastConnected,
-                    top: false,
-                    shutdown_sessions: ShutdownSessions::Elsewhere,
-                });
-        let stats = Stats::new(1);
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        listener.set_nonblocking(true).expect("O_NONBLOCK");
-        let own = mio::net::TcpListener::from_std(listener.try_clone().expect("a descriptor"));
-        let limits = Limits { connections: 1000, pipes: 10 };
-        let workers = Workers::new(vec![own], limits, &table, &stats, &options, held).expect("descriptors");
-        let worker = workers.workers.into_iter().next().expect("one listener, one worker");
-        Stage { worker, handle: workers.handle, table, stats, listener, events: Events::with_capacity(EVENTS) }
+        let table = pool().rotation(balancing(PolicyKind::LeastConnected));
+        Stage::start(&[&table], &[(&table, options)], held).0
+    }
+
+    /// With a service for each of these rotations over these pools, which has these options. Returns the listening sockets
+    /// of the second service and of those that follow it.
+    pub fn start(pools: &[&Pool], services: &[(&Rotation, &[&str])], held: bool) -> (Stage, Vec<TcpListener>) {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for (rotation, options) in services {
+            let words = ["glbd", "1"].iter().chain(*options).map(|word| (*word).to_owned());
+            let options = Config::from_command_line(words).expect("a command line").connections;
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+            listener.set_nonblocking(true).expect("O_NONBLOCK");
+            let own = mio::net::TcpListener::from_std(listener.try_clone().expect("a descriptor"));
+            theirs.push((Arc::new(Service { rotation: Rotation::clone(rotation), options }), vec![own]));
+            ours.push(listener);
+        }
+        let (stats, limits) = (Stats::new(1), Limits { connections: 1000, pipes: 10 });
+        let workers = Workers::new(1, theirs, limits, &stats, held).expect("descriptors");
+        pools.iter().for_each(|pool| workers.follow(pool));
+        let (table, listener) = (services[0].0.clone(), ours.remove(0));
+        let worker = workers.workers.into_iter().next().expect("one worker");
+        let events = Events::with_capacity(EVENTS);
+        (Stage { worker, handle: workers.handle, table, stats, listener, events }, ours)
     }
 
     pub fn add(&self, destination: &Destination) {
@@ -67,9 +76,7 @@ impl Stage {
     }
 
     pub fn connect(&self) -> TcpStream {
-        let client = TcpStream::connect(self.listener.local_addr().expect("an address")).expect("it listens");
-        client.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
-        client
+        connect_to(&self.listener)
     }
 
     /// A client, and the other end of its connection.
@@ -135,9 +142,24 @@ impl Stage {
     }
 }
 
+/// A pool without a watchdog.
+pub fn pool() -> Pool {
+    Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(2), watched: false, recheck_after: None })
+}
+
+pub fn balancing(policy: PolicyKind) -> Balancing {
+    Balancing { policy, top: false, shutdown_sessions: ShutdownSessions::Elsewhere }
+}
+
+pub fn connect_to(listener: &TcpListener) -> TcpStream {
+    let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("it listens");
+    client.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
+    client
+}
+
 /// A destination whose connections the test serves.
 pub struct Destination {
-    address: SocketAddr,
+    pub address: SocketAddr,
     listener: TcpListener,
     /// Connections that fill its backlog, so that it does not answer to others.
     _backlog: Vec<TcpStream>,

@@ -1,4 +1,4 @@
-//! The listening sockets: one a worker, all on the same address.
+//! The listening sockets of a service: one a worker, all on the same address.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::config::{ConnectionOptions, KeepaliveProbes};
 use crate::sys;
 
 /// Connections that may wait to be accepted, on each socket; the kernel allows less where net.core.somaxconn says so.
-pub(super) const BACKLOG: i32 = 4096;
+pub const BACKLOG: i32 = 4096;
 /// How long a client may be silent before it is reported all the same, with deferred accepting.
 const DEFER_ACCEPT_SECONDS: i32 = 60;
 /// How often it is tried to listen where another begins to in the same moment.
@@ -127,7 +127,7 @@ fn prepare(socket: &Socket, options: &ConnectionOptions) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of setsockopt(2).
-pub(super) fn keep_alive(socket: &SockRef, options: &ConnectionOptions) -> io::Result<()> {
+pub fn keep_alive(socket: &SockRef, options: &ConnectionOptions) -> io::Result<()> {
     let KeepaliveProbes { time, interval, count } = options.keepalive_probes;
     let mut probes = TcpKeepalive::new();
     if let Some(time) = time {
