@@ -19,17 +19,13 @@ pub use watchdog::{GaleraOptions, HttpOptions, ProbeSpec, TlsMode, WatchdogOptio
 /// A probe may take as long as the interval between two, but for very short ones.
 const LEAST_DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Everything that can be chosen at start.
+/// Everything that can be chosen at start: for the process, for its pool and for its service.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where clients connect.
-    pub listen: ListenAddress,
-    /// The table at the start.
-    pub destinations: Vec<DestinationSpec>,
-    /// How destinations are picked.
-    pub policy: PolicyKind,
-    /// Only those of the top weight are.
-    pub top: bool,
+    /// The destinations, and how they are watched.
+    pub pool: PoolConfig,
+    /// Where clients connect, and how they are served.
+    pub service: ServiceConfig,
     /// Worker threads.
     pub threads: usize,
     /// Most client connections; `None`: as many as there are descriptors for.
@@ -54,6 +50,17 @@ pub struct Config {
     pub log: LogTarget,
     /// Whether to log what happens to single connections.
     pub verbose: bool,
+    /// Whether the IPv6 addresses of names are preferred to the IPv4 ones.
+    pub prefer_ipv6: bool,
+    /// Whether a name that does not resolve prevents the start.
+    pub strict_names: bool,
+}
+
+/// Destinations, and how they are watched.
+#[derive(Debug, Clone)]
+pub struct PoolConfig {
+    /// Those at the start.
+    pub destinations: Vec<DestinationSpec>,
     /// Between health checks; a failed destination is avoided for this and one second.
     pub interval: Duration,
     /// How destinations are watched; `None`: they are not.
@@ -64,10 +71,17 @@ pub struct Config {
     pub resolve: Option<Duration>,
     /// Whether all addresses of a name are destinations, not only one.
     pub resolve_all: bool,
-    /// Whether the IPv6 addresses of names are preferred to the IPv4 ones.
-    pub prefer_ipv6: bool,
-    /// Whether a name that does not resolve prevents the start.
-    pub strict_names: bool,
+}
+
+/// Where clients connect, and how they are served.
+#[derive(Debug, Clone)]
+pub struct ServiceConfig {
+    /// Where clients connect.
+    pub listen: ListenAddress,
+    /// How destinations are picked.
+    pub policy: PolicyKind,
+    /// Only those of the top weight are.
+    pub top: bool,
     /// How connections are treated.
     pub connections: ConnectionOptions,
 }
@@ -177,7 +191,7 @@ impl Config {
     }
 
     fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        let defaults_file = match self.watchdog.as_mut().map(|options| &mut options.probe) {
+        let defaults_file = match self.pool.watchdog.as_mut().map(|options| &mut options.probe) {
             Some(ProbeSpec::Galera(options)) => options.defaults_file.as_mut(),
             _ => None,
         };
@@ -195,42 +209,12 @@ impl Config {
             _ => Greeting::None,
         });
         let unless_zero = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
-        Config {
-            policy: match () {
-                () if options.round => PolicyKind::RoundRobin,
-                () if options.random => PolicyKind::Random,
-                () if options.source => PolicyKind::Source,
-                () if options.single => PolicyKind::Single,
-                () => PolicyKind::LeastConnected,
-            },
-            top: options.top || options.single,
-            threads: options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
-            listen: options.listen,
+        let pool = PoolConfig {
             destinations,
-            max_connections: options.max_connections,
-            control: options.control.map(|address| Endpoint {
-                // Not the whole world unless it was asked for.
-                host: address.host.unwrap_or(Host::Address(Ipv4Addr::LOCALHOST.into())),
-                port: address.port,
-            }),
-            fifo: options.fifo,
-            check: options.check,
-            daemon: options.daemon,
-            user: options.user,
-            pidfile: options.pidfile,
-            state: options.state,
-            drain_timeout: unless_zero(options.drain_timeout),
-            log: options.log.unwrap_or(match options.daemon {
-                true => LogTarget::Syslog(libc::LOG_DAEMON),
-                false => LogTarget::Stderr,
-            }),
-            verbose: options.verbose,
             interval: options.interval,
             recheck_after: unless_zero(options.extra),
             resolve: unless_zero(options.resolve),
             resolve_all: options.resolve_all,
-            prefer_ipv6: options.prefer == "ipv6",
-            strict_names: options.strict_names,
             watchdog: options.watchdog.map(|probe| WatchdogOptions {
                 probe,
                 interval: options.interval,
@@ -245,6 +229,17 @@ impl Config {
                 discover: options.discover,
                 latency_samples: Some(options.latency).filter(|samples| *samples > 0),
             }),
+        };
+        let service = ServiceConfig {
+            listen: options.listen,
+            policy: match () {
+                () if options.round => PolicyKind::RoundRobin,
+                () if options.random => PolicyKind::Random,
+                () if options.source => PolicyKind::Source,
+                () if options.single => PolicyKind::Single,
+                () => PolicyKind::LeastConnected,
+            },
+            top: options.top || options.single,
             connections: ConnectionOptions {
                 connect_timeout: options.connect_timeout,
                 client_idle_timeout: unless_zero(options.client_idle_timeout),
@@ -266,6 +261,31 @@ impl Config {
                 greeting,
                 suspect_after: options.interval.min(options.connect_timeout),
             },
+        };
+        Config {
+            pool,
+            service,
+            threads: options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+            max_connections: options.max_connections,
+            control: options.control.map(|address| Endpoint {
+                // Not the whole world unless it was asked for.
+                host: address.host.unwrap_or(Host::Address(Ipv4Addr::LOCALHOST.into())),
+                port: address.port,
+            }),
+            fifo: options.fifo,
+            check: options.check,
+            daemon: options.daemon,
+            user: options.user,
+            pidfile: options.pidfile,
+            state: options.state,
+            drain_timeout: unless_zero(options.drain_timeout),
+            log: options.log.unwrap_or(match options.daemon {
+                true => LogTarget::Syslog(libc::LOG_DAEMON),
+                false => LogTarget::Stderr,
+            }),
+            verbose: options.verbose,
+            prefer_ipv6: options.prefer == "ipv6",
+            strict_names: options.strict_names,
         }
     }
 }
@@ -299,7 +319,7 @@ mod tests {
         ] {
             let words = ["glbd", "3306"].iter().chain(arguments).map(|word| (*word).to_owned());
             let config = Config::from_command_line(words).expect("a command line");
-            assert_eq!(config.connections.greeting, greeting, "{arguments:?}");
+            assert_eq!(config.service.connections.greeting, greeting, "{arguments:?}");
         }
     }
 }

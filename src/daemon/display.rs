@@ -25,12 +25,12 @@ pub(super) fn start(config: &Config, fifo: &str, table: &Rotation, max_connectio
         Threads:         {}\n\
         Max connections: {max_connections}\n",
         env!("CARGO_PKG_VERSION"),
-        config.listen,
-        config.policy,
-        if config.top { ", top weight only" } else { "" },
+        config.service.listen,
+        config.service.policy,
+        if config.service.top { ", top weight only" } else { "" },
         config.threads,
     );
-    let (table, watched) = (table.clone(), config.watchdog.is_some());
+    let (table, watched) = (table.clone(), config.pool.watchdog.is_some());
     let (mut out, mut start) = (std::io::stdout(), Some(start));
     let show = move || {
         let destinations = table.snapshot();

@@ -87,7 +87,7 @@ fn start_anew(mut config: Config, program: PathBuf) -> Result<(), String> {
     }
     let listening_at = sockets.listening_at();
     if let Some(address) = listening_at.first() {
-        config.listen = (*address).into();
+        config.service.listen = (*address).into();
     }
     let background = config.daemon.then(process::daemonize).transpose();
     let background = background.map_err(|error| format!("cannot go to the background: {error}"))?;
@@ -158,7 +158,7 @@ impl Ready {
         let mut config = config.with_paths_in(&state.directory);
         let listening_at: Vec<_> = listeners.iter().filter_map(service_manager::address).collect();
         if let (true, Some(address)) = (state.borrowed, listening_at.first()) {
-            config.listen = (*address).into();
+            config.service.listen = (*address).into();
         }
         let control_address = control.as_ref().and_then(service_manager::address);
         let prepared = Prepared::to_take_over(&config, &state, listeners.len(), listening_at, control_address)?;
@@ -178,7 +178,7 @@ impl Ready {
 }
 
 fn listen_trouble(config: &Config, error: &io::Error) -> String {
-    format!("cannot listen on {}: {error}", config.listen)
+    format!("cannot listen on {}: {error}", config.service.listen)
 }
 
 fn control_trouble(address: &Endpoint, error: &io::Error) -> String {
@@ -211,9 +211,9 @@ fn say_what_runs(config: &Config, prepared: &Prepared) {
     let count = prepared.table.snapshot().len();
     let (destinations, threads) = (Counted(count, "destination"), Counted(config.threads, "thread"));
     let version = env!("CARGO_PKG_VERSION");
-    let top = if config.top { ", top weight only" } else { "" };
-    let policy = config.policy;
-    info!("glbd {version} serving on {}, {destinations}, {threads}, {policy}{top}", config.listen);
+    let top = if config.service.top { ", top weight only" } else { "" };
+    let policy = config.service.policy;
+    info!("glbd {version} serving on {}, {destinations}, {threads}, {policy}{top}", config.service.listen);
     if count == 0 && prepared.table.unresolved().is_empty() {
         warn!("there are no destinations: clients are turned away until one is added");
     }

@@ -90,7 +90,7 @@ impl Opened {
         borrowed: bool,
         config: &Config,
     ) -> io::Result<Opened> {
-        let listeners = service::adopt(listeners, listeners.len(), &config.connections)?;
+        let listeners = service::adopt(listeners, listeners.len(), &config.service.connections)?;
         let control = control.map(TcpListener::from);
         let doors = Doors::of(&listeners, control.as_ref(), fifo.as_ref(), borrowed)?;
         Ok(Opened { listeners, control, fifo, doors })
@@ -106,8 +106,8 @@ pub(super) fn open(
 ) -> Result<Opened, String> {
     let borrowed = sockets.are_any();
     let listeners = match &sockets.listeners[..] {
-        [] => service::listen(prepared.listening, config.threads, &config.connections),
-        sockets => service::adopt(sockets, config.threads, &config.connections),
+        [] => service::listen(prepared.listening, config.threads, &config.service.connections),
+        sockets => service::adopt(sockets, config.threads, &config.service.connections),
     };
     let listeners = listeners.map_err(|error| listen_trouble(config, &error))?;
     let control = match (sockets.control, &config.control, prepared.control) {
@@ -123,7 +123,7 @@ pub(super) fn open(
     if let Some(path) = &config.pidfile {
         leftovers.write_pidfile(path)?;
     }
-    if config.watchdog.as_ref().is_some_and(|options| matches!(options.probe, ProbeSpec::Exec(_))) {
+    if config.pool.watchdog.as_ref().is_some_and(|options| matches!(options.probe, ProbeSpec::Exec(_))) {
         leftovers.add_marked_processes(checker::mark());
     }
     let identity = prepared.identity.as_ref();

@@ -61,7 +61,7 @@ impl Prepared {
     ) -> Result<Prepared, String> {
         let credentials = credentials(config, None)?;
         let limits = Limits::for_config(config, config.threads)?;
-        let listening = resolve::resolve_listen_address(&config.listen);
+        let listening = resolve::resolve_listen_address(&config.service.listen);
         let listening = listening.map_err(|error| listen_trouble(config, &error))?;
         let control =
             config.control.as_ref().map(|address| resolve::resolve(address).map_err(|error| (address, error)));
@@ -110,10 +110,10 @@ impl Prepared {
     fn fill_table(&mut self, config: &Config, give_up: &mut dyn FnMut() -> bool) -> Result<(), String> {
         let own_addresses = self.own_addresses();
         resolve::set_own_addresses(own_addresses.clone());
-        let endpoints = config.destinations.iter().map(|spec| spec.endpoint.clone()).collect();
+        let endpoints = config.pool.destinations.iter().map(|spec| spec.endpoint.clone()).collect();
         let patience = (!config.strict_names).then_some(resolve::PATIENCE);
         let found = resolve::resolve_all(endpoints, patience, give_up);
-        for spec in &config.destinations {
+        for spec in &config.pool.destinations {
             let told = |reason: String| format!("destination {}: {reason}", spec.endpoint);
             let addresses = match found.get(&spec.endpoint) {
                 Some(Ok(addresses)) => addresses,
@@ -137,7 +137,7 @@ impl Prepared {
                 }
                 None => {}
             }
-            for address in others.into_iter().take(if config.resolve_all { usize::MAX } else { 1 }) {
+            for address in others.into_iter().take(if config.pool.resolve_all { usize::MAX } else { 1 }) {
                 let change = self.table.give(&spec.endpoint, address, spec.weight);
                 if change.map_err(|error| told(error.to_string()))? != Change::Added {
                     let notice = told(format!("given more than once; its weight is {}", spec.weight));
@@ -207,29 +207,33 @@ impl Prepared {
 
 fn state_file(config: &Config) -> Option<Arc<StateFile>> {
     let base = Base {
-        destinations: config.destinations.clone(),
-        all_addresses: config.resolve_all,
-        finds_more: config.resolve_all || config.watchdog.as_ref().is_some_and(|options| options.discover),
+        destinations: config.pool.destinations.clone(),
+        all_addresses: config.pool.resolve_all,
+        finds_more: config.pool.resolve_all || config.pool.watchdog.as_ref().is_some_and(|options| options.discover),
     };
     config.state.as_deref().map(|path: &Path| Arc::new(StateFile::new(path, base)))
 }
 
 fn credentials(config: &Config, known: Option<Credentials>) -> Result<Option<Credentials>, String> {
-    config.watchdog.as_ref().map(|options| Credentials::for_checks(&options.probe, known)).transpose()
+    config.pool.watchdog.as_ref().map(|options| Credentials::for_checks(&options.probe, known)).transpose()
 }
 
 /// The pool that is asked for, still empty, as its service chooses from it.
 pub(super) fn empty_pool(config: &Config) -> Rotation {
     let pool = Pool::new(PoolSettings {
-        avoid_failed_for: config.interval + AVOIDED_LONGER,
-        watched: config.watchdog.is_some(),
-        recheck_after: config.recheck_after,
+        avoid_failed_for: config.pool.interval + AVOIDED_LONGER,
+        watched: config.pool.watchdog.is_some(),
+        recheck_after: config.pool.recheck_after,
     });
-    pool.rotation(Balancing { policy: config.policy, top: config.top, shutdown_sessions: shutdown_sessions(config) })
+    pool.rotation(Balancing {
+        policy: config.service.policy,
+        top: config.service.top,
+        shutdown_sessions: shutdown_sessions(config),
+    })
 }
 
 fn shutdown_sessions(config: &Config) -> ShutdownSessions {
-    config.watchdog.as_ref().map_or(ShutdownSessions::default(), |options| options.shutdown_sessions)
+    config.pool.watchdog.as_ref().map_or(ShutdownSessions::default(), |options| options.shutdown_sessions)
 }
 
 fn identity(config: &Config) -> Result<Option<Identity>, String> {

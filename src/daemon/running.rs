@@ -74,8 +74,8 @@ pub(super) fn start(
     let stats = Stats::resume(opened.listeners.len(), taken_over.unwrap_or_default());
     let limits = worker::Limits { connections: max_connections, pipes: prepared.limits.pipes };
     // The process before this one, and destinations of which nothing is known.
-    let obstacles = usize::from(waits) + usize::from(config.watchdog.is_some());
-    let service = Arc::new(Service { rotation: table.clone(), options: config.connections.clone() });
+    let obstacles = usize::from(waits) + usize::from(config.pool.watchdog.is_some());
+    let service = Arc::new(Service { rotation: table.clone(), options: config.service.connections.clone() });
     let count = opened.listeners.len();
     let workers = Workers::new(count, vec![(service, opened.listeners)], limits, &stats, obstacles > 0)?;
     workers.follow(table);
@@ -88,7 +88,7 @@ pub(super) fn start(
         stats: stats.clone(),
         max_connections,
         own_addresses: prepared.own_addresses(),
-        all_addresses: config.resolve_all,
+        all_addresses: config.pool.resolve_all,
         state: prepared.state.clone(),
     })?;
     let (workers, threads) = workers.start()?;
@@ -97,8 +97,8 @@ pub(super) fn start(
     let health = start_health(config, prepared, gate.clone(), &closes_sessions)?;
     let names = names::Settings {
         table: table.pool().clone(),
-        interval: config.resolve,
-        all: config.resolve_all,
+        interval: config.pool.resolve,
+        all: config.pool.resolve_all,
         own_addresses: prepared.own_addresses(),
     };
     Ok(Running {
@@ -126,7 +126,7 @@ fn start_health(
     gate: Gate,
     closes_sessions: &Arc<AtomicBool>,
 ) -> io::Result<Option<health::Handle>> {
-    let (Some(options), Some(credentials)) = (&config.watchdog, &prepared.credentials) else { return Ok(None) };
+    let (Some(options), Some(credentials)) = (&config.pool.watchdog, &prepared.credentials) else { return Ok(None) };
     let (once, table) = (AtomicBool::new(true), prepared.table.clone());
     let settings = health::Settings {
         options: options.clone(),
@@ -176,6 +176,6 @@ impl Running {
             let fifo = if self.has_fifo { fifo_path(config).display().to_string() } else { "none".to_owned() };
             self.shows.extend(display::start(config, &fifo, &self.table, prepared.limits.connections));
         }
-        self.shows.extend(service_manager::show_status(&config.listen, &self.table));
+        self.shows.extend(service_manager::show_status(&config.service.listen, &self.table));
     }
 }

@@ -17,7 +17,7 @@ mod weights;
 fn options(arguments: &str) -> WatchdogOptions {
     let line = format!("glbd {arguments} 8010");
     let config = Config::from_command_line(line.split_whitespace().map(str::to_owned)).expect("a command line");
-    config.watchdog.expect("a watchdog")
+    config.pool.watchdog.expect("a watchdog")
 }
 
 fn address(place: usize) -> SocketAddr {
