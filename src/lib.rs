@@ -9,20 +9,21 @@
 //! - [`checker`] is that process: it asks destinations how they are, and holds no connection.
 //! - [`control`] is the text protocol on a socket and a FIFO: parse, apply to the table, answer.
 //! - [`names`] resolves the host names among the destinations again from time to time.
+//! - [`state`] keeps in a file what was changed by hand, for the next start.
 //! - [`service`] is where clients connect, and how their connections are treated; a service picks from a pool.
 //! - [`pool`] is the weighted table of destinations with the policies that pick from it: the only state that the threads
 //!   share. Workers, health, names and control do not know each other; they meet here.
-//! - [`state`] keeps in a file what was changed by hand, for the next start.
 //! - [`config`] is what the user asked for: from the command line to one `Config`.
 //! - [`resolve`] turns hosts into addresses, without making anybody wait.
 //! - [`address`] parses and prints listening addresses and destinations.
 //! - [`stats`] are counters, one padded set a worker, summed by whoever asks.
 //! - [`process`] is the daemon as a process: background, users, limits, pid file.
 //! - [`channel`] is the socket between two processes of glbd.
-//! - [`supervise`] keeps threads going that carry no connections.
 //! - [`repeat`] does something again and again.
+//! - [`log`] writes to stderr, syslog or a file.
+//! - [`supervise`] keeps threads going that carry no connections.
 //! - [`counted`] prints numbers of things.
-//! - [`log`] writes to stderr or syslog.
+//! - [`verdict`] is what is said of a destination's health, in a word.
 //! - [`sys`] has every unsafe line of the program, behind safe functions.
 //!
 //! The library exists for the program `glbd`, its tests and its benchmarks; it promises nothing to others.
@@ -46,4 +47,5 @@ pub mod state;
 pub mod stats;
 pub mod supervise;
 pub mod sys;
+pub mod verdict;
 pub mod worker;

@@ -1,5 +1,6 @@
 //! What the user asked for: from the command line to one [`Config`].
 
+mod balancing;
 mod options;
 mod watchdog;
 
@@ -11,8 +12,7 @@ use clap::error::ErrorKind;
 use clap::{Command, CommandFactory, Parser};
 
 use crate::address::{DestinationSpec, Endpoint, Host, ListenAddress};
-use crate::pool::PolicyKind;
-use crate::pool::health::ShutdownSessions;
+pub use balancing::{PolicyKind, ShutdownSessions};
 use options::Options;
 pub use watchdog::{GaleraOptions, HttpOptions, ProbeSpec, TlsMode, WatchdogOptions};
 

@@ -7,9 +7,8 @@ use std::time::Duration;
 use clap::Parser;
 
 use super::watchdog::ProbeSpec;
-use super::{Greeting, LogTarget};
+use super::{Greeting, LogTarget, ShutdownSessions};
 use crate::address::{DestinationSpec, ListenAddress, parse_destination, parse_listen_address};
-use crate::pool::health::ShutdownSessions;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::pool::health::{ShutdownSessions, Verdict};
+use super::ShutdownSessions;
+use crate::verdict::Verdict;
 
 /// How destinations are watched.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,51 +1,14 @@
 //! What the watchdog, where there is one, says of the destinations.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
-
-use serde::{Deserialize, Serialize};
 
 use super::destination::Destination;
 use super::inner::Inner;
 pub use super::reason::{Reason, is_unprintable};
 use super::{DestinationId, Event, Pool};
-
-/// What a destination is good for, from worse to better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Verdict {
-    /// Nothing: its connections are closed.
-    Down,
-    /// The connections that it has, but no new ones.
-    Avoid,
-    /// New connections only while no destination that is [`Verdict::Ready`] is left for a client.
-    Spare,
-    /// Everything.
-    Ready,
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Verdict::Down => "DOWN",
-            Verdict::Avoid => "AVOID",
-            Verdict::Spare => "SPARE",
-            Verdict::Ready => "READY",
-        })
-    }
-}
-
-/// When the sessions of a destination that goes down, or is no longer the single one, are closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ShutdownSessions {
-    /// At once.
-    Always,
-    /// Once another destination serves.
-    #[default]
-    Elsewhere,
-    /// Never: they go on to their end.
-    Never,
-}
+pub use crate::config::ShutdownSessions;
+pub use crate::verdict::Verdict;
 
 /// What is known of a destination's health.
 #[derive(Debug, Clone, PartialEq)]

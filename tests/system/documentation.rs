@@ -33,6 +33,49 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
+/// The top-level modules in the order of README's map.
+fn rooms() -> Vec<String> {
+    let readme = read(&project().join("README.md"));
+    let map = readme.split("A room uses only what stands below it").nth(1).expect("README has a map of the rooms");
+    let lines = map.lines().skip_while(|line| !line.starts_with("    ")).take_while(|line| line.starts_with("    "));
+    let name = |line: &str| line.split_whitespace().next().expect("a name").trim_end_matches('/').replace(".rs", "");
+    lines.map(name).collect()
+}
+
+/// The top-level module that a file belongs to.
+fn room_of(path: &Path) -> String {
+    let below = path.strip_prefix(project().join("src")).expect("a file below src");
+    let first = below.components().next().expect("a name").as_os_str().to_string_lossy();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// The code of a file, without the tests at its end.
+fn code_of(path: &Path) -> String {
+    read(path).split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn every_room_uses_only_what_stands_below_it() {
+    let rooms = rooms();
+    let place = |name: &str| rooms.iter().position(|room| room == name);
+    let is_for_tests = |path: &Path| {
+        let text = path.to_string_lossy();
+        text.contains("/tests") || text.contains("/fuzz") || text.contains("/model/") || text.ends_with("/lib.rs")
+    };
+    let mut uses = 0;
+    for path in files_below(&project().join("src"), ".rs").iter().filter(|path| !is_for_tests(path)) {
+        let own = room_of(path);
+        let own_place = place(&own).unwrap_or_else(|| panic!("{own} is not in README's map"));
+        for used in code_of(path).split("crate::").skip(1) {
+            let used: String = used.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
+            let is_below = used == own || place(&used).is_some_and(|place| place > own_place);
+            assert!(is_below, "{} uses {used}, which does not stand below {own} in README's map", path.display());
+            uses += 1;
+        }
+    }
+    assert!(uses > 100, "the uses were not found: {uses}");
+}
+
 #[test]
 fn every_log_line_is_in_the_table_of_log_lines() {
     let operations = read(&project().join("docs/operations.md"));

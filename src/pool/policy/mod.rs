@@ -10,7 +10,6 @@ mod single;
 mod source;
 mod top;
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use least_connected::LeastConnected;
@@ -21,6 +20,7 @@ use source::Source;
 use top::Top;
 
 use super::tried::Tried;
+pub use crate::config::PolicyKind;
 
 /// A destination that may be picked.
 #[derive(Debug, Clone, Copy)]
@@ -60,33 +60,6 @@ pub(super) trait Policy: Send {
 
     /// Has it keep to this one from now on, as it has done in another process.
     fn keep_to(&mut self, _serial: u64) {}
-}
-
-/// The policies there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PolicyKind {
-    /// The fewest connections per weight; those that have equally few take turns by weight.
-    LeastConnected,
-    /// Turns by weight, spread evenly.
-    RoundRobin,
-    /// By chance and weight.
-    Random,
-    /// One client address, one destination, for as long as that is there.
-    Source,
-    /// All to one of the top weight, until it fails or one of more weight appears.
-    Single,
-}
-
-impl fmt::Display for PolicyKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            PolicyKind::LeastConnected => "least connected",
-            PolicyKind::RoundRobin => "round robin",
-            PolicyKind::Random => "random",
-            PolicyKind::Source => "source",
-            PolicyKind::Single => "single",
-        })
-    }
 }
 
 impl PolicyKind {
