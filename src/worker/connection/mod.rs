@@ -210,6 +210,7 @@ impl Connection {
         } else if self.is_connecting() {
             self.connect(kit)
         } else {
+            debug!("client {}: closed with all of its destination", self.client_address);
             Next::Close(Ending::Cut)
         }
     }
@@ -256,12 +257,15 @@ impl Connection {
         }
     }
 
+    /// Returns true, and logs why, if the kernel has reported an error of a socket that no call has met.
     fn has_failed(&self, side: Side) -> bool {
-        let stream = match side {
-            Side::Client => Some(&self.client),
-            Side::Server(_) => self.server.as_ref(),
+        let (stream, name) = match side {
+            Side::Client => (Some(&self.client), "client"),
+            Side::Server(_) => (self.server.as_ref(), "destination"),
         };
-        stream.is_some_and(|stream| !matches!(stream.take_error(), Ok(None)))
+        let error = stream.and_then(|stream| stream.take_error().unwrap_or_else(Some));
+        error.iter().for_each(|error| debug!("client {}: the {name}'s side has failed: {error}", self.client_address));
+        error.is_some()
     }
 
     /// Returns true if bytes wait for the kernel to have memory again, which no event reports.
