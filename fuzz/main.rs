@@ -6,6 +6,7 @@ use std::env;
 use std::sync::LazyLock;
 
 use glbd::checker::fuzz::{TARGETS, Target};
+use glbd::config::fuzz::configuration;
 use glbd::control::fuzz::control;
 use glbd::daemon::fuzz::handover;
 use glbd::health::fuzz::reports;
@@ -21,7 +22,8 @@ static RUN: LazyLock<Run> = LazyLock::new(|| {
         // Without a report, an input tries the parser of messages only.
         return Box::new(|bytes| if reports(bytes) { Corpus::Keep } else { Corpus::Reject });
     }
-    let others: [(&str, Target); 3] = [("control", control), ("state", state), ("handover", handover)];
+    let others: [(&str, Target); 4] =
+        [("control", control), ("state", state), ("handover", handover), ("configuration", configuration)];
     let target = TARGETS.into_iter().chain(others).find(|(known, _)| *known == name);
     let (_, target) = target.expect("FUZZ_TARGET is one of those in scripts/fuzz");
     Box::new(move |bytes| {

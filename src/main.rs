@@ -21,6 +21,10 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(Refused::Wrong(reason)) => return fail(&reason, ExitCode::from(WRONG_USAGE)),
+        Err(Refused::WrongFile(reasons)) => {
+            reasons.iter().for_each(|reason| _ = fail(reason, ExitCode::from(WRONG_USAGE)));
+            return ExitCode::from(WRONG_USAGE);
+        }
     };
     if config.check {
         return match daemon::check(config) {

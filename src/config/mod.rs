@@ -1,23 +1,22 @@
-//! What the user asked for: from the command line to one [`Config`].
+//! What the user asked for, on the command line or in a file: one [`Config`].
 
 mod balancing;
+mod command_line;
+mod file;
+pub mod fuzz;
+mod keys;
 mod options;
+mod print;
 mod watchdog;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::error::ErrorKind;
-use clap::{Command, CommandFactory, Parser};
-
-use crate::address::{DestinationSpec, Endpoint, Host, ListenAddress};
+use crate::address::{DestinationSpec, Endpoint, ListenAddress};
 pub use balancing::{PolicyKind, ShutdownSessions};
-use options::Options;
+pub use command_line::command;
 pub use watchdog::{GaleraOptions, HttpOptions, ProbeSpec, TlsMode, WatchdogOptions};
-
-/// A probe may take as long as the interval between two, but for very short ones.
-const LEAST_DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Everything that can be chosen at start: for the process, for its pool and for its service.
 #[derive(Debug, Clone)]
@@ -26,6 +25,8 @@ pub struct Config {
     pub pool: PoolConfig,
     /// Where clients connect, and how they are served.
     pub service: ServiceConfig,
+    /// The configuration file; `None`: the command line says all.
+    pub file: Option<PathBuf>,
     /// Worker threads.
     pub threads: usize,
     /// Most client connections; `None`: as many as there are descriptors for.
@@ -155,34 +156,37 @@ pub enum Greeting {
 /// What a command line came to, when not to a [`Config`].
 #[derive(Debug)]
 pub enum Refused {
-    /// It asked for this text, the help or the version.
+    /// It asked for this text: the help, the version, or the configuration.
     Show(String),
     /// It is wrong; one line that says where and why.
     Wrong(String),
+    /// The configuration file is wrong; a line for each place, which says where and why.
+    WrongFile(Vec<String>),
 }
 
 impl Config {
-    /// Reads a command line, the program's name first. getopt_long's habits hold: options may follow the destinations,
-    /// short ones join, long ones shorten while unambiguous, and of several values the last one counts. Policies that contradict each other are refused.
-    ///
-    /// # Errors
-    /// [`Refused`].
-    pub fn from_command_line(arguments: impl IntoIterator<Item = String>) -> Result<Config, Refused> {
-        let options = Options::try_parse_from(arguments).map_err(|error| match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refused::Show(error.render().to_string()),
-            _ => Refused::Wrong(in_one_line(&error.render().to_string())),
-        })?;
-        let destinations = options.parse_destinations().map_err(Refused::Wrong)?;
-        options.check().map_err(Refused::Wrong)?;
-        Ok(Config::from_options(options, destinations))
-    }
-
     /// Makes its paths absolute, as they were meant in `directory`: in the background the working directory is another.
     pub fn with_paths_in(mut self, directory: &Path) -> Config {
         for path in self.paths() {
             *path = directory.join(&*path);
         }
         self
+    }
+
+    /// What stays as it is when another process takes over, by its name in the configuration file.
+    pub fn lasting(&self) -> Vec<(String, String)> {
+        let destinations: Vec<String> =
+            self.pool.destinations.iter().map(|spec| format!("{}:{}", spec.endpoint, spec.weight)).collect();
+        let lasting = [
+            ("listen", self.service.listen.to_string()),
+            ("destinations", destinations.join(" ")),
+            ("threads", self.threads.to_string()),
+            ("control", self.control.as_ref().map(ToString::to_string).unwrap_or_default()),
+            ("fifo", format!("{:?}", self.fifo)),
+            ("user", format!("{:?}", self.user)),
+            ("pidfile", format!("{:?}", self.pidfile)),
+        ];
+        lasting.map(|(name, value)| (name.to_owned(), value)).into()
     }
 
     /// Whether some path is meant in the working directory.
@@ -199,127 +203,7 @@ impl Config {
             LogTarget::File(path) => Some(path),
             LogTarget::Stderr | LogTarget::Syslog(_) => None,
         };
-        [self.fifo.as_mut(), self.pidfile.as_mut(), self.state.as_mut(), log, defaults_file].into_iter().flatten()
-    }
-
-    fn from_options(options: Options, destinations: Vec<DestinationSpec>) -> Config {
-        // A server that is checked as MySQL is one.
-        let greeting = options.greeting.unwrap_or(match options.watchdog {
-            Some(ProbeSpec::Galera(_)) => Greeting::Mysql,
-            _ => Greeting::None,
-        });
-        let unless_zero = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
-        let pool = PoolConfig {
-            destinations,
-            interval: options.interval,
-            recheck_after: unless_zero(options.extra),
-            resolve: unless_zero(options.resolve),
-            resolve_all: options.resolve_all,
-            watchdog: options.watchdog.map(|probe| WatchdogOptions {
-                probe,
-                interval: options.interval,
-                timeout: options.timeout.unwrap_or(options.interval.max(LEAST_DEFAULT_TIMEOUT)),
-                rise: options.rise.unwrap_or(2),
-                fall: options.fall.unwrap_or(3),
-                slow_start: options.slow_start,
-                shutdown_sessions: match options.keep_sessions {
-                    true => ShutdownSessions::Never,
-                    false => options.shutdown_sessions.unwrap_or(ShutdownSessions::Elsewhere),
-                },
-                discover: options.discover,
-                latency_samples: Some(options.latency).filter(|samples| *samples > 0),
-            }),
-        };
-        let service = ServiceConfig {
-            listen: options.listen,
-            policy: match () {
-                () if options.round => PolicyKind::RoundRobin,
-                () if options.random => PolicyKind::Random,
-                () if options.source => PolicyKind::Source,
-                () if options.single => PolicyKind::Single,
-                () => PolicyKind::LeastConnected,
-            },
-            top: options.top || options.single,
-            connections: ConnectionOptions {
-                connect_timeout: options.connect_timeout,
-                client_idle_timeout: unless_zero(options.client_idle_timeout),
-                server_idle_timeout: unless_zero(options.server_idle_timeout),
-                most_attempts: options.retries as usize + 1,
-                connect_from: options.connect_from,
-                half_close_timeout: unless_zero(options.half_close_timeout),
-                tcp_user_timeout: unless_zero(options.tcp_user_timeout),
-                keepalive_probes: KeepaliveProbes {
-                    time: unless_zero(Duration::from_secs(options.keepalive_time.into())),
-                    interval: unless_zero(Duration::from_secs(options.keepalive_interval.into())),
-                    count: Some(options.keepalive_count).filter(|count| *count > 0),
-                },
-                defer_accept: options.defer_accept,
-                reset_on_close: options.linger,
-                nodelay: !options.nodelay,
-                keepalive: !options.keepalive,
-                synchronous: options.synchronous,
-                greeting,
-                suspect_after: options.interval.min(options.connect_timeout),
-            },
-        };
-        Config {
-            pool,
-            service,
-            threads: options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
-            max_connections: options.max_connections,
-            control: options.control.map(|address| Endpoint {
-                // Not the whole world unless it was asked for.
-                host: address.host.unwrap_or(Host::Address(Ipv4Addr::LOCALHOST.into())),
-                port: address.port,
-            }),
-            fifo: options.fifo,
-            check: options.check,
-            daemon: options.daemon,
-            user: options.user,
-            pidfile: options.pidfile,
-            state: options.state,
-            drain_timeout: unless_zero(options.drain_timeout),
-            log: options.log.unwrap_or(match options.daemon {
-                true => LogTarget::Syslog(libc::LOG_DAEMON),
-                false => LogTarget::Stderr,
-            }),
-            verbose: options.verbose,
-            prefer_ipv6: options.prefer == "ipv6",
-            strict_names: options.strict_names,
-        }
-    }
-}
-
-/// The definition of the command line, from which its manual page and the shells' completions are made.
-pub fn command() -> Command {
-    Options::command()
-}
-
-/// clap's message without its advice, which takes several lines.
-fn in_one_line(message: &str) -> String {
-    let first_paragraph = message.trim().split("\n\n").next().unwrap_or_default();
-    let words: Vec<&str> = first_paragraph.split_whitespace().collect();
-    let line = words.join(" ");
-    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_greeting_is_inspected_in_front_of_mysql_unless_options_say_otherwise() {
-        for (arguments, greeting) in [
-            ([""; 0].as_slice(), Greeting::None),
-            (&["-w", "tcp"], Greeting::None),
-            (&["-w", "galera"], Greeting::Mysql),
-            (&["-w", "mysql"], Greeting::Mysql),
-            (&["-w", "mysql", "--greeting", "none"], Greeting::None),
-            (&["--greeting", "mysql"], Greeting::Mysql),
-        ] {
-            let words = ["glbd", "3306"].iter().chain(arguments).map(|word| (*word).to_owned());
-            let config = Config::from_command_line(words).expect("a command line");
-            assert_eq!(config.service.connections.greeting, greeting, "{arguments:?}");
-        }
+        let files = [&mut self.file, &mut self.fifo, &mut self.pidfile, &mut self.state].map(Option::as_mut);
+        files.into_iter().chain([log, defaults_file]).flatten()
     }
 }

@@ -40,12 +40,12 @@ const LEAST_RESOLVE: Duration = Duration::from_millis(100);
     infer_long_args = true,
     allow_negative_numbers = true,
     max_term_width = 110,
-    override_usage = "glbd [OPTIONS] LISTEN_ADDRESS [DESTINATION]..."
+    override_usage = "glbd [OPTIONS] LISTEN_ADDRESS [DESTINATION]...\n       glbd --config FILE"
 )]
 pub(super) struct Options {
     /// Where clients connect: [HOST:]PORT, without HOST on all interfaces
-    #[arg(value_name = "LISTEN_ADDRESS", value_parser = parse_listen_address)]
-    pub listen: ListenAddress,
+    #[arg(value_name = "LISTEN_ADDRESS", value_parser = parse_listen_address, required_unless_present = "config")]
+    pub listen: Option<ListenAddress>,
 
     /// Where to pass them on to: HOST[:PORT[:WEIGHT]], IPv6 as [ADDRESS]:PORT. PORT defaults to the listening port,
     /// WEIGHT to 1
@@ -167,6 +167,15 @@ pub(super) struct Options {
     #[arg(short, long, alias = "f", value_name = "PATH", value_parser = parse_path, help_heading = "Control")]
     pub fifo: Option<PathBuf>,
 
+    /// Take all that is not said here from this file, in TOML; only options below Control and Process may stand beside it,
+    /// and win over the file
+    #[arg(long, value_name = "FILE", value_parser = parse_path, help_heading = "Process")]
+    pub config: Option<PathBuf>,
+
+    /// Print the configuration as a file for --config, and exit
+    #[arg(long, help_heading = "Process")]
+    pub print_config: bool,
+
     /// Check the arguments and the files and names in them, and exit; nothing is opened
     #[arg(long, help_heading = "Process")]
     pub check: bool,
@@ -279,12 +288,13 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// The destinations; one argument may hold several, as an init script's quoted variable does.
+    /// The destinations, which are at `port` where they do not say; one argument may hold several, as an init script's
+    /// quoted variable does.
     ///
     /// # Errors
     /// One line that names the first that is none.
-    pub fn parse_destinations(&self) -> Result<Vec<DestinationSpec>, String> {
-        let parse = |text: &str| match parse_destination(text, Some(self.listen.port)) {
+    pub fn parse_destinations(&self, port: u16) -> Result<Vec<DestinationSpec>, String> {
+        let parse = |text: &str| match parse_destination(text, Some(port)) {
             Ok(spec) if spec.weight < 0.0 => Err(format!("destination '{text}': the weight is below zero")),
             Ok(spec) => Ok(spec),
             Err(error) if text.contains(',') => Err(format!("destination '{text}': {error}; blanks separate several")),

@@ -61,12 +61,11 @@ pub fn check(mut config: Config) -> Result<Vec<String>, String> {
     let mut prepared = Prepared::anew(&config, Vec::new(), None)?;
     prepared.fill(&config, &mut || false)?;
     let notices = prepared.notices.iter().map(|(_, notice)| notice.clone());
+    let what = config.file.as_ref().map_or("the command line".to_owned(), |file| file.display().to_string());
     let (count, unresolved) = (prepared.table.snapshot().len(), prepared.table.unresolved().len());
     let unresolved =
         if unresolved == 0 { String::new() } else { format!(", and {} unresolved", Counted(unresolved, "name")) };
-    Ok(notices
-        .chain([format!("the command line is in order: {}{unresolved}", Counted(count, "destination"))])
-        .collect())
+    Ok(notices.chain([format!("{what} is in order: {}{unresolved}", Counted(count, "destination"))]).collect())
 }
 
 /// Where relative paths of the command line begin.
@@ -109,12 +108,18 @@ fn start_anew(mut config: Config, program: PathBuf) -> Result<(), String> {
     }
     service_manager::say_ready();
     running.show(&config, &prepared);
-    Serving { config, program, directory, signals, running, leftovers, reports: None, successor: None }.until_the_end();
+    let lasting = config.lasting();
+    Serving { config, program, directory, lasting, signals, running, leftovers, reports: None, successor: None }
+        .until_the_end();
     Ok(())
 }
 
 /// Goes on where another process is. Whatever keeps this one from doing so, the other goes on itself, and says why.
 fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Result<(), String> {
+    if config.daemon {
+        // It was started where its configuration file may be meant, which has been read.
+        std::env::set_current_dir("/").map_err(|error| format!("cannot leave the working directory: {error}"))?;
+    }
     let ready = Ready::from(config, &predecessor).inspect_err(|reason| predecessor.refuse(reason))?;
     let Ready { config, prepared, signals, mut running, state, janitor, mut predecessors } = ready;
     let (pid, directory) = (state.pid, state.directory.clone());
@@ -135,7 +140,9 @@ fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Resu
         warn!("cannot let go of the standard descriptors: {error}");
     }
     running.show(&config, &prepared);
-    Serving { config, program, directory, signals, running, leftovers, reports: None, successor: None }.until_the_end();
+    let lasting = if state.lasting.is_empty() { config.lasting() } else { state.lasting };
+    Serving { config, program, directory, lasting, signals, running, leftovers, reports: None, successor: None }
+        .until_the_end();
     Ok(())
 }
 

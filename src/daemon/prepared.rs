@@ -89,7 +89,7 @@ impl Prepared {
         table.restore(state.table.clone(), Instant::now());
         // A move of the single destination waits for connections that are all in other processes.
         state.count_in(&table);
-        let (identity, notices, state) = (None, Vec::new(), state_file(config));
+        let (identity, notices, state) = (None, what_stays(config, state), state_file(config));
         Ok(Prepared { limits, listening, listening_at, control, table, state, credentials, identity, notices })
     }
 
@@ -203,6 +203,19 @@ impl Prepared {
         }
         Ok(())
     }
+}
+
+/// Notices of what the configuration file says since the old process has read it, and an upgrade does not change.
+fn what_stays(config: &Config, state: &State) -> Vec<Notice> {
+    let Some(file) = &config.file else { return Vec::new() };
+    let lasting = config.lasting();
+    let others =
+        lasting.iter().filter(|(name, value)| state.lasting.iter().any(|(it, was)| it == name && was != value));
+    let notice = |(name, _): &(String, String)| {
+        let notice = format!("{}: another '{name}' than before takes effect at a restart", file.display());
+        (Level::Warn, notice)
+    };
+    others.map(notice).collect()
 }
 
 fn state_file(config: &Config) -> Option<Arc<StateFile>> {

@@ -34,6 +34,8 @@ pub(super) struct Serving {
     pub program: PathBuf,
     /// Where the paths of the command line begin.
     pub directory: PathBuf,
+    /// What the configuration says of what stays as it is when another process takes over.
+    pub lasting: Vec<(String, String)>,
     pub signals: Signals,
     pub running: Running,
     pub leftovers: Leftovers,
@@ -142,7 +144,8 @@ impl Serving {
     fn find_successor(&mut self) -> Result<(Successor, State), String> {
         let Serving { running, leftovers, signals, .. } = self;
         let give_up = &mut || signals.is_end_wanted();
-        let mut successor = Successor::start(&self.program, self.config.daemon)?;
+        let directory = self.config.file.is_some().then_some(&*self.directory);
+        let mut successor = Successor::start(&self.program, directory, self.config.daemon)?;
         successor.wait_for_hello(give_up)?;
         running.control.stand_still();
         successor.wait_until("obeying the last control commands", || running.control.is_still(), give_up)?;
@@ -158,6 +161,7 @@ impl Serving {
             credentials: running.credentials.clone(),
             connections: running.table.own_connections(),
             predecessors: links.iter().map(|link| (link.connections(), link.orders())).collect(),
+            lasting: self.lasting.clone(),
         };
         let doors = running.doors.as_ref();
         let offer = Offer {

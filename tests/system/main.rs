@@ -22,6 +22,7 @@ mod sticky;
 mod threads;
 
 mod command_line;
+mod configuration;
 mod control;
 mod high_availability;
 mod package;

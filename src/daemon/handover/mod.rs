@@ -121,6 +121,9 @@ pub(super) struct State {
     pub connections: Connections,
     /// Connections that those before it have, and what they have not been told, in the order of their descriptors.
     pub predecessors: Vec<(Connections, Vec<Order>)>,
+    /// What its configuration says of what stays as it is.
+    #[serde(default)]
+    pub lasting: Vec<(String, String)>,
 }
 
 impl State {

@@ -50,15 +50,23 @@ pub(in crate::daemon) struct Offer<'a> {
 }
 
 impl Successor {
-    /// Starts `program` with this process's arguments. In the background, its complaints are heard here.
+    /// Starts `program` with this process's arguments, in `directory` if they name a file there. In the background, its
+    /// complaints are heard here.
     ///
     /// # Errors
     /// Why it cannot be started.
-    pub(in crate::daemon) fn start(program: &Path, in_background: bool) -> Result<Successor, String> {
+    pub(in crate::daemon) fn start(
+        program: &Path,
+        directory: Option<&Path>,
+        in_background: bool,
+    ) -> Result<Successor, String> {
         let told = |error: io::Error| format!("cannot start {}: {error}", program.display());
         let (channel, theirs) = Channel::pair().map_err(told)?;
         let mut command = Command::new(program);
         command.args(std::env::args_os().skip(1)).env(ENVIRONMENT, theirs.as_raw_fd().to_string()).process_group(0);
+        if let Some(directory) = directory {
+            command.current_dir(directory);
+        }
         sys::inherit(&mut command, &theirs);
         sys::put_in_between(&mut command);
         if in_background {

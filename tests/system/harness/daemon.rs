@@ -80,8 +80,10 @@ impl Daemon {
         let (control, address) = (self.control.to_string(), self.address.to_string());
         let program = program();
         let program: Vec<&str> = program.iter().map(String::as_str).collect();
-        let own = ["--daemon", "--fifo", &fifo, "--pidfile", &pidfile, "--control", &control, &address];
-        let words = [wrapper, &program, &own, arguments].concat();
+        let own = ["--daemon", "--fifo", &fifo, "--pidfile", &pidfile, "--control", &control];
+        // Where a file says the rest, it says that as well.
+        let address: &[&str] = if arguments.contains(&"--config") { &[] } else { &[&address] };
+        let words = [wrapper, &program, &own, address, arguments].concat();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).stdin(Stdio::null());
         command

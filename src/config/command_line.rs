@@ -1,0 +1,236 @@
+//! From the command line, or a configuration file, to a [`Config`].
+
+use std::fs::File;
+use std::io::Read;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
+
+use super::file::{self, Complaint};
+use super::keys::{KEYS, Section};
+use super::options::Options;
+use super::{
+    Config, ConnectionOptions, Greeting, KeepaliveProbes, LogTarget, PolicyKind, PoolConfig, ProbeSpec, Refused,
+    ServiceConfig, ShutdownSessions, WatchdogOptions, print,
+};
+use crate::address::{DestinationSpec, Endpoint, Host, ListenAddress};
+
+/// A probe may take as long as the interval between two, but for very short ones.
+const LEAST_DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Config {
+    /// Reads a command line, the program's name first. getopt_long's habits hold: options may follow the destinations,
+    /// short ones join, long ones shorten while unambiguous, and of several values the last one counts. Policies that
+    /// contradict each other are refused.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn from_command_line(arguments: impl IntoIterator<Item = String>) -> Result<Config, Refused> {
+        let (matches, options) = parse(arguments)?;
+        let (config, matches) = match options.config.clone() {
+            Some(path) => Config::from_file(path, &matches)?,
+            None => (Config::from_options(options).map_err(Refused::Wrong)?, matches),
+        };
+        if matches.get_flag("print_config") { Err(Refused::Show(print::print(&matches))) } else { Ok(config) }
+    }
+
+    /// Reads a configuration file, and what the command line says beside it.
+    fn from_file(path: PathBuf, beside: &ArgMatches) -> Result<(Config, ArgMatches), Refused> {
+        let shown = path.display();
+        let beside = options_beside_file(beside).map_err(Refused::Wrong)?;
+        let text = read_file(&path).map_err(|reason| Refused::WrongFile(vec![format!("{shown}: {reason}")]))?;
+        let told = |complaint: Complaint| format!("{shown}:{complaint}");
+        let contents = file::read(&text);
+        let contents = contents.map_err(|wrong| Refused::WrongFile(wrong.into_iter().map(told).collect()))?;
+        let (matches, options) = parse(contents.command_line(beside))?;
+        let config = Config::from_options(options);
+        let config = config.map_err(|reason| Refused::WrongFile(vec![told(contents.locate(&text, &reason))]))?;
+        Ok((Config { file: Some(path), ..config }, matches))
+    }
+
+    fn from_options(options: Options) -> Result<Config, String> {
+        let listen = options.listen.clone().ok_or("there is no LISTEN_ADDRESS")?;
+        let destinations = options.parse_destinations(listen.port)?;
+        options.check()?;
+        Ok(Config::of(options, listen, destinations))
+    }
+
+    fn of(options: Options, listen: ListenAddress, destinations: Vec<DestinationSpec>) -> Config {
+        // A server that is checked as MySQL is one.
+        let greeting = options.greeting.unwrap_or(match options.watchdog {
+            Some(ProbeSpec::Galera(_)) => Greeting::Mysql,
+            _ => Greeting::None,
+        });
+        let unless_zero = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
+        let pool = PoolConfig {
+            destinations,
+            interval: options.interval,
+            recheck_after: unless_zero(options.extra),
+            resolve: unless_zero(options.resolve),
+            resolve_all: options.resolve_all,
+            watchdog: options.watchdog.map(|probe| WatchdogOptions {
+                probe,
+                interval: options.interval,
+                timeout: options.timeout.unwrap_or(options.interval.max(LEAST_DEFAULT_TIMEOUT)),
+                rise: options.rise.unwrap_or(2),
+                fall: options.fall.unwrap_or(3),
+                slow_start: options.slow_start,
+                shutdown_sessions: match options.keep_sessions {
+                    true => ShutdownSessions::Never,
+                    false => options.shutdown_sessions.unwrap_or(ShutdownSessions::Elsewhere),
+                },
+                discover: options.discover,
+                latency_samples: Some(options.latency).filter(|samples| *samples > 0),
+            }),
+        };
+        let service = ServiceConfig {
+            listen,
+            policy: match () {
+                () if options.round => PolicyKind::RoundRobin,
+                () if options.random => PolicyKind::Random,
+                () if options.source => PolicyKind::Source,
+                () if options.single => PolicyKind::Single,
+                () => PolicyKind::LeastConnected,
+            },
+            top: options.top || options.single,
+            connections: ConnectionOptions {
+                connect_timeout: options.connect_timeout,
+                client_idle_timeout: unless_zero(options.client_idle_timeout),
+                server_idle_timeout: unless_zero(options.server_idle_timeout),
+                most_attempts: options.retries as usize + 1,
+                connect_from: options.connect_from,
+                half_close_timeout: unless_zero(options.half_close_timeout),
+                tcp_user_timeout: unless_zero(options.tcp_user_timeout),
+                keepalive_probes: KeepaliveProbes {
+                    time: unless_zero(Duration::from_secs(options.keepalive_time.into())),
+                    interval: unless_zero(Duration::from_secs(options.keepalive_interval.into())),
+                    count: Some(options.keepalive_count).filter(|count| *count > 0),
+                },
+                defer_accept: options.defer_accept,
+                reset_on_close: options.linger,
+                nodelay: !options.nodelay,
+                keepalive: !options.keepalive,
+                synchronous: options.synchronous,
+                greeting,
+                suspect_after: options.interval.min(options.connect_timeout),
+            },
+        };
+        Config {
+            pool,
+            service,
+            file: None,
+            threads: options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+            max_connections: options.max_connections,
+            control: options.control.map(|address| Endpoint {
+                // Not the whole world unless it was asked for.
+                host: address.host.unwrap_or(Host::Address(Ipv4Addr::LOCALHOST.into())),
+                port: address.port,
+            }),
+            fifo: options.fifo,
+            check: options.check,
+            daemon: options.daemon,
+            user: options.user,
+            pidfile: options.pidfile,
+            state: options.state,
+            drain_timeout: unless_zero(options.drain_timeout),
+            log: options.log.unwrap_or(match options.daemon {
+                true => LogTarget::Syslog(libc::LOG_DAEMON),
+                false => LogTarget::Stderr,
+            }),
+            verbose: options.verbose,
+            prefer_ipv6: options.prefer == "ipv6",
+            strict_names: options.strict_names,
+        }
+    }
+}
+
+/// The definition of the command line, from which its manual page and the shells' completions are made.
+pub fn command() -> Command {
+    Options::command()
+}
+
+/// Reads the words of a command line.
+pub(super) fn parse(words: impl IntoIterator<Item = String>) -> Result<(ArgMatches, Options), Refused> {
+    let matches = Options::command().try_get_matches_from(words);
+    let parsed = matches.and_then(|matches| Ok((Options::from_arg_matches(&matches)?, matches)));
+    let (options, matches) = parsed.map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refused::Show(error.render().to_string()),
+        _ => Refused::Wrong(in_one_line(&error.render().to_string())),
+    })?;
+    Ok((matches, options))
+}
+
+/// What the command line says beside a configuration file, once more.
+///
+/// # Errors
+/// One line that names what has to stand in the file.
+fn options_beside_file(matches: &ArgMatches) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    for id in matches.ids().map(clap::Id::as_str) {
+        if matches.value_source(id) != Some(ValueSource::CommandLine) || id == "config" || id == "Options" {
+            continue;
+        }
+        let option = if id == "max_connections" { "max_conn".to_owned() } else { id.replace('_', "-") };
+        let stands_beside = ["check", "print-config"].contains(&option.as_str())
+            || KEYS.iter().any(|key| key.section == Section::Process && key.option() == option);
+        let raw = || matches.get_raw(id).into_iter().flatten().map(|it| it.to_string_lossy().into_owned());
+        match matches.try_get_one::<bool>(id) {
+            _ if ["listen", "destinations"].contains(&id) => {
+                return Err(format!(
+                    "'{}': with --config, the addresses stand in the file",
+                    raw().next().unwrap_or_default()
+                ));
+            }
+            _ if !stands_beside => return Err(format!("--{option}: with --config, it stands in the file")),
+            Ok(_) => words.push(format!("--{option}")),
+            Err(_) => words.extend(raw().map(|value| format!("--{option}={value}"))),
+        }
+    }
+    Ok(words)
+}
+
+/// More than any file that a person writes.
+const LARGEST_FILE: u64 = 4 << 20;
+
+fn read_file(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(format!("it has more than {LARGEST_FILE} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|error| format!("byte {} is not UTF-8", error.utf8_error().valid_up_to() + 1))
+}
+
+/// clap's message without its advice, which takes several lines.
+pub(super) fn in_one_line(message: &str) -> String {
+    let first_paragraph = message.trim().split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = first_paragraph.split_whitespace().collect();
+    let line = words.join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greeting_is_inspected_in_front_of_mysql_unless_options_say_otherwise() {
+        for (arguments, greeting) in [
+            ([""; 0].as_slice(), Greeting::None),
+            (&["-w", "tcp"], Greeting::None),
+            (&["-w", "galera"], Greeting::Mysql),
+            (&["-w", "mysql"], Greeting::Mysql),
+            (&["-w", "mysql", "--greeting", "none"], Greeting::None),
+            (&["--greeting", "mysql"], Greeting::Mysql),
+        ] {
+            let words = ["glbd", "3306"].iter().chain(arguments).map(|word| (*word).to_owned());
+            let config = Config::from_command_line(words).expect("a command line");
+            assert_eq!(config.service.connections.greeting, greeting, "{arguments:?}");
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The configuration file, in TOML: read into the command line that says the same, so that both have the same values,
+//! defaults and checks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+
+use clap::Parser;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::command_line::in_one_line;
+use super::keys::{self, Key, Kind, POLICIES, Section};
+use super::options::Options;
+use crate::address::{parse_destination, parse_listen_address};
+
+/// Something in the file that is wrong.
+#[derive(Debug, PartialEq)]
+pub(super) struct Complaint {
+    line: usize,
+    column: usize,
+    text: String,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.line, self.column, self.text)
+    }
+}
+
+/// What a file says, as the command line would.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    options: Vec<String>,
+    listen: String,
+    destinations: Vec<String>,
+    /// Where each option was said: its name, what it is called in the file, and the place.
+    said: Vec<(&'static str, String, Range<usize>)>,
+}
+
+/// Reads a file's text.
+///
+/// # Errors
+/// All that is wrong with it, in the order of the text.
+pub(super) fn read(text: &str) -> Result<Contents, Vec<Complaint>> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut reader = Reader::default();
+    for error in errors {
+        reader.complain(error.span().unwrap_or(0..0), error.message().to_owned());
+    }
+    if reader.complaints.is_empty() {
+        reader.read_sections(table.get_ref());
+    }
+    let Reader { mut complaints, contents, .. } = reader;
+    complaints.sort_by_key(|(start, _)| *start);
+    match complaints.is_empty() {
+        true => Ok(contents),
+        false => Err(complaints.into_iter().map(|(start, complaint)| complaint_at(text, start, complaint)).collect()),
+    }
+}
+
+impl Contents {
+    /// What the command line would say, with these options beside the file, which win.
+    pub(super) fn command_line(&self, beside: Vec<String>) -> impl Iterator<Item = String> {
+        let options = self.options.iter().cloned().chain(beside);
+        let addresses = ["--".to_owned(), self.listen.clone()].into_iter().chain(self.destinations.iter().cloned());
+        ["glbd".to_owned()].into_iter().chain(options).chain(addresses)
+    }
+
+    /// Where what is wrong with the whole, in the words of the command line, was said.
+    pub(super) fn locate(&self, text: &str, reason: &str) -> Complaint {
+        let is_option = |word: &&str| word.starts_with("--");
+        let options = reason.split(|letter: char| letter.is_whitespace() || letter == ':').filter(is_option);
+        let said = |option: &str| self.said.iter().find(|(name, ..)| Some(*name) == option.strip_prefix("--"));
+        let mut place = None;
+        let mut words = reason.to_owned();
+        for option in options {
+            let name = match said(option) {
+                Some((_, name, span)) => {
+                    place.get_or_insert(span.start);
+                    name.as_str()
+                }
+                None => option.trim_start_matches('-'),
+            };
+            words = words.replacen(option, name, 1);
+        }
+        complaint_at(text, place.unwrap_or(0), words)
+    }
+}
+
+/// The line and the column of a byte, both from 1 on.
+fn complaint_at(text: &str, start: usize, complaint: String) -> Complaint {
+    let before = text.get(..start).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    Complaint { line, column, text: complaint }
+}
+
+#[derive(Default)]
+struct Reader {
+    complaints: Vec<(usize, String)>,
+    contents: Contents,
+}
+
+/// The pools or the services of a file, by name.
+type Named<'t> = BTreeMap<&'t str, (&'t DeTable<'t>, Range<usize>)>;
+
+impl Reader {
+    fn complain(&mut self, place: Range<usize>, complaint: String) {
+        self.complaints.push((place.start, complaint));
+    }
+
+    fn read_sections(&mut self, file: &DeTable) {
+        let (mut pools, mut services) = (Named::new(), Named::new());
+        for (name, value) in file {
+            let place = name.span();
+            match (name.get_ref().as_ref(), value.get_ref().as_table()) {
+                ("process", Some(table)) => self.read_keys(Section::Process, "process", table),
+                ("pool", Some(table)) => pools = self.named(Section::Pool, table),
+                ("service", Some(table)) => services = self.named(Section::Service, table),
+                ("process" | "pool" | "service", None) => {
+                    self.complain(place, format!("{} is a section, not a value", name.get_ref()));
+                }
+                (other, _) => {
+                    let there_are = "there are [process], [pool.NAME] and [service.NAME]";
+                    self.complain(place, format!("no such section '{other}': {there_are}"));
+                }
+            }
+        }
+        let pool = self.only_one("pool", pools);
+        let service = self.only_one("service", services);
+        if let Some((name, table)) = pool {
+            self.read_keys(Section::Pool, &format!("pool.{name}"), table);
+        }
+        let Some((name, table)) = service else { return };
+        self.read_keys(Section::Service, &format!("service.{name}"), table);
+        let chosen = table.get("pool").and_then(|value| Some((value.span(), value.get_ref().as_str()?)));
+        match (chosen, pool) {
+            (Some((place, chosen)), Some((pool, _))) if chosen != pool => {
+                self.complain(place, format!("service.{name}.pool: there is no pool '{chosen}'"));
+            }
+            _ => {}
+        }
+        if !table.contains_key("listen") {
+            let place = table.keys().next().map_or(0..0, Spanned::span);
+            self.complain(place, format!("service.{name} has no 'listen', where clients connect"));
+        }
+    }
+
+    fn named<'t>(&mut self, section: Section, table: &'t DeTable<'t>) -> Named<'t> {
+        let mut found = Named::new();
+        for (name, value) in table {
+            let (place, name) = (name.span(), name.get_ref().as_ref());
+            let kind = if section == Section::Pool { "pool" } else { "service" };
+            match value.get_ref().as_table() {
+                _ if !is_name(name) => {
+                    let of = "1 to 64 letters, digits, '-' and '_'";
+                    self.complain(place, format!("'{name}' is no name for a {kind}: it takes {of}"));
+                }
+                Some(table) => drop(found.insert(name, (table, place))),
+                None => {
+                    let hint = format!("keys of a {kind} stand below its name, as in [{kind}.main]");
+                    self.complain(place, format!("{kind}.{name} is a value; {hint}"));
+                }
+            }
+        }
+        found
+    }
+
+    fn only_one<'t>(&mut self, kind: &str, named: Named<'t>) -> Option<(&'t str, &'t DeTable<'t>)> {
+        if named.is_empty() && self.complaints.is_empty() {
+            self.complain(0..0, format!("there is no {kind}: it begins with [{kind}.NAME]"));
+        }
+        let mut named = named.into_iter();
+        let (name, (table, _)) = named.next()?;
+        for (other, (_, place)) in named {
+            self.complain(place, format!("{kind}.{other}: glbd serves one {kind} so far, and there is '{name}'"));
+        }
+        Some((name, table))
+    }
+
+    fn read_keys(&mut self, section: Section, path: &str, table: &DeTable) {
+        for (name, value) in table {
+            match keys::find(section, name.get_ref()) {
+                Some(key) => {
+                    if let Err(reason) = self.read_value(key, path, value) {
+                        self.complain(value.span(), format!("{path}.{}: {reason}", key.name));
+                    }
+                }
+                None => self.complain(name.span(), no_such_key(section, path, name.get_ref())),
+            }
+        }
+    }
+
+    fn read_value(&mut self, key: &'static Key, path: &str, value: &Spanned<DeValue>) -> Result<(), String> {
+        self.contents.said.push((key.option(), format!("{path}.{}", key.name), value.span()));
+        let value = value.get_ref();
+        let option = key.option();
+        match key.kind {
+            Kind::Flag | Kind::Off => {
+                let given = value.as_bool().ok_or_else(|| wrong_kind(value, "true or false"))?;
+                if given == (key.kind == Kind::Flag) {
+                    self.contents.options.push(format!("--{option}"));
+                }
+                Ok(())
+            }
+            Kind::Count => self.say(option, whole_number(value).ok_or_else(|| wrong_kind(value, "a whole number"))?),
+            Kind::Seconds => {
+                let float = || value.as_float().map(|it| it.as_str().to_owned());
+                let seconds = whole_number(value).or_else(float);
+                self.say(option, seconds.ok_or_else(|| wrong_kind(value, "a number of seconds"))?)
+            }
+            Kind::Text => self.say(option, text(value)?),
+            Kind::List => self.say(option, texts(value)?.join(",")),
+            Kind::Listen => {
+                let address = whole_number(value).or_else(|| value.as_str().map(str::to_owned));
+                let address = address.ok_or_else(|| wrong_kind(value, "a port, or a string \"HOST:PORT\""))?;
+                if option != "listen" {
+                    return self.say(option, address);
+                }
+                parse_listen_address(&address).map_err(|error| format!("'{address}': {error}"))?;
+                self.contents.listen = address;
+                Ok(())
+            }
+            Kind::Destinations => {
+                for destination in texts(value)? {
+                    // The port that it may lack is the service's.
+                    let parsed = parse_destination(&destination, Some(1));
+                    let parsed = parsed.map_err(|error| format!("'{destination}': {error}"))?;
+                    if parsed.weight < 0.0 {
+                        return Err(format!("'{destination}': the weight is below zero"));
+                    }
+                    self.contents.destinations.push(destination);
+                }
+                Ok(())
+            }
+            Kind::Policy => {
+                let policy = text(value)?;
+                let known = POLICIES.iter().find(|(name, _)| *name == policy);
+                let names = POLICIES.map(|(name, _)| name).join(", ");
+                let (_, option) = known.ok_or_else(|| format!("'{policy}' is not one of {names}"))?;
+                self.contents.options.extend((!option.is_empty()).then(|| format!("--{option}")));
+                Ok(())
+            }
+            // Which one there is has to be known first.
+            Kind::Pool => text(value).map(drop),
+        }
+    }
+
+    /// Has the command line say this, if it may.
+    fn say(&mut self, option: &str, value: String) -> Result<(), String> {
+        let argument = format!("--{option}={value}");
+        if value.contains(char::is_control) {
+            return Err("it contains a control character".to_owned());
+        }
+        if let Err(error) = Options::try_parse_from(["glbd", "1", &argument]) {
+            let message = in_one_line(&error.render().to_string());
+            let reason = message.split_once(&format!("'--{option} <")).map(|(_, rest)| rest);
+            let reason =
+                reason.and_then(|rest| rest.split_once(">'")).map(|(_, rest)| rest.trim_start_matches([':', ' ']));
+            return Err(format!("'{value}': {}", reason.unwrap_or(&message)));
+        }
+        self.contents.options.push(argument);
+        Ok(())
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=64).contains(&name.len()) && name.bytes().all(fits)
+}
+
+fn whole_number(value: &DeValue) -> Option<String> {
+    let number = value.as_integer()?;
+    i64::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string())
+}
+
+fn text(value: &DeValue) -> Result<String, String> {
+    value.as_str().map(str::to_owned).ok_or_else(|| wrong_kind(value, "a string"))
+}
+
+fn texts(value: &DeValue) -> Result<Vec<String>, String> {
+    let list = value.as_array().ok_or_else(|| wrong_kind(value, "a list of strings"))?;
+    list.iter().map(|item| text(item.get_ref())).collect()
+}
+
+fn wrong_kind(value: &DeValue, wanted: &str) -> String {
+    let found = match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a section",
+    };
+    format!("this is {found}; it takes {wanted}")
+}
+
+fn no_such_key(section: Section, path: &str, name: &str) -> String {
+    let names = keys::names(section);
+    let near = names.iter().map(|it| (strsim::damerau_levenshtein(it, name), it)).min();
+    let elsewhere = [Section::Process, Section::Pool, Section::Service].into_iter();
+    let elsewhere = elsewhere.filter(|other| *other != section).find(|other| keys::find(*other, name).is_some());
+    match (elsewhere, near) {
+        (Some(Section::Process), _) => format!("{path}.{name}: it stands below [process]"),
+        (Some(Section::Pool), _) => format!("{path}.{name}: it stands below [pool.NAME]"),
+        (Some(Section::Service), _) => format!("{path}.{name}: it stands below [service.NAME]"),
+        (None, Some((1..=2, near))) => format!("{path}.{name}: no such key; did you mean '{near}'?"),
+        _ => format!("{path}.{name}: no such key; there are {}", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

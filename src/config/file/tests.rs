@@ -1,0 +1,214 @@
+use clap::CommandFactory;
+use proptest::prelude::*;
+
+use super::super::Config;
+use super::super::keys::KEYS;
+use super::*;
+
+const SMALLEST: &str = "[pool.main]\n[service.main]\nlisten = 3306\n";
+
+/// The complaints about a file, a line each.
+fn complaints(text: &str) -> Vec<String> {
+    match read(text) {
+        Ok(_) => Vec::new(),
+        Err(complaints) => complaints.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// What a command line comes to.
+fn of_command_line(words: &[&str]) -> Config {
+    let words = ["glbd"].iter().chain(words).map(|word| (*word).to_owned());
+    Config::from_command_line(words).expect("a command line")
+}
+
+/// What a file comes to.
+fn of_file(text: &str) -> Config {
+    let contents = read(text).expect("a file without a fault");
+    Config::from_command_line(contents.command_line(Vec::new())).expect("a command line")
+}
+
+fn printed(words: &[&str]) -> String {
+    let words = ["glbd"].iter().chain(words).chain(["--print-config"].iter()).map(|word| (*word).to_owned());
+    match Config::from_command_line(words) {
+        Err(super::super::Refused::Show(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_file_says_the_same_as_a_command_line() {
+    let file = r#"
+        [process]
+        threads = 3
+        max-connections = 1_000
+        control = "127.0.0.1:8011"
+        daemon = true
+        drain-timeout = 1.5
+        [pool.nodes]
+        destinations = ["10.0.0.1", "db2:3307:0.5"]
+        watchdog = "galera:donor=avoid"
+        rise = 1
+        discover = true
+        [service.writer]
+        pool = "nodes"
+        listen = 3306
+        policy = "single"
+        nodelay = false
+        connect-from = ["127.0.0.2", "127.0.0.3"]
+    "#;
+    let words = [
+        "-t3",
+        "--max_conn=1000",
+        "--control=127.0.0.1:8011",
+        "-d",
+        "--drain-timeout=1.5",
+        "-wgalera:donor=avoid",
+        "--rise=1",
+        "-D",
+        "3306",
+        "-S",
+        "--nodelay",
+        "--connect-from=127.0.0.2,127.0.0.3",
+        "10.0.0.1",
+        "db2:3307:0.5",
+    ];
+    assert_eq!(format!("{:?}", of_file(file)), format!("{:?}", of_command_line(&words)));
+}
+
+#[test]
+fn every_option_can_be_said_in_the_file() {
+    // Policies have one key; the others make no sense in a file, or say the same as another one.
+    let without_key = [
+        "round",
+        "random",
+        "source",
+        "single",
+        "listen",
+        "destinations",
+        "config",
+        "print-config",
+        "check",
+        "keep-sessions",
+        "help",
+        "version",
+    ];
+    let command = Options::command();
+    for argument in command.get_arguments() {
+        let name = argument.get_long().unwrap_or(argument.get_id().as_str());
+        let has_key = KEYS.iter().any(|key| key.option() == name);
+        assert!(has_key || without_key.contains(&name), "--{name}");
+    }
+    for key in KEYS.iter().filter(|key| !matches!(key.kind, Kind::Pool | Kind::Policy | Kind::Destinations)) {
+        let is_argument = |it: &clap::Arg| it.get_long() == Some(key.option()) || it.get_id() == key.option();
+        assert!(command.get_arguments().any(is_argument), "{}", key.name);
+    }
+}
+
+#[test]
+fn the_page_about_the_file_has_every_key_and_an_example_without_a_fault() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+    let page = std::fs::read_to_string(page).expect("a page");
+    for key in KEYS {
+        assert!(page.contains(&format!("`{}`", key.name)), "{}", key.name);
+    }
+    let lines = page.lines().skip_while(|line| !line.starts_with("    "));
+    let example: Vec<&str> = lines.take_while(|line| line.is_empty() || line.starts_with("    ")).collect();
+    let config = of_file(&example.join("\n"));
+    assert_eq!(config.pool.destinations.len(), 3);
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once_with_its_place() {
+    let file = "[process]\nthreads = 0\nusr = \"glbd\"\n\n[pool.main]\ndestinations = [\"db1:3306\", \"db2:0\"]\n\
+        interval = \"1\"\nrise = 0\nlisten = 1\n[service.main]\nlisten = 99999\npolicy = \"rr\"\n  quality = true\n";
+    let expected = [
+        "2:11: process.threads: '0': not a number from 1 to 1024",
+        "3:1: process.usr: no such key; did you mean 'user'?",
+        "6:16: pool.main.destinations: 'db2:0': '0' is not a port (1 to 65535)",
+        "7:12: pool.main.interval: this is a string; it takes a number of seconds",
+        "8:8: pool.main.rise: '0': 0 is not in 1..=1000000",
+        "9:1: pool.main.listen: it stands below [service.NAME]",
+        "11:10: service.main.listen: '99999': '99999' is not a port (1 to 65535)",
+        "12:10: service.main.policy: 'rr' is not one of least-connected, round-robin, random, source, single",
+    ];
+    let found = complaints(file);
+    assert_eq!(found[..expected.len()], expected);
+    assert!(
+        found[expected.len()].starts_with("13:3: service.main.quality: no such key; there are listen, pool, policy, ")
+    );
+    assert_eq!(found.len(), expected.len() + 1);
+}
+
+#[test]
+fn what_is_no_file_of_ours_is_told() {
+    for (text, expected) in [
+        ("", "1:1: there is no pool: it begins with [pool.NAME]"),
+        ("a = 1", "1:1: no such section 'a': there are [process], [pool.NAME] and [service.NAME]"),
+        ("process = 1", "1:1: process is a section, not a value"),
+        ("[pool]\nrise = 1", "2:1: pool.rise is a value; keys of a pool stand below its name, as in [pool.main]"),
+        ("[pool.'a b']", "1:7: 'a b' is no name for a pool: it takes 1 to 64 letters, digits, '-' and '_'"),
+        ("[pool.a]\n[service.b]\npool = 'c'\nlisten = 1", "3:8: service.b.pool: there is no pool 'c'"),
+        ("[pool.a]\n[service.b]\ntop = true", "3:1: service.b has no 'listen', where clients connect"),
+        ("[pool.a]\n[pool.b]\n[service.c]\nlisten = 1", "2:7: pool.b: glbd serves one pool so far, and there is 'a'"),
+        (
+            "[pool.a]\n[service.b]\nlisten = 1\n[service.c]\nlisten = 2",
+            "4:10: service.c: glbd serves one service so far, and there is 'b'",
+        ),
+    ] {
+        assert_eq!(complaints(text).first().map(String::as_str), Some(expected), "{text}");
+    }
+    for text in ["[pool.a", "a = ", "[pool.a]\nrise = 1\nrise = 2", "\u{0}"] {
+        assert!(!complaints(text).is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_whole_is_said_in_the_words_of_the_file() {
+    let file = "[pool.main]\ninterval = 1\ntimeout = 5\n[service.main]\nlisten = 1\n";
+    let contents = read(file).expect("each by itself is right");
+    let complaint = contents.locate(file, "--timeout needs checks of the destinations: give --watchdog as well");
+    let expected = "3:11: pool.main.timeout needs checks of the destinations: give watchdog as well";
+    assert_eq!(complaint.to_string(), expected);
+}
+
+#[test]
+fn a_printed_configuration_says_the_same_when_it_is_read() {
+    for words in [
+        &["3306"][..],
+        &["8010", "10.0.0.1:3306", "10.0.0.2:3306:2 db3:1:0"],
+        &["-d", "-c", "8011", "-t", "2", "--user", "a:b", "--log", "/var/log/a \"b\" c\\d", "[::1]:3306", "a:1"],
+        &["-w", "http:9200/;spare=503", "-i", "0.25", "--timeout", "3", "-L", "4", "-x", "2", "--keep-sessions", "1"],
+        &["-w", "exec:check 'a b' \"c\"", "--slow-start", "20", "--shutdown-sessions", "always", "--fall", "9", "1"],
+        &["-S", "-K", "-n", "-l", "-a", "-Y", "--greeting", "mysql", "--connect-from", "127.0.0.1,::1", "1"],
+        &["-b", "-T", "--resolve", "0", "--resolve-all", "--prefer", "ipv6", "--strict-names", "-v", "1"],
+        &["--keepalive-time", "5", "--keepalive-interval", "6", "--keepalive-count", "7", "--retries", "0", "1"],
+    ] {
+        let text = printed(words);
+        let (read, given) = (of_file(&text), of_command_line(words));
+        assert_eq!(format!("{read:?}"), format!("{given:?}"), "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "(\\[(pool|service|process)(\\.[a-c])?\\]|[a-z-]{1,9} ?= ?|[0-9.\"'\\[\\]{},\\n]|\\PC){0,40}") {
+        let _ = complaints(&text);
+    }
+
+    #[test]
+    fn no_value_makes_it_panic_or_says_anything_but_its_own(value in "\\PC{0,30}", place in 0..KEYS.len()) {
+        let key = &KEYS[place];
+        let section = match key.section {
+            Section::Process => "process",
+            Section::Pool => "pool.main",
+            Section::Service => "service.main",
+        };
+        let quoted = toml::Value::String(value);
+        for value in [quoted.to_string(), toml::Value::Array(vec![quoted.clone()]).to_string()] {
+            let file = format!("[{section}]\n{} = {value}\n{}", key.name, SMALLEST.replace(&format!("[{section}]\n"), ""));
+            if let Ok(contents) = read(&file) {
+                prop_assert!(contents.options.len() <= 1, "{:?}", contents.options);
+            }
+        }
+    }
+}

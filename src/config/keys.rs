@@ -1,0 +1,131 @@
+//! The keys of the configuration file. Each says the same as an option of the command line, whose definition says what
+//! values there are.
+
+/// Where in the file a key stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Section {
+    /// `[process]`
+    Process,
+    /// `[pool.NAME]`
+    Pool,
+    /// `[service.NAME]`
+    Service,
+}
+
+/// What a key's value is, and how the command line says the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// True is the option, false is its absence.
+    Flag,
+    /// False is the option, which switches something off.
+    Off,
+    /// A whole number.
+    Count,
+    /// A number of seconds.
+    Seconds,
+    /// A string.
+    Text,
+    /// Strings, which the option takes separated by commas.
+    List,
+    /// A port, or a string.
+    Listen,
+    /// Strings, each of which is a destination.
+    Destinations,
+    /// One of [`POLICIES`].
+    Policy,
+    /// The name of a pool.
+    Pool,
+}
+
+/// A key of the file.
+pub(super) struct Key {
+    pub section: Section,
+    pub name: &'static str,
+    pub kind: Kind,
+    /// The option's long name, where that is another one.
+    option: Option<&'static str>,
+}
+
+impl Key {
+    const fn new(section: Section, name: &'static str, kind: Kind) -> Key {
+        Key { section, name, kind, option: None }
+    }
+
+    const fn of_option(section: Section, name: &'static str, kind: Kind, option: &'static str) -> Key {
+        Key { section, name, kind, option: Some(option) }
+    }
+
+    /// The option's long name, without dashes.
+    pub(super) fn option(&self) -> &'static str {
+        self.option.unwrap_or(self.name)
+    }
+}
+
+/// The policies, and the options that choose them; the first is the one without an option.
+pub(super) const POLICIES: [(&str, &str); 5] = [
+    ("least-connected", ""),
+    ("round-robin", "round"),
+    ("random", "random"),
+    ("source", "source"),
+    ("single", "single"),
+];
+
+/// All keys, in the order in which they are printed.
+pub(super) const KEYS: &[Key] = &[
+    Key::new(Section::Process, "threads", Kind::Count),
+    Key::of_option(Section::Process, "max-connections", Kind::Count, "max_conn"),
+    Key::new(Section::Process, "control", Kind::Listen),
+    Key::new(Section::Process, "fifo", Kind::Text),
+    Key::new(Section::Process, "daemon", Kind::Flag),
+    Key::new(Section::Process, "user", Kind::Text),
+    Key::new(Section::Process, "pidfile", Kind::Text),
+    Key::new(Section::Process, "state", Kind::Text),
+    Key::new(Section::Process, "log", Kind::Text),
+    Key::new(Section::Process, "verbose", Kind::Flag),
+    Key::new(Section::Process, "drain-timeout", Kind::Seconds),
+    Key::new(Section::Process, "prefer", Kind::Text),
+    Key::new(Section::Process, "strict-names", Kind::Flag),
+    Key::new(Section::Pool, "destinations", Kind::Destinations),
+    Key::new(Section::Pool, "watchdog", Kind::Text),
+    Key::new(Section::Pool, "interval", Kind::Seconds),
+    Key::new(Section::Pool, "timeout", Kind::Seconds),
+    Key::new(Section::Pool, "rise", Kind::Count),
+    Key::new(Section::Pool, "fall", Kind::Count),
+    Key::new(Section::Pool, "slow-start", Kind::Seconds),
+    Key::new(Section::Pool, "shutdown-sessions", Kind::Text),
+    Key::new(Section::Pool, "extra", Kind::Seconds),
+    Key::new(Section::Pool, "discover", Kind::Flag),
+    Key::new(Section::Pool, "latency", Kind::Count),
+    Key::new(Section::Pool, "resolve", Kind::Seconds),
+    Key::new(Section::Pool, "resolve-all", Kind::Flag),
+    Key::new(Section::Service, "listen", Kind::Listen),
+    Key::new(Section::Service, "pool", Kind::Pool),
+    Key::new(Section::Service, "policy", Kind::Policy),
+    Key::new(Section::Service, "top", Kind::Flag),
+    Key::new(Section::Service, "connect-timeout", Kind::Seconds),
+    Key::new(Section::Service, "retries", Kind::Count),
+    Key::new(Section::Service, "connect-from", Kind::List),
+    Key::new(Section::Service, "client-idle-timeout", Kind::Seconds),
+    Key::new(Section::Service, "server-idle-timeout", Kind::Seconds),
+    Key::new(Section::Service, "half-close-timeout", Kind::Seconds),
+    Key::new(Section::Service, "tcp-user-timeout", Kind::Seconds),
+    Key::new(Section::Service, "keepalive", Kind::Off),
+    Key::new(Section::Service, "keepalive-time", Kind::Count),
+    Key::new(Section::Service, "keepalive-interval", Kind::Count),
+    Key::new(Section::Service, "keepalive-count", Kind::Count),
+    Key::new(Section::Service, "nodelay", Kind::Off),
+    Key::new(Section::Service, "defer-accept", Kind::Flag),
+    Key::new(Section::Service, "greeting", Kind::Text),
+    Key::new(Section::Service, "linger", Kind::Flag),
+    Key::new(Section::Service, "synchronous", Kind::Flag),
+];
+
+/// The key with this name in this section.
+pub(super) fn find(section: Section, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.section == section && key.name == name)
+}
+
+/// The names of a section's keys.
+pub(super) fn names(section: Section) -> Vec<&'static str> {
+    KEYS.iter().filter(|key| key.section == section).map(|key| key.name).collect()
+}
