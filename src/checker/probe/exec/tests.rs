@@ -76,6 +76,33 @@ fn a_script_that_never_answers_is_started_less_and_less_often() {
     assert!(probe.may_ask(), "one that has answered is replaced at once");
 }
 
+/// What a script answers that is asked twice, and how many times it was started.
+fn asked_twice(script: &str) -> ([Result<Verdict, io::ErrorKind>; 2], usize) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let started = directory.path().join("started");
+    let command = format!(": ; echo >>{}; {script}", started.display());
+    let mut probe = Exec::new(&command, "[::1]:3306".parse().expect("an address"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let answers = [(); 2].map(|()| {
+        let result = runtime.block_on(async { probe.ask(false).await });
+        result.map(|answer| answer.verdict).map_err(|error| error.kind())
+    });
+    (answers, std::fs::read_to_string(&started).expect("it was started").len())
+}
+
+#[test]
+fn a_script_that_has_ended_after_an_answer_is_replaced_within_the_check_and_no_other() {
+    use io::ErrorKind::{InvalidData, UnexpectedEof};
+    assert_eq!(
+        asked_twice("read -r poll; echo 3; read -r poll; echo 2"),
+        ([Ok(Verdict::Ready), Ok(Verdict::Avoid)], 1)
+    );
+    assert_eq!(asked_twice("read -r poll; echo 3"), ([Ok(Verdict::Ready); 2], 2));
+    assert_eq!(asked_twice("read -r poll"), ([Err(UnexpectedEof); 2], 2));
+    let nonsense = "read -r poll; echo 3; read -r poll; echo nonsense; read -r poll";
+    assert_eq!(asked_twice(nonsense), ([Ok(Verdict::Ready), Err(InvalidData)], 1));
+}
+
 #[test]
 fn the_address_stands_behind_the_first_word() {
     let command = |text| Exec::new(text, "[::1]:3306".parse().expect("an address")).command;
