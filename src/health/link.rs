@@ -184,3 +184,86 @@ fn pass_on(reports: &Channel, generation: u64, heard: &Sender<Heard>) {
     // Without a receiver, there is no use for it.
     let _ = heard.send(Heard::Lost(generation, reason));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::process::Command;
+
+    use crossbeam_channel::unbounded;
+
+    use super::*;
+    use crate::checker::Credentials;
+    use crate::checker::protocol::{Answer, Finding, MAX_MEMBERS, MAX_TEXT};
+    use crate::config::ProbeSpec;
+    use crate::table::health::Verdict;
+
+    /// What is heard of a checker that reports these.
+    fn heard_of(reports: &[Report]) -> Vec<Result<Report, String>> {
+        let (ours, theirs) = Channel::pair().expect("a channel");
+        for report in reports {
+            theirs.send(report, &[]).expect("there is room");
+        }
+        // Dropping it is not enough while another test starts a process, which has a copy for a moment.
+        theirs.close();
+        let (heard, received) = unbounded();
+        pass_on(&ours, 7, &heard);
+        drop(heard);
+        let what = |heard| match heard {
+            Heard::Report(7, report) => Ok(report),
+            Heard::Lost(7, reason) => Err(reason),
+            Heard::Report(..) | Heard::Lost(..) => panic!("another generation"),
+        };
+        received.iter().map(what).collect()
+    }
+
+    #[test]
+    fn a_checker_that_reports_more_than_there_can_be_is_lost_and_none_of_that_is_heard() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let answer = |members: usize| {
+            let (verdict, reason, absent, members_are_complete) = (Verdict::Ready, String::new(), false, true);
+            let members = vec![address; members];
+            let finding =
+                Finding::Answer(Answer { verdict, reason, absent, members, members_are_complete, galera: None });
+            Report::Checked { id: 0, address, finding, took: Duration::ZERO, is_late: false }
+        };
+        let within = [answer(MAX_MEMBERS), Report::Log("x".repeat(MAX_TEXT))];
+        let [first, second] = within.clone();
+        assert_eq!(heard_of(&within), [Ok(first.clone()), Ok(second), Err(String::new())]);
+        for beyond in [answer(MAX_MEMBERS + 1), Report::Log("x".repeat(MAX_TEXT + 1))] {
+            let lost = Err("reports more than there can be".to_owned());
+            assert_eq!(heard_of(&[first.clone(), beyond, first.clone()]), [Ok(first.clone()), lost]);
+        }
+    }
+
+    /// A link to a checker of which there is this end of the channel only.
+    fn link(now: Instant) -> (Link, Channel) {
+        let (ours, theirs) = Channel::pair().expect("a channel");
+        ours.never_wait().expect("a socket");
+        let child = Command::new("sleep").arg("60").spawn().expect("a process");
+        let settings = Settings {
+            spec: ProbeSpec::Tcp,
+            credentials: Credentials::default(),
+            timeout: Duration::from_secs(1),
+            prefer_ipv6: false,
+            mark: String::new(),
+        };
+        let mut link = Link::new(settings, unbounded().0, now);
+        link.state = State::Running { child, channel: ours, since: now };
+        (link, theirs)
+    }
+
+    #[test]
+    fn a_checker_that_reads_nothing_hangs_and_one_whose_end_is_closed_is_said_to_have_closed_it() {
+        let (now, request) = (Instant::now(), Request::Forget { id: 0 });
+        let (mut hung, _unread) = link(now);
+        let why = (0..1_000_000).find_map(|_| hung.send(&request, now).err());
+        assert_eq!(why.as_deref(), Some("the checker process hangs"));
+        let (mut closed, end) = link(now);
+        end.close();
+        assert_eq!(closed.send(&request, now), Err("the checker process has closed its end".to_owned()));
+        for link in [hung, closed] {
+            assert!(!link.is_running() && link.starts_at() == Some(now + PAUSE.0));
+        }
+    }
+}
