@@ -14,7 +14,7 @@ mod password;
 mod session;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 pub mod tls;
 
 pub use error::{Error, Result, ServerError};

@@ -13,16 +13,17 @@ use proptest::prelude::*;
 use rsa::pkcs8::DecodePrivateKey;
 use rsa::{Oaep, RsaPrivateKey};
 use sha1::Sha1;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, duplex};
 
+use super::packet::MAX_PACKET;
 use super::*;
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const NATIVE: &str = "mysql_native_password";
+pub(in crate::checker) const NATIVE: &str = "mysql_native_password";
 const CACHING_SHA2: &str = "caching_sha2_password";
 const NONCE: [u8; 20] = *b"abcdefghijklmnopqrst";
-const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
-const END: &[u8] = &[0xfe, 0, 0, 2, 0];
+pub(in crate::checker) const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
+pub(in crate::checker) const END: &[u8] = &[0xfe, 0, 0, 2, 0];
 
 /// A server whose answers stand from the start. It remembers what it is sent.
 #[derive(Default)]
@@ -67,16 +68,25 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn packet(sequence: u8, contents: &[u8]) -> Vec<u8> {
+pub(in crate::checker) fn packet(sequence: u8, contents: &[u8]) -> Vec<u8> {
     let [low, middle, high, _] = u32::try_from(contents.len()).expect("a packet").to_le_bytes();
     [&[low, middle, high, sequence], contents].concat()
+}
+
+/// What a client sends in its next packet.
+pub(in crate::checker) async fn read_packet(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
+    let mut header = [0; 4];
+    stream.read_exact(&mut header).await?;
+    let mut contents = vec![0; usize::from(header[0]) | usize::from(header[1]) << 8];
+    stream.read_exact(&mut contents).await?;
+    Ok(contents)
 }
 
 fn greeting(plugin: &str) -> Vec<u8> {
     greeting_with(plugin, 0)
 }
 
-fn greeting_with(plugin: &str, capabilities: u32) -> Vec<u8> {
+pub(in crate::checker) fn greeting_with(plugin: &str, capabilities: u32) -> Vec<u8> {
     let [a, b, c, d] = (0x0008_8201_u32 | capabilities).to_le_bytes();
     let (first, second) = NONCE.split_at(8);
     [
@@ -96,7 +106,7 @@ fn switch(plugin: &str, nonce: &[u8]) -> Vec<u8> {
     [&[0xfe], plugin.as_bytes(), &[0], nonce].concat()
 }
 
-fn refusal(code: u16, message: &str) -> Vec<u8> {
+pub(in crate::checker) fn refusal(code: u16, message: &str) -> Vec<u8> {
     [&[0xff], code.to_le_bytes().as_slice(), b"#HY000", message.as_bytes()].concat()
 }
 
@@ -266,6 +276,9 @@ fn rows_are_read_by_their_first_two_columns() {
     let one: [&[u8]; 5] = [&[1], b"first", END, b"\x01a", END];
     assert_eq!(answered_with(&one).expect("rows"), [("a".to_owned(), String::new())]);
     assert!(answered_with(&[OK]).expect("no rows").is_empty());
+    // What begins like the end and is longer is a row, whose text has a length of eight bytes.
+    let long: [&[u8]; 5] = [&[1], b"first", END, &[0xfe, 0, 0, 0, 0, 0, 0, 0, 0], END];
+    assert_eq!(answered_with(&long).expect("rows"), [(String::new(), String::new())]);
 }
 
 #[test]
@@ -294,6 +307,19 @@ fn answers_without_sense_or_end_are_errors() {
 }
 
 #[test]
+fn rows_have_so_much_text_in_all_and_no_more() {
+    let [low, middle, high, _] = (MAX_PACKET as u32 / 2 - 4).to_le_bytes();
+    let half = [&[0xfd, low, middle, high], vec![b'a'; MAX_PACKET / 2 - 4].as_slice()].concat();
+    let most: [&[u8]; 6] = [&[1], b"first", END, &half, &half, END];
+    assert_eq!(answered_with(&most).expect("rows").len(), 2);
+    for more in [b"\x00".as_slice(), &half] {
+        let beyond: [&[u8]; 7] = [&[1], b"first", END, &half, &half, more, END];
+        let error = answered_with(&beyond).expect_err("no answer").to_string();
+        assert_eq!(error, "not an answer of MySQL: more rows than were asked for");
+    }
+}
+
+#[test]
 fn a_session_that_is_dropped_says_goodbye_unless_it_waits_for_an_answer() {
     let goodbye = packet(0, &[1]);
     let (session, sent) = log_in_and_listen("secret", &greeting(NATIVE), &[OK]);
@@ -304,6 +330,24 @@ fn a_session_that_is_dropped_says_goodbye_unless_it_waits_for_an_answer() {
     let (session, sent) = log_in_and_listen("secret", &greeting(NATIVE), &[OK]);
     drop(session.expect("a session"));
     assert!(sent.lock().expect("no panic").ends_with(&goodbye));
+}
+
+#[test]
+fn a_session_that_quits_has_ended_once_the_server_has_closed_it() {
+    let (ours, mut theirs) = duplex(4096);
+    let login = login("secret");
+    let mut begun = pin!(log_in(ours, HOST, &login));
+    let context = &mut Context::from_waker(Waker::noop());
+    assert!(begun.as_mut().poll(context).is_pending());
+    at_once(theirs.write_all(&[packet(0, &greeting(NATIVE)), packet(2, OK)].concat())).expect("a client");
+    let Poll::Ready(Ok(session)) = begun.as_mut().poll(context) else { panic!("no session") };
+    at_once(read_packet(&mut theirs)).expect("a login");
+    let mut quit = pin!(session.quit());
+    assert!(quit.as_mut().poll(context).is_pending());
+    assert_eq!(at_once(read_packet(&mut theirs)).expect("a goodbye"), [1]);
+    assert!(quit.as_mut().poll(context).is_pending());
+    drop(theirs);
+    assert!(quit.as_mut().poll(context).is_ready());
 }
 
 proptest! {

@@ -42,19 +42,11 @@ async fn serve(mut stream: DuplexStream, config: Arc<ServerConfig>) -> Vec<u8> {
     let Ok(mut stream) = TlsAcceptor::from(config).accept(stream).await else { return Vec::new() };
     let _ = read_packet(&mut stream).await;
     stream.write_all(&packet(3, &[1, 4])).await.expect("a client");
-    let password = read_packet(&mut stream).await;
+    let password = read_packet(&mut stream).await.expect("a packet");
     stream.write_all(&packet(5, OK)).await.expect("a client");
     // The client's goodbye.
     let _ = stream.read(&mut [0; 5]).await;
     password
-}
-
-async fn read_packet(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
-    let mut header = [0; 4];
-    stream.read_exact(&mut header).await.expect("a packet");
-    let mut contents = vec![0; usize::from(header[0]) | usize::from(header[1]) << 8];
-    stream.read_exact(&mut contents).await.expect("a packet");
-    contents
 }
 
 /// A login with an authority and a certificate; the error, or the password that the server received.

@@ -2,7 +2,7 @@
 
 use super::super::auth::{Authentication, Plugin, Protection};
 use super::super::handshake::capability::{LONG_PASSWORD, PLUGIN_AUTH, PROTOCOL_41, SECURE_CONNECTION, SSL};
-use super::super::handshake::{Greeting, capabilities};
+use super::super::handshake::{Greeting, capabilities, response, tls_request};
 use super::*;
 
 /// What the greeting of [`greeting_with`] always has.
@@ -46,6 +46,15 @@ proptest! {
             prop_assert_eq!(capabilities(&greeting, false), used);
             prop_assert_eq!(capabilities(&greeting, true), used | SSL);
         }
+    }
+}
+
+#[test]
+fn an_answer_names_the_plugin_to_servers_that_know_plugins() {
+    for (capabilities, plugin) in [(ALWAYS, b"client_ed25519\0".as_slice()), (ALWAYS & !PLUGIN_AUTH, b"")] {
+        let answer = response(capabilities, 1000, "monitor", "client_ed25519", &[7; 20]).expect("an answer");
+        let expected = [&tls_request(capabilities, 1000), b"monitor\0\x14".as_slice(), &[7; 20], plugin].concat();
+        assert_eq!(answer, expected);
     }
 }
 
