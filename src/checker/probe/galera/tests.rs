@@ -1,8 +1,11 @@
+mod conversation;
+
 use std::collections::HashMap;
 
 use super::judge::judge;
 use super::refusal::{Context, Kind, kind, refused};
-use crate::checker::mysql::{Error, ServerError};
+use crate::checker::mysql::tls::config;
+use crate::checker::mysql::{Error, Login, LoginTls, ServerError};
 use crate::checker::probe::Answer;
 use crate::config::GaleraOptions;
 use crate::pool::health::Verdict;
@@ -73,6 +76,8 @@ fn a_server_that_has_no_place_for_an_ordinary_client_is_full() {
     for nonsense in ["", "-1", "many"] {
         assert_eq!(full(nonsense, 0).verdict, Verdict::Ready, "{nonsense}");
     }
+    // No limit, which would keep everybody out.
+    assert_eq!(answer(&[("threads_connected", "9"), ("max_connections", "0")], "").verdict, Verdict::Ready);
 }
 
 #[test]
@@ -207,4 +212,25 @@ fn a_reason_names_what_the_login_lacked() {
     assert_eq!(answer.verdict, Verdict::Spare);
     assert!(answer.reason.starts_with("cannot log in: the account's authentication plugin 'parsec' is not supported"));
     assert!(refused(&Error::Protocol(String::new()), &lacked("")).is_none());
+}
+
+#[test]
+fn a_login_lacks_tls_or_a_certificate_or_nothing() {
+    let lacked = |has_certificate: Option<bool>, tls_failure| {
+        let tls = has_certificate.map(|has_certificate| LoginTls {
+            config: config(None, None).expect("TLS"),
+            required: false,
+            verified: false,
+            has_certificate,
+        });
+        let login = Login { user: "monitor".to_owned(), password: "secret".to_owned(), tls };
+        match Context::login(&login, tls_failure) {
+            Context::Login { lacked } => lacked.unwrap_or_default(),
+            Context::Question => "a question".to_owned(),
+        }
+    };
+    assert_eq!(lacked(None, None), "without TLS");
+    assert_eq!(lacked(Some(true), Some("an alert")), "without TLS, which failed: an alert");
+    assert_eq!(lacked(Some(false), None), "without a client certificate");
+    assert_eq!(lacked(Some(true), None), "");
 }
