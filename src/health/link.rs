@@ -196,7 +196,7 @@ mod tests {
     use crate::checker::Credentials;
     use crate::checker::protocol::{Answer, Finding, MAX_MEMBERS, MAX_TEXT};
     use crate::config::ProbeSpec;
-    use crate::table::health::Verdict;
+    use crate::pool::health::Verdict;
 
     /// What is heard of a checker that reports these.
     fn heard_of(reports: &[Report]) -> Vec<Result<Report, String>> {
