@@ -73,6 +73,23 @@ fn a_client_that_resets_while_its_destination_reads_nothing_frees_it() {
     stage.turn_until("it is forgotten", || table.connections() == 0);
 }
 
+/// Both come before the worker has looked, and nothing was said to the client yet.
+#[test]
+fn a_client_of_a_destination_that_accepts_and_resets_at_once_is_served_by_another() {
+    let (mut stage, first, last) = (Stage::new(), Destination::new(), Destination::new());
+    stage.add(&first);
+    let client = stage.connect();
+    let mut accepted = None;
+    while accepted.is_none() {
+        stage.turn();
+        accepted = first.accept();
+    }
+    accepted.into_iter().for_each(reset);
+    stage.add(&last);
+    stage.accept_at(&last).write_all(b"hello").expect("an open connection");
+    assert_eq!(stage.read_at(&client).expect("a greeting"), b"hello");
+}
+
 #[test]
 fn a_late_event_of_one_attempt_does_not_count_for_the_next() {
     let (mut stage, first) = (Stage::new(), Destination::new());
@@ -124,6 +141,24 @@ fn with_one_connect_at_a_time_a_client_that_comes_as_another_leaves_has_its_turn
 }
 
 #[test]
+fn with_one_connect_at_a_time_the_second_client_waits_for_the_first() {
+    let (mut stage, silent) = (Stage::with(&["--synchronous"], false), Destination::silent());
+    stage.add(&silent);
+    let clients = [stage.connect(), stage.connect()];
+    let stats = stage.stats.clone();
+    stage.turn_until("both are let in", || stats.totals().connections == 2);
+    stage.turn_until_quiet();
+    assert_eq!(stage.table.connections(), 1, "one connect is under way");
+    let last = Destination::new();
+    stage.add(&last);
+    stage.remove(&silent);
+    for client in &clients {
+        stage.accept_at(&last).write_all(b"hello").expect("an open connection");
+        assert_eq!(stage.read_at(client).expect("a greeting"), b"hello");
+    }
+}
+
+#[test]
 fn clients_that_wait_to_be_let_in_are_served_by_a_daemon_that_drains() {
     let (mut stage, destination) = (Stage::with(&[], true), Destination::new());
     stage.add(&destination);
@@ -154,6 +189,86 @@ fn clients_of_a_socket_that_was_handed_over_do_not_wake_the_worker() {
     stage.handle.hand_over();
     let events = stage.take_events();
     assert_eq!(events.iter().map(|event| event.token()).collect::<Vec<_>>(), [MAIL]);
+}
+
+/// Its kernel has it only once it reads, and a reset that comes before would take the rest.
+#[test]
+fn with_linger_a_destination_that_reads_late_is_reset_once_it_has_all() {
+    let (mut stage, mut server) = upload_to_one_that_does_not_read_yet();
+    let mut heard = vec![0; UPLOAD];
+    server.set_nonblocking(true).expect("O_NONBLOCK");
+    let mut count = 0;
+    stage.turn_until("the destination has read all", || {
+        count += server.read(&mut heard[count..]).unwrap_or(0);
+        count == UPLOAD
+    });
+    let mut end = Ok(1);
+    stage.turn_until("it sees the end", || {
+        end = server.read(&mut [0]);
+        !end.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    });
+    assert_eq!(
+        end.map_err(|error| error.kind()),
+        Err(io::ErrorKind::ConnectionReset),
+        "a clean end leaves a TIME_WAIT"
+    );
+    assert_eq!(stage.table.connections(), 0);
+}
+
+#[test]
+fn with_linger_a_destination_that_takes_too_long_to_read_gets_all_and_the_ordinary_end() {
+    let (mut stage, mut server) = upload_to_one_that_does_not_read_yet();
+    stage.turn_until_no_deadline_is_left();
+    let mut heard = Vec::new();
+    server.read_to_end(&mut heard).expect("a clean end");
+    assert_eq!(heard.len(), UPLOAD);
+}
+
+#[test]
+fn with_linger_a_destination_that_refuses_a_client_is_reset() {
+    let (mut stage, full) = (Stage::with(&["--linger", "--greeting", "mysql"], false), Destination::new());
+    stage.add(&full);
+    let (client, mut server) = stage.pair(&full);
+    server.write_all(REFUSAL).expect("an open connection");
+    assert_eq!(stage.read_at(&client).expect("the error"), REFUSAL);
+    let end = server.read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(end, Err(io::ErrorKind::ConnectionReset), "a clean end leaves a TIME_WAIT");
+}
+
+/// It sends the error, then the end, and lets the client finish: closed at once, the connection would be reset.
+#[test]
+fn a_client_that_is_turned_away_gets_the_end_at_once_and_may_talk_on() {
+    let (mut stage, full) = (Stage::with(&["--greeting", "mysql"], false), Destination::new());
+    stage.add(&full);
+    let (mut client, mut server) = stage.pair(&full);
+    client.write_all(b"a login").expect("an open connection");
+    wait_until_arrived(&client);
+    server.write_all(REFUSAL).expect("an open connection");
+    assert_eq!(stage.read_at(&client).expect("the error"), REFUSAL);
+    stage.turn_until_quiet();
+    client.set_nonblocking(true).expect("O_NONBLOCK");
+    assert_eq!(client.read(&mut [0]).expect("the end has come"), 0);
+    for _ in 0..2 {
+        client.write_all(b"a query").expect("a connection open one way");
+        stage.turn_until_quiet();
+    }
+    assert_eq!(stage.table.connections(), 0);
+}
+
+/// An error packet: error 1040.
+const REFUSAL: &[u8] = b"\x17\0\0\0\xff\x10\x04Too many connections";
+const UPLOAD: usize = 200_000;
+
+/// With `--linger`: all that the client had to say and its end are on their way to a destination.
+fn upload_to_one_that_does_not_read_yet() -> (Stage, TcpStream) {
+    let (mut stage, destination) = (Stage::with(&["--linger"], false), Destination::new());
+    stage.add(&destination);
+    let (mut client, server) = stage.pair(&destination);
+    client.write_all(&[7; UPLOAD]).expect("an open connection");
+    client.shutdown(Shutdown::Write).expect("an open connection");
+    let stats = stage.stats.clone();
+    stage.turn_until("all is passed on", || stats.totals().sent as usize == UPLOAD);
+    (stage, server)
 }
 
 /// A client that waits for a destination is served by the next one when that is removed.

@@ -117,6 +117,15 @@ impl Stage {
         }
     }
 
+    /// Turns until nothing happens any more unless something comes from outside.
+    pub fn turn_until_no_deadline_is_left(&mut self) {
+        let begun = Instant::now();
+        while self.worker.time_to_wait().is_some() {
+            assert!(begun.elapsed() < PATIENCE, "waited in vain until no deadline is left");
+            self.turn();
+        }
+    }
+
     /// Turns until the client can read something, and reads it.
     pub fn read_at(&mut self, client: &TcpStream) -> io::Result<Vec<u8>> {
         self.turn_until("the client can read", || {
