@@ -142,3 +142,18 @@ impl Drop for Admitted {
         self.admission.give_place();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_leaves_while_it_waits_for_a_descriptor_keeps_nobody_out_any_more() {
+        let admission = Admission::new(10, Box::default());
+        let mut waiting = admission.admit().unwrap_or_else(|_| unreachable!());
+        waiting.set_short(true);
+        assert_eq!(admission.admit().err(), Some(Refusal::Short));
+        drop(waiting);
+        assert_eq!(admission.admit().err(), None);
+    }
+}
