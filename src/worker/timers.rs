@@ -47,3 +47,23 @@ impl Timers {
         self.0.pop().map(|Reverse((_, key))| key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn deadlines_of_those_who_have_left_do_not_pile_up_behind_one_that_lasts() {
+        let (mut timers, now) = (Timers::default(), Instant::now());
+        let stays = Key::new(1, 0);
+        timers.arm(now, stays);
+        for number in 1..100_000 {
+            timers.arm(now + Duration::from_secs(number), Key::new(2, 1));
+            timers.tidy(1, |_, key| key == stays);
+            assert!(timers.0.len() <= 1 + 2 * SLACK, "{number} have left");
+        }
+        assert_eq!(timers.next(|_, key| key == stays), Some(now));
+    }
+}
