@@ -140,6 +140,15 @@ mod tests {
         assert_eq!(describe(&error(1, &"x".repeat(4000))).len(), "error 1: ".len() + MAX_TEXT);
     }
 
+    #[test]
+    fn only_a_server_that_greets_and_then_says_that_it_is_full_counts_as_full() {
+        let with_sequence = |packet: Vec<u8>, sequence| [&packet[..3], &[sequence], &packet[4..]].concat();
+        assert!(is_full(&with_sequence(error(1040, "#08004Too many connections"), 2)));
+        assert!(!is_full(&with_sequence(error(1045, "#28000Access denied for user 'a'"), 2)));
+        assert!(!is_full(&error(1040, "Too many connections")), "its first packet");
+        assert!(!is_full(&with_sequence(packet(b"\0\0\0\x02\0\0\0"), 2)), "it lets the client in");
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
