@@ -78,6 +78,17 @@ fn a_clean_end_reaches_the_other_side_as_a_clean_end() {
 }
 
 #[test]
+fn a_clean_end_reaches_a_server_that_has_half_closed_as_a_clean_end() {
+    let stage = Stage::start();
+    let (client, server) = stage.pair();
+    exchange(&client, &server);
+    server.shutdown(Shutdown::Write).expect("an open connection");
+    assert!(said_goodbye(&client));
+    drop(client);
+    assert!(said_goodbye(&server), "the server saw a reset");
+}
+
+#[test]
 fn a_client_that_leaves_in_the_middle_of_a_download_stops_the_server() {
     let stage = Stage::start();
     let (client, mut server) = stage.pair();
