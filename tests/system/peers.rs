@@ -77,6 +77,15 @@ fn a_half_closed_connection_ends_when_nothing_more_comes() {
 }
 
 #[test]
+fn a_half_closed_connection_ends_in_its_own_time_where_an_open_one_may_be_idle_for_an_hour() {
+    let stage = Stage::start_with(Glbd::builder().args(["--half-close-timeout", "1", "--client-idle-timeout", "3600"]));
+    let (client, server) = stage.pair();
+    client.shutdown(Shutdown::Write).expect("an open connection");
+    assert!(said_goodbye(&server));
+    wait_until("it is not counted any more", || stage.glbd.info().total == 0);
+}
+
+#[test]
 fn a_half_closed_connection_stays_while_something_comes_and_an_open_one_stays_anyway() {
     let stage = Stage::start_with(Glbd::builder().args(["--half-close-timeout", "2"]));
     let (open, idle) = stage.pair();
