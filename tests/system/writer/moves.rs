@@ -23,6 +23,17 @@ fn a_refused_connect_does_not_move_the_writer() {
 }
 
 #[test]
+fn a_client_of_a_writer_that_keeps_refusing_is_turned_away_after_the_connect_timeout() {
+    let (port, [mut first, second]) = sites();
+    let glbd = single(port).args(["--connect-timeout", "1"]).destinations([&first, &second]).start();
+    assert_eq!(session(&glbd).1, "2");
+    // Its page still says that it is fit.
+    first.server.stop_listening();
+    assert!(said_goodbye(&glbd.connect()));
+    assert_eq!(second.server.accepted(), 0);
+}
+
+#[test]
 fn when_the_writer_falls_its_sessions_are_closed_before_the_next_serves() {
     let (port, [first, second]) = sites();
     let glbd = single(port).destinations([&first, &second]).start();
