@@ -47,6 +47,15 @@ fn a_client_of_a_server_that_ends_or_resets_without_a_word_is_served_by_the_next
 }
 
 #[test]
+fn a_server_that_is_down_is_not_said_to_refuse_clients() {
+    let (mut down, other) = (greeter("down"), greeter("other"));
+    let glbd = in_order([&down, &other]).start();
+    down.stop_listening();
+    assert_greeted_by("other", &glbd.connect());
+    glbd.wait_for_log(&format!("destination {down} cannot be reached: Connection refused"));
+}
+
+#[test]
 fn when_all_refuse_the_client_gets_the_last_error_in_full() {
     let message = "x".repeat(3000);
     let (first, long) = (full("first"), full(&message));
