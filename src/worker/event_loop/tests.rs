@@ -255,8 +255,68 @@ fn a_client_that_is_turned_away_gets_the_end_at_once_and_may_talk_on() {
     assert_eq!(stage.table.connections(), 0);
 }
 
+#[test]
+fn a_client_that_has_spoken_and_ended_its_side_is_served_by_the_next_when_one_refuses() {
+    let (mut stage, full, last) =
+        (Stage::with(&["--greeting", "mysql"], false), Destination::new(), Destination::new());
+    stage.add(&full);
+    let mut client = stage.connect();
+    client.write_all(b"a login").expect("an open connection");
+    client.shutdown(Shutdown::Write).expect("an open connection");
+    wait_until_arrived(&client);
+    let mut server = stage.accept_at(&full);
+    stage.add(&last);
+    server.write_all(REFUSAL).expect("an open connection");
+    let mut server = stage.accept_at(&last);
+    server.write_all(HANDSHAKE).expect("an open connection");
+    assert_eq!(stage.read_at(&client).expect("a greeting"), HANDSHAKE);
+    stage.turn_until_quiet();
+    let mut heard = Vec::new();
+    server.read_to_end(&mut heard).expect("a clean end");
+    assert_eq!(heard, b"a login");
+}
+
+#[test]
+fn a_server_that_is_full_counts_as_refusing_however_many_packets_the_login_has_had() {
+    let (mut stage, destination) = (Stage::with(&["--greeting", "mysql"], false), Destination::new());
+    let (mut client, mut server) = greeted_pair(&mut stage, &destination);
+    for _ in 0..10 {
+        client.write_all(b"a piece of a login").expect("an open connection");
+        stage.turn_until_quiet();
+    }
+    server.write_all(LATE_REFUSAL).expect("an open connection");
+    assert_eq!(stage.read_at(&client).expect("the error"), LATE_REFUSAL);
+    assert!(stage.table.snapshot().iter().all(|it| it.refusals.is_some()));
+}
+
+#[test]
+fn what_looks_like_a_refusal_long_after_the_login_counts_against_no_server() {
+    let (mut stage, destination) = (Stage::with(&["--greeting", "mysql"], false), Destination::new());
+    let (client, mut server) = greeted_pair(&mut stage, &destination);
+    for _ in 0..10 {
+        server.write_all(b"an answer").expect("an open connection");
+        assert_eq!(stage.read_at(&client).expect("the answer"), b"an answer");
+    }
+    server.write_all(LATE_REFUSAL).expect("an open connection");
+    assert_eq!(stage.read_at(&client).expect("the error"), LATE_REFUSAL);
+    assert!(stage.table.snapshot().iter().all(|it| it.refusals.is_none()));
+}
+
+/// A client that has got its server's greeting, and the other end of its connection.
+fn greeted_pair(stage: &mut Stage, destination: &Destination) -> (TcpStream, TcpStream) {
+    stage.add(destination);
+    let (client, mut server) = stage.pair(destination);
+    server.write_all(HANDSHAKE).expect("an open connection");
+    assert_eq!(stage.read_at(&client).expect("a greeting"), HANDSHAKE);
+    (client, server)
+}
+
+/// The beginning of a handshake, which is enough of one.
+const HANDSHAKE: &[u8] = b"\x05\0\0\0\x0a10.1";
 /// An error packet: error 1040.
 const REFUSAL: &[u8] = b"\x17\0\0\0\xff\x10\x04Too many connections";
+/// The same in answer to a login.
+const LATE_REFUSAL: &[u8] = b"\x17\0\0\x02\xff\x10\x04Too many connections";
 const UPLOAD: usize = 200_000;
 
 /// With `--linger`: all that the client had to say and its end are on their way to a destination.
