@@ -156,4 +156,24 @@ mod tests {
         drop(waiting);
         assert_eq!(admission.admit().err(), None);
     }
+
+    #[test]
+    fn those_who_are_in_still_count_when_one_leaves_whose_place_is_waited_for() {
+        let admission = Admission::new(2, Box::default());
+        let (one, _other) = (admission.admit(), admission.admit());
+        assert_eq!(admission.admit().err(), Some(Refusal::Full));
+        drop(one);
+        let _next = admission.admit();
+        assert_eq!(admission.admit().err(), Some(Refusal::Full));
+    }
+
+    #[test]
+    fn clients_of_the_processes_before_this_one_take_places_until_they_leave() {
+        let admission = Admission::new(2, Box::default());
+        admission.set_elsewhere(1);
+        let _own = admission.admit();
+        assert_eq!(admission.admit().err(), Some(Refusal::Full));
+        admission.set_elsewhere(0);
+        assert_eq!(admission.admit().err(), None);
+    }
 }
