@@ -31,6 +31,11 @@ fn a_client_of_a_writer_that_keeps_refusing_is_turned_away_after_the_connect_tim
     first.server.stop_listening();
     assert!(said_goodbye(&glbd.connect()));
     assert_eq!(second.server.accepted(), 0);
+    // With a pause before each but the first.
+    let reason = glbd.watch().row(&first).reason.clone();
+    let count =
+        reason.split_once(" in a row)").and_then(|(before, _)| before.rsplit('(').next()?.parse::<usize>().ok());
+    assert!(count.is_some_and(|count| count <= 12), "{reason}");
 }
 
 #[test]
