@@ -1,8 +1,9 @@
 //! What a service manager hears, and the sockets that it opens.
 
 use std::fs;
-use std::net::SocketAddr;
-use std::os::unix::net::UnixDatagram;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -163,10 +164,21 @@ fn sockets_and_the_background_exclude_each_other() {
 #[test]
 fn what_is_no_listening_socket_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
-    let fifo = directory.path().join("fifo").display().to_string();
-    let script = format!("export LISTEN_PID=$$ LISTEN_FDS=1; exec '{PROGRAM}' --fifo '{fifo}' 8010 3</dev/null");
-    let output = Command::new("sh").args(["-c", &script]).output().expect("a shell");
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.starts_with("glbd: ") && said.lines().count() == 1, "{said}");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("it listens");
+    let local = UnixListener::bind(path("socket")).expect("a socket");
+    let none = fs::File::open("/dev/null").expect("a file");
+    for (what, descriptor) in [("a file", none.into()), ("a client", OwnedFd::from(client)), ("no TCP", local.into())] {
+        let fifo = path("fifo");
+        let script =
+            format!("export LISTEN_PID=$$ LISTEN_FDS=1; exec '{PROGRAM}' --fifo '{fifo}' 8010 3<&0 </dev/null");
+        // Killed rather than waited for if it serves.
+        let mut command = Command::new("timeout");
+        command.args(["--signal=KILL", &PATIENCE.as_secs().to_string(), "sh", "-c", &script]);
+        let output = command.stdin(descriptor).output().expect("a shell");
+        assert_eq!(output.status.code(), Some(1), "{what}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.starts_with("glbd: ") && said.lines().count() == 1, "{what}: {said}");
+    }
 }
