@@ -59,7 +59,8 @@ impl Destination {
 
     /// As one of those that a policy picks from, where it counts as at least this heavy.
     pub(super) fn candidate(&self, outweighs: f64) -> Candidate {
-        let Destination { id: DestinationId { slot, serial }, address, .. } = *self;
+        let Destination { id, address, .. } = *self;
+        let (slot, serial) = (id.slot(), id.serial);
         let connections = self.all_connections();
         let (weight, configured_weight) = (self.weight_in_force(), self.weight.max(outweighs));
         Candidate { slot, serial, address, weight, configured_weight, connections }

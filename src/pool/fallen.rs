@@ -62,7 +62,7 @@ impl Inner {
     /// The sessions on a destination that a rotation's single destination has moved away from.
     fn sessions_left(&self, id: RotationId, rotation: &RotationState, destination: &Destination) -> usize {
         let closes_others = rotation.single.as_ref().is_some_and(|it| it.closes_others());
-        if closes_others && self.current_single(id) != Some(destination.id.slot) {
+        if closes_others && self.current_single(id) != Some(destination.id.slot()) {
             self.sessions_of(id, destination)
         } else {
             0

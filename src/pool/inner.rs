@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use slab::Slab;
@@ -19,6 +18,9 @@ use crate::address::Endpoint;
 
 /// What a pool's lock protects.
 pub(super) struct Inner {
+    /// Tells it from other pools.
+    pub(super) number: u32,
+    pub(super) next_serial: u64,
     pub(super) destinations: Slab<Destination>,
     /// The slot of each.
     pub(super) by_address: HashMap<SocketAddr, usize>,
@@ -36,12 +38,6 @@ pub(super) struct Inner {
     /// Why no checks are being made.
     pub(super) checks_note: Option<Reason>,
     pub(super) subscribers: Vec<Subscriber>,
-}
-
-/// The next destination's place in the order of all: its serial number, which tells it from those of other pools too.
-pub(super) fn next_serial() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Inner {
@@ -157,9 +153,9 @@ impl Inner {
         if self.destinations.len() >= MAX_DESTINATIONS {
             return Err(TableError::Full);
         }
-        let serial = serial.unwrap_or_else(next_serial);
+        let serial = serial.unwrap_or_else(|| self.next_serial());
         let entry = self.destinations.vacant_entry();
-        let id = DestinationId { slot: entry.key(), serial };
+        let id = DestinationId { pool: self.number, slot: entry.key() as u32, serial };
         entry.insert(Destination {
             id,
             wanted_as: vec![endpoint.clone()],
@@ -175,8 +171,8 @@ impl Inner {
             refusals: None,
             avoided_until: None,
         });
-        self.join(id.slot);
-        self.register(id.slot, endpoint);
+        self.join(id.slot());
+        self.register(id.slot(), endpoint);
         self.tell(Event::Added(id));
         self.review_singles();
         Ok(())
@@ -212,9 +208,14 @@ impl Inner {
         self.subscribers.iter().for_each(|subscriber| subscriber(event));
     }
 
+    pub(super) fn next_serial(&mut self) -> u64 {
+        self.next_serial += 1;
+        self.next_serial - 1
+    }
+
     /// The destination's place, if it is still there.
     pub(super) fn find(&self, id: DestinationId) -> Option<usize> {
-        self.destinations.get(id.slot).filter(|it| it.id == id).map(|_| id.slot)
+        self.destinations.get(id.slot()).filter(|it| it.id == id).map(|_| id.slot())
     }
 }
 

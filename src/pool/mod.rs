@@ -31,6 +31,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -53,15 +54,21 @@ pub use tried::Tried;
 /// Most destinations that a pool takes.
 pub const MAX_DESTINATIONS: usize = 16_384;
 
-/// Tells one destination from every other that is or was in its pool: one that was removed and added again is another.
+/// Tells one destination from every other that is or was in any pool: one that was removed and added again is another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DestinationId {
-    slot: usize,
+    pool: u32,
+    /// Half as long as an index, since every connection has one.
+    slot: u32,
     serial: u64,
 }
 
 impl DestinationId {
-    /// A number that no other destination of this process has had or will have.
+    fn slot(self) -> usize {
+        self.slot as usize
+    }
+
+    /// A number that no other destination of its pool has had or will have.
     pub fn serial(self) -> u64 {
         self.serial
     }
@@ -158,7 +165,10 @@ pub struct Pool(Arc<Mutex<Inner>>);
 impl Pool {
     /// An empty pool, which no service uses yet.
     pub fn new(settings: PoolSettings) -> Pool {
+        static POOLS: AtomicU32 = AtomicU32::new(0);
         Pool(Arc::new(Mutex::new(Inner {
+            number: POOLS.fetch_add(1, Ordering::Relaxed),
+            next_serial: 0,
             destinations: Slab::new(),
             by_address: HashMap::new(),
             names: HashMap::new(),

@@ -136,7 +136,7 @@ impl Inner {
     pub(super) fn single_removed(&mut self, rotation: RotationId, removed: &Destination) {
         let Some(single) = self.single_mut(rotation) else { return };
         let now = clock::now();
-        let former = Former::removed(removed, single.sessions.get(removed.id.slot).unwrap_or_default());
+        let former = Former::removed(removed, single.sessions.get(removed.id.slot()).unwrap_or_default());
         let was_current = single.watched && single.current == Some(removed.id);
         match (&mut single.switchover, single.leadership) {
             (_, Leadership::Follows | Leadership::Asks(_)) => self.lose_single(rotation, removed.id),
@@ -230,7 +230,7 @@ impl Inner {
 
     /// The connections on a destination that were picked here, and those of other processes.
     pub(super) fn sessions_of(&self, rotation: RotationId, destination: &Destination) -> usize {
-        let own = self.single(rotation).and_then(|single| single.sessions.get(destination.id.slot));
+        let own = self.single(rotation).and_then(|single| single.sessions.get(destination.id.slot()));
         own.unwrap_or_default() + destination.elsewhere
     }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use super::destination::Destination;
 use super::health::{Health, Reason};
-use super::inner::{Inner, next_serial};
+use super::inner::Inner;
 use super::{Event, MAX_DESTINATIONS, Origin, Pool, TableError};
 use crate::address::{Endpoint, Host};
 
@@ -125,7 +125,7 @@ impl Pool {
             Some(Standing::At(_)) => return Ok(()),
             Some(Standing::Nowhere { serial, .. }) => *serial,
             None if inner.names.len() >= MAX_DESTINATIONS => return Err(TableError::Full),
-            None => next_serial(),
+            None => inner.next_serial(),
         };
         inner.names.insert(name.clone(), Standing::Nowhere { serial, weight, reason });
         Ok(())

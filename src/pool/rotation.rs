@@ -93,7 +93,7 @@ impl RotationState {
     pub(super) fn forget(&mut self, destination: &Destination) {
         self.tiers.forget(destination.id);
         if let Some(single) = &mut self.single {
-            single.sessions.remove(destination.id.slot);
+            single.sessions.remove(destination.id.slot());
         }
     }
 }
@@ -160,7 +160,7 @@ impl Rotation {
             weight_in_force: if it.obsolete { 0.0 } else { it.weight_in_force() },
             health: it.health.clone(),
             refusals: it.refusals.clone(),
-            is_single: single == Some(it.id.slot),
+            is_single: single == Some(it.id.slot()),
             connections: it.all_connections(),
             map: share.as_ref().map(|weights| {
                 upper_end += weights[index];

@@ -7,7 +7,7 @@ use log::warn;
 use serde::{Deserialize, Serialize};
 
 use super::health::{Health, Reason, Verdict};
-use super::inner::{Inner, next_serial};
+use super::inner::Inner;
 use super::named::Standing;
 use super::succession::SavedSwitchover;
 use super::{Origin, Pool, Rotation, Unresolved};
@@ -166,7 +166,7 @@ impl Pool {
 
 impl Inner {
     fn expect(&mut self, SavedName { endpoint, weight, reason, .. }: SavedName) {
-        let serial = next_serial();
+        let serial = self.next_serial();
         self.names.entry(endpoint).or_insert(Standing::Nowhere { serial, weight, reason });
     }
 }

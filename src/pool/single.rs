@@ -168,7 +168,7 @@ impl Inner {
     /// An earlier choice of a hand, unless it is this destination, is none any more.
     fn forget_other_choice(&mut self, rotation: RotationId, slot: usize) {
         let tiers = &mut self.rotations[rotation.0].tiers;
-        let other = tiers.choice().and_then(|id| self.destinations.get(id.slot)).filter(|it| it.id.slot != slot);
+        let other = tiers.choice().and_then(|id| self.destinations.get(id.slot())).filter(|it| it.id.slot() != slot);
         if let Some(other) = other {
             tiers.forget_choice_of(other);
         }

@@ -22,7 +22,7 @@ pub(super) struct SavedSwitchover {
 }
 
 /// Of a former destination that is no longer in the table.
-const NO_DESTINATION: DestinationId = DestinationId { slot: usize::MAX, serial: u64::MAX };
+const NO_DESTINATION: DestinationId = DestinationId { pool: u32::MAX, slot: u32::MAX, serial: u64::MAX };
 
 impl Inner {
     pub(super) fn save_switchover(&self, rotation: RotationId, now: Instant) -> Option<SavedSwitchover> {

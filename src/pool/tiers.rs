@@ -54,7 +54,7 @@ impl Tiers {
     /// Has it stand where it belongs, with as many turns ahead as when it left.
     pub(super) fn join(&mut self, destination: &Destination) {
         if let Standing::In(tier) = Standing::of(destination) {
-            let mut ahead = self.ahead.remove(destination.id.slot).unwrap_or_default();
+            let mut ahead = self.ahead.remove(destination.id.slot()).unwrap_or_default();
             if destination.avoided_until.is_some() {
                 // Its last client has had a turn of another one as well.
                 ahead = ahead.after_equals();
@@ -68,13 +68,13 @@ impl Tiers {
         let candidate = self.candidate(destination);
         if let Some(policy) = self.of(destination) {
             let ahead = policy.leave(&candidate);
-            self.ahead.insert(destination.id.slot, ahead);
+            self.ahead.insert(destination.id.slot(), ahead);
         }
     }
 
     /// It has left for good.
     pub(super) fn forget(&mut self, id: DestinationId) {
-        self.ahead.remove(id.slot);
+        self.ahead.remove(id.slot());
         self.choice.take_if(|(choice, _)| *choice == id);
     }
 

@@ -177,7 +177,7 @@ mod tests {
                     }
                 }
                 let tried = candidates.iter().filter(|it| try_it && it.slot % 2 == 0);
-                let tried: Tried = tried.map(|it| DestinationId { slot: it.slot, serial: it.serial }).collect();
+                let tried: Tried = tried.map(|it| DestinationId { pool: 0, slot: it.slot as u32, serial: it.serial }).collect();
                 for client in clients.iter().flat_map(|client| [client, client]) {
                     let client = IpAddr::V4((*client).into());
                     prop_assert_eq!(source.pick(client, &tried), best(&candidates, client, &tried));
