@@ -13,7 +13,7 @@
 //! - [`service`] is where clients connect, and how their connections are treated; a service picks from a pool.
 //! - [`pool`] is the weighted table of destinations with the policies that pick from it: the only state that the threads
 //!   share. Workers, health, names and control do not know each other; they meet here.
-//! - [`config`] is what the user asked for: from the command line to one `Config`.
+//! - [`config`] is what the user asked for, on the command line or in a file: one `Config`.
 //! - [`resolve`] turns hosts into addresses, without making anybody wait.
 //! - [`address`] parses and prints listening addresses and destinations.
 //! - [`stats`] are counters, one padded set a worker, summed by whoever asks.
