@@ -194,7 +194,7 @@ fn options_beside_file(matches: &ArgMatches) -> Result<Vec<String>, String> {
 }
 
 /// More than any file that a person writes.
-const LARGEST_FILE: u64 = 4 << 20;
+const LARGEST_FILE: u64 = 1 << 20;
 
 fn read_file(path: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();

@@ -14,6 +14,11 @@ use super::keys::{self, Key, Kind, POLICIES, Section};
 use super::options::Options;
 use crate::address::{parse_destination, parse_listen_address};
 
+/// More than anybody reads at a time.
+const MOST_COMPLAINTS: usize = 100;
+/// Longer than any key that is only mistyped.
+const LONGEST_KEY: usize = 40;
+
 /// Something in the file that is wrong.
 #[derive(Debug, PartialEq)]
 pub(super) struct Complaint {
@@ -53,6 +58,12 @@ pub(super) fn read(text: &str) -> Result<Contents, Vec<Complaint>> {
     }
     let Reader { mut complaints, contents, .. } = reader;
     complaints.sort_by_key(|(start, _)| *start);
+    if let Some(more) = complaints.len().checked_sub(MOST_COMPLAINTS).filter(|more| *more > 0) {
+        complaints.truncate(MOST_COMPLAINTS);
+        if let Some((_, last)) = complaints.last_mut() {
+            *last += &format!(" (and {more} more faults)");
+        }
+    }
     match complaints.is_empty() {
         true => Ok(contents),
         false => Err(complaints.into_iter().map(|(start, complaint)| complaint_at(text, start, complaint)).collect()),
@@ -299,7 +310,9 @@ fn wrong_kind(value: &DeValue, wanted: &str) -> String {
 
 fn no_such_key(section: Section, path: &str, name: &str) -> String {
     let names = keys::names(section);
-    let near = names.iter().map(|it| (strsim::damerau_levenshtein(it, name), it)).min();
+    // What it takes grows with the length.
+    let near = names.iter().filter(|_| name.len() <= LONGEST_KEY);
+    let near = near.map(|it| (strsim::damerau_levenshtein(it, name), it)).min();
     let elsewhere = [Section::Process, Section::Pool, Section::Service].into_iter();
     let elsewhere = elsewhere.filter(|other| *other != section).find(|other| keys::find(*other, name).is_some());
     match (elsewhere, near) {

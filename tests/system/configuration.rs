@@ -83,7 +83,7 @@ fn a_file_that_cannot_be_read_is_named() {
     for (file, told) in [
         (format!("{directory}/none"), "No such file or directory (os error 2)"),
         (directory.clone(), "Is a directory (os error 21)"),
-        ("/dev/zero".to_owned(), "it has more than 4194304 bytes"),
+        ("/dev/zero".to_owned(), "it has more than 1048576 bytes"),
     ] {
         let stderr = format!("glbd: {file}: {told}\n");
         assert_eq!(daemon.launch(&["--config", &file]), Launch { status: Some(2), stderr });

@@ -163,6 +163,17 @@ fn what_is_no_file_of_ours_is_told() {
 }
 
 #[test]
+fn a_file_that_is_nothing_but_faults_is_told_of_in_a_hundred_lines() {
+    let keys: String = (0..20_000).map(|number| format!("nothing{number} = 1\n")).collect();
+    let found = complaints(&format!("{SMALLEST}{keys}"));
+    assert_eq!(found.len(), 100);
+    assert!(found[0].starts_with("4:1: service.main.nothing0: no such key"), "{}", found[0]);
+    assert!(found[99].ends_with("(and 19900 more faults)"), "{}", found[99]);
+    let long = "x".repeat(500_000);
+    assert_eq!(complaints(&format!("{SMALLEST}{long} = 1")).len(), 1);
+}
+
+#[test]
 fn what_is_wrong_with_the_whole_is_said_in_the_words_of_the_file() {
     let file = "[pool.main]\ninterval = 1\ntimeout = 5\n[service.main]\nlisten = 1\n";
     let contents = read(file).expect("each by itself is right");
