@@ -47,8 +47,10 @@ impl Config {
         let contents = file::read(&text);
         let contents = contents.map_err(|wrong| Refused::WrongFile(wrong.into_iter().map(told).collect()))?;
         let (matches, options) = parse(contents.command_line(beside))?;
-        let config = Config::from_options(options);
-        let config = config.map_err(|reason| Refused::WrongFile(vec![told(contents.locate(&text, &reason))]))?;
+        let config = Config::from_options(options).map_err(|reason| match contents.locate(&text, &reason) {
+            Some(complaint) => Refused::WrongFile(vec![told(complaint)]),
+            None => Refused::Wrong(reason),
+        })?;
         Ok((Config { file: Some(path), ..config }, matches))
     }
 

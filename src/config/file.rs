@@ -78,8 +78,8 @@ impl Contents {
         ["glbd".to_owned()].into_iter().chain(options).chain(addresses)
     }
 
-    /// Where what is wrong with the whole, in the words of the command line, was said.
-    pub(super) fn locate(&self, text: &str, reason: &str) -> Complaint {
+    /// Where what is wrong with the whole, in the words of the command line, was said; `None` if not in the file.
+    pub(super) fn locate(&self, text: &str, reason: &str) -> Option<Complaint> {
         let is_option = |word: &&str| word.starts_with("--");
         let options = reason.split(|letter: char| letter.is_whitespace() || letter == ':').filter(is_option);
         let said = |option: &str| self.said.iter().find(|(name, ..)| Some(*name) == option.strip_prefix("--"));
@@ -95,7 +95,7 @@ impl Contents {
             };
             words = words.replacen(option, name, 1);
         }
-        complaint_at(text, place.unwrap_or(0), words)
+        place.map(|place| complaint_at(text, place, words))
     }
 }
 
