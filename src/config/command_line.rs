@@ -176,9 +176,10 @@ fn options_beside_file(matches: &ArgMatches) -> Result<Vec<String>, String> {
         if matches.value_source(id) != Some(ValueSource::CommandLine) || id == "config" || id == "Options" {
             continue;
         }
-        let option = if id == "max_connections" { "max_conn".to_owned() } else { id.replace('_', "-") };
-        let stands_beside = ["check", "print-config"].contains(&option.as_str())
-            || KEYS.iter().any(|key| key.section == Section::Process && key.option() == option);
+        let key = KEYS.iter().find(|key| key.id() == id);
+        let option = key.map_or_else(|| id.replace('_', "-"), |key| key.option().to_owned());
+        let stands_beside =
+            ["check", "print_config"].contains(&id) || key.is_some_and(|key| key.section == Section::Process);
         let raw = || matches.get_raw(id).into_iter().flatten().map(|it| it.to_string_lossy().into_owned());
         match matches.try_get_one::<bool>(id) {
             _ if ["listen", "destinations"].contains(&id) => {

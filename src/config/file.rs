@@ -14,7 +14,7 @@ use super::keys::{self, Key, Kind, POLICIES, Section};
 use super::options::Options;
 use crate::address::{parse_destination, parse_listen_address};
 
-/// More than anybody reads at a time.
+/// Bounds what is printed about one file.
 const MOST_COMPLAINTS: usize = 100;
 /// Longer than any key that is only mistyped.
 const LONGEST_KEY: usize = 40;
@@ -56,7 +56,7 @@ pub(super) fn read(text: &str) -> Result<Contents, Vec<Complaint>> {
     if reader.complaints.is_empty() {
         reader.read_sections(table.get_ref());
     }
-    let Reader { mut complaints, contents, .. } = reader;
+    let Reader { mut complaints, contents } = reader;
     complaints.sort_by_key(|(start, _)| *start);
     if let Some(more) = complaints.len().checked_sub(MOST_COMPLAINTS).filter(|more| *more > 0) {
         complaints.truncate(MOST_COMPLAINTS);
@@ -127,8 +127,8 @@ impl Reader {
             let place = name.span();
             match (name.get_ref().as_ref(), value.get_ref().as_table()) {
                 ("process", Some(table)) => self.read_keys(Section::Process, "process", table),
-                ("pool", Some(table)) => pools = self.named(Section::Pool, table),
-                ("service", Some(table)) => services = self.named(Section::Service, table),
+                ("pool", Some(table)) => pools = self.named("pool", table),
+                ("service", Some(table)) => services = self.named("service", table),
                 ("process" | "pool" | "service", None) => {
                     self.complain(place, format!("{} is a section, not a value", name.get_ref()));
                 }
@@ -158,11 +158,10 @@ impl Reader {
         }
     }
 
-    fn named<'t>(&mut self, section: Section, table: &'t DeTable<'t>) -> Named<'t> {
+    fn named<'t>(&mut self, kind: &str, table: &'t DeTable<'t>) -> Named<'t> {
         let mut found = Named::new();
         for (name, value) in table {
             let (place, name) = (name.span(), name.get_ref().as_ref());
-            let kind = if section == Section::Pool { "pool" } else { "service" };
             match value.get_ref().as_table() {
                 _ if !is_name(name) => {
                     let of = "1 to 64 letters, digits, '-' and '_'";
@@ -313,12 +312,9 @@ fn no_such_key(section: Section, path: &str, name: &str) -> String {
     // What it takes grows with the length.
     let near = names.iter().filter(|_| name.len() <= LONGEST_KEY);
     let near = near.map(|it| (strsim::damerau_levenshtein(it, name), it)).min();
-    let elsewhere = [Section::Process, Section::Pool, Section::Service].into_iter();
-    let elsewhere = elsewhere.filter(|other| *other != section).find(|other| keys::find(*other, name).is_some());
+    let elsewhere = Section::ALL.into_iter().find(|other| keys::find(*other, name).is_some());
     match (elsewhere, near) {
-        (Some(Section::Process), _) => format!("{path}.{name}: it stands below [process]"),
-        (Some(Section::Pool), _) => format!("{path}.{name}: it stands below [pool.NAME]"),
-        (Some(Section::Service), _) => format!("{path}.{name}: it stands below [service.NAME]"),
+        (Some(other), _) => format!("{path}.{name}: it stands below {}", other.heading()),
         (None, Some((1..=2, near))) => format!("{path}.{name}: no such key; did you mean '{near}'?"),
         _ => format!("{path}.{name}: no such key; there are {}", names.join(", ")),
     }

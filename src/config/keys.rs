@@ -46,6 +46,19 @@ pub(super) struct Key {
     option: Option<&'static str>,
 }
 
+impl Section {
+    pub(super) const ALL: [Section; 3] = [Section::Process, Section::Pool, Section::Service];
+
+    /// Its first line, where its name is still to be chosen.
+    pub(super) fn heading(self) -> &'static str {
+        match self {
+            Section::Process => "[process]",
+            Section::Pool => "[pool.NAME]",
+            Section::Service => "[service.NAME]",
+        }
+    }
+}
+
 impl Key {
     const fn new(section: Section, name: &'static str, kind: Kind) -> Key {
         Key { section, name, kind, option: None }
@@ -53,6 +66,11 @@ impl Key {
 
     const fn of_option(section: Section, name: &'static str, kind: Kind, option: &'static str) -> Key {
         Key { section, name, kind, option: Some(option) }
+    }
+
+    /// What the definition of the command line calls the option.
+    pub(super) fn id(&self) -> String {
+        self.option().replace('-', "_")
     }
 
     /// The option's long name, without dashes.

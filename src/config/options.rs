@@ -75,7 +75,7 @@ pub(super) struct Options {
     pub top: bool,
 
     /// Most client connections at a time; further ones wait in the backlog [default: half of the open-files limit]
-    #[arg(short, long = "max_conn", visible_aliases = ["connections", "max-conn"], value_name = "N",
+    #[arg(id = "max_conn", short, long = "max_conn", visible_aliases = ["connections", "max-conn"], value_name = "N",
         value_parser = parse_count, help_heading = "Connections")]
     pub max_connections: Option<usize>,
 

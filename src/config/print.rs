@@ -10,10 +10,11 @@ use super::keys::{KEYS, Key, Kind, POLICIES, Section};
 /// What a command line says, with the defaults that it leaves, as a file. What depends on the machine is left out.
 pub(super) fn print(matches: &ArgMatches) -> String {
     let mut file = String::new();
-    for (section, heading) in
-        [(Section::Process, "[process]"), (Section::Pool, "\n[pool.main]"), (Section::Service, "\n[service.main]")]
-    {
-        file += heading;
+    for section in Section::ALL {
+        if !file.is_empty() {
+            file.push('\n');
+        }
+        file += &section.heading().replace("NAME", "main");
         file.push('\n');
         for key in KEYS.iter().filter(|key| key.section == section) {
             if let Some(value) = value_of(key, matches) {
@@ -26,10 +27,7 @@ pub(super) fn print(matches: &ArgMatches) -> String {
 }
 
 fn value_of(key: &Key, matches: &ArgMatches) -> Option<Value> {
-    let id = match key.option() {
-        "max_conn" => "max_connections".to_owned(),
-        option => option.replace('-', "_"),
-    };
+    let id = key.id();
     let words = || {
         let raw = matches.try_get_raw(&id).ok().flatten()?;
         Some(raw.map(|it| it.to_string_lossy().into_owned()).collect::<Vec<String>>())

@@ -21,11 +21,11 @@ pub(super) struct Signals {
     queue: VecDeque<i32>,
 }
 
-/// What has come, and a counter that wakes whoever waits for it. Unlike a pipe or a socket, it takes no memory of the
-/// kernel's to write to: a signal is heeded on a machine that has none left.
+/// The signals that have arrived, and an eventfd that wakes the main thread. Writing to an eventfd needs no kernel memory,
+/// unlike a pipe or a socket, so a signal is handled on a machine that has none left.
 struct Arrivals {
     signals: [AtomicBool; HEEDED.len()],
-    /// Nobody is to wait any more.
+    /// The wait was ended.
     ended: AtomicBool,
     bell: EventFd,
 }
@@ -34,7 +34,7 @@ impl Arrivals {
     /// Called by signal handlers too: it only stores, and writes to a descriptor.
     fn note(&self, flag: &AtomicBool) {
         flag.store(true, Ordering::SeqCst);
-        // It fails only where nobody has read it 2^64 times, and then it need not ring again.
+        // It fails only if the counter would overflow; the reader is due to wake then anyway.
         let _ = self.bell.write(1);
     }
 

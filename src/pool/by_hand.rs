@@ -62,7 +62,7 @@ impl Rotation {
         Ok(())
     }
 
-    /// Goes on with a move of the single destination whose time has come. To be called at [`deadline`](Rotation::deadline).
+    /// Continues a move of the single destination whose [`deadline`](Rotation::deadline) has passed.
     pub fn advance_switchover(&self, now: Instant) {
         self.pool().0.lock().advance(self.id(), now);
     }

@@ -3,8 +3,8 @@
 //! A [`Pool`] knows no thread, no socket and no event loop. It has the destinations, their weights, their health and
 //! their connections. A [`Rotation`] is how one service chooses from them: its policy, and the single destination where
 //! the policy keeps to one. Workers [`pick`](Rotation::pick) from a rotation and hold a [`Lease`] for as long as they use
-//! a destination; control changes the pool; whoever holds connections subscribes to its events, which say which of them
-//! must be closed. A watchdog, where there is one, says what each destination is good for: see [`health`].
+//! a destination; control changes the pool; the workers subscribe to its events, which say which connections must be
+//! closed. A watchdog, where there is one, says what each destination is good for: see [`health`].
 
 mod by_hand;
 mod clock;
@@ -138,7 +138,7 @@ pub enum Change {
     Removed(usize),
 }
 
-/// What holds for a pool, whoever picks from it.
+/// Settings of a pool that all its rotations share.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolSettings {
     /// How long a destination is passed over after a failed connect, while there are others.

@@ -96,7 +96,7 @@ impl Rotation {
         SavedTable { destinations, kept, switchover, withdrawn, unresolved }
     }
 
-    /// Goes on with another process's pool and rotation; this pool is empty.
+    /// Takes over another process's pool and rotation. This pool must be empty.
     pub fn restore(&self, saved: SavedTable, now: Instant) {
         let mut inner = self.pool().0.lock();
         let mut unresolved = saved.unresolved.into_iter().peekable();

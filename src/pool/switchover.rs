@@ -62,7 +62,7 @@ impl Former {
         Former { id: destination.id, address: destination.address, removed: None }
     }
 
-    /// With so many sessions of its own left.
+    /// One that was removed while it had `own` sessions of this process.
     pub(super) fn removed(destination: &Destination, own: usize) -> Former {
         let left = Left { own, elsewhere: destination.elsewhere };
         Former { removed: Some(left), ..Former::of(destination) }

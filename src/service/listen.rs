@@ -151,7 +151,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    /// It would be open to others than those whom it is meant for.
+    /// Listening on every address instead would open the service to machines that it is not meant for.
     #[test]
     fn at_an_address_that_this_machine_does_not_have_it_listens_nowhere() {
         let words = ["glbd", "1"].map(str::to_owned);

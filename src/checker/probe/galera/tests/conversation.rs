@@ -60,7 +60,7 @@ async fn serve(mut stream: TcpStream, state: Shared) -> io::Result<()> {
         return stream.write_all(&packet(2, &refusal(code, "no"))).await;
     }
     let result = converse(&mut stream, &state).await;
-    // As a real one: whoever waits for the connection's end finds its place free.
+    // As in a real server, the place is free once the connection has ended.
     lock(&state).sessions -= 1;
     result
 }
