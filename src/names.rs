@@ -14,7 +14,7 @@ use log::{info, warn};
 use crate::address::Endpoint;
 use crate::pool::health::Reason;
 use crate::pool::{Followed, Pool};
-use crate::resolve::{self, Resolver};
+use crate::resolve::{self, OwnAddresses, Resolver};
 use crate::supervise;
 
 /// Between two attempts to resolve a name that never has, unless names are resolved more often anyway.
@@ -31,7 +31,7 @@ pub struct Settings {
     /// Whether all addresses of a name are destinations, not only one.
     pub all: bool,
     /// Where this daemon listens: nothing that it may balance to.
-    pub own_addresses: Vec<SocketAddr>,
+    pub own_addresses: OwnAddresses,
 }
 
 /// The thread that resolves names, which ends with this.
@@ -175,7 +175,7 @@ impl Names {
     }
 
     fn follow(&mut self, name: &Endpoint, mut addresses: Vec<SocketAddr>) {
-        let is_own = |address: &SocketAddr| resolve::is_own_address(&self.settings.own_addresses, *address);
+        let is_own = |address: &SocketAddr| self.settings.own_addresses.include(*address);
         let own = addresses.iter().copied().find(is_own);
         addresses.retain(|address| !is_own(address));
         match own {

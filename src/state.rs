@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 
 use crate::address::{DestinationSpec, Endpoint};
 use crate::pool::{MAX_DESTINATIONS, Rotation};
+use crate::resolve::OwnAddresses;
 use contents::{Contents, address_of, parse, print};
 
 /// Of the longest lines there may be, for every destination and every one that was removed.
@@ -70,7 +71,7 @@ impl StateFile {
     ///
     /// # Errors
     /// When what is there is no ordinary file, cannot be read, or cannot be moved, or another daemon has it.
-    pub fn load(&self, table: &Rotation, own_addresses: &[SocketAddr]) -> io::Result<Loaded> {
+    pub fn load(&self, table: &Rotation, own_addresses: &OwnAddresses) -> io::Result<Loaded> {
         if !self.is_there()? {
             return Ok(Loaded::Nothing);
         }
@@ -89,7 +90,7 @@ impl StateFile {
     ///
     /// # Errors
     /// When what is there is no ordinary file, or cannot be read.
-    pub fn preview(&self, table: &Rotation, own_addresses: &[SocketAddr]) -> io::Result<Loaded> {
+    pub fn preview(&self, table: &Rotation, own_addresses: &OwnAddresses) -> io::Result<Loaded> {
         match self.is_there()? {
             true => self.apply_all(&self.open()?, table, own_addresses),
             false => Ok(Loaded::Nothing),
@@ -109,7 +110,7 @@ impl StateFile {
         OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&self.path)
     }
 
-    fn apply_all(&self, file: &File, table: &Rotation, own_addresses: &[SocketAddr]) -> io::Result<Loaded> {
+    fn apply_all(&self, file: &File, table: &Rotation, own_addresses: &OwnAddresses) -> io::Result<Loaded> {
         let mut text = Vec::new();
         file.take(MAX_SIZE).read_to_end(&mut text)?;
         Ok(match parse(&text) {

@@ -15,7 +15,7 @@ use crate::address::{DestinationSpec, Endpoint, Host};
 use crate::counted::Counted;
 use crate::log::LogThrottle;
 use crate::pool::{Change, Rotation, SwitchError, TableError};
-use crate::resolve::{self, Resolver};
+use crate::resolve::{self, OwnAddresses, Resolver};
 use crate::state::StateFile;
 use crate::stats::Stats;
 
@@ -47,7 +47,9 @@ pub(super) struct Executor {
     /// Most client connections.
     pub max_connections: usize,
     /// Where this daemon listens: nothing that it may balance to.
-    pub own_addresses: Vec<SocketAddr>,
+    pub own_addresses: OwnAddresses,
+    /// What a destination that is named without a port has: where clients connect.
+    pub port: u16,
     /// Whether all addresses of a name are destinations, not only one.
     pub all_addresses: bool,
     /// Where changes are kept; `None`: nowhere.
@@ -89,7 +91,7 @@ impl Executor {
     /// Carries out one line. When it takes longer, `late` reports what is to be passed to [`finish`](Executor::finish) or
     /// [`switched`](Executor::switched).
     pub(super) fn execute(&self, line: &str, late: LateAnswer<'_>) -> Reply {
-        match Command::parse(line, self.port()) {
+        match Command::parse(line, self.port) {
             Ok(Command::Info) => Reply::Text(report::info(&self.table.snapshot(), self.max_connections)),
             Ok(Command::Watch) => Reply::Text(self.watch()),
             Ok(Command::Stats) => Reply::Text(self.stats()),
@@ -173,11 +175,6 @@ impl Executor {
         Kept { choice, addresses: self.table.named_addresses() }
     }
 
-    /// Where clients connect to, and destinations that are named without a port.
-    fn port(&self) -> u16 {
-        self.own_addresses.first().map_or(0, SocketAddr::port)
-    }
-
     fn watch(&self) -> String {
         report::watch(&self.table.snapshot(), &self.table.unresolved(), self.table.checks_note().as_ref())
     }
@@ -233,8 +230,7 @@ impl Executor {
         if self.is_retired {
             return Err(RETIRED.to_owned());
         }
-        let is_own = |address: &SocketAddr| resolve::is_own_address(&self.own_addresses, *address);
-        if spec.weight > 0.0 && addresses.iter().any(is_own) {
+        if spec.weight > 0.0 && addresses.iter().any(|address| self.own_addresses.include(*address)) {
             return Err("this daemon listens there itself".to_owned());
         }
         let changed = match self.change_name(spec, asker) {

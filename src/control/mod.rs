@@ -25,7 +25,7 @@ use slab::Slab;
 
 use crate::log::Trouble;
 use crate::pool::{Event, Rotation};
-use crate::resolve::Resolver;
+use crate::resolve::{OwnAddresses, Resolver};
 use crate::state::StateFile;
 use crate::stats::Stats;
 use crate::supervise;
@@ -61,7 +61,9 @@ pub struct Settings {
     /// Most client connections, for `getinfo`.
     pub max_connections: usize,
     /// Where this daemon listens: nothing that it may balance to.
-    pub own_addresses: Vec<SocketAddr>,
+    pub own_addresses: OwnAddresses,
+    /// What a destination that is named without a port has: where clients connect.
+    pub port: u16,
     /// Whether all addresses of a name are destinations, not only one.
     pub all_addresses: bool,
     /// Where changes are kept; `None`: nowhere.
@@ -118,6 +120,7 @@ impl Control {
             stats: settings.stats,
             max_connections: settings.max_connections,
             own_addresses: settings.own_addresses,
+            port: settings.port,
             all_addresses: settings.all_addresses,
             state: settings.state,
             resolver: Resolver::default(),

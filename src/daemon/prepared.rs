@@ -16,7 +16,7 @@ use crate::counted::Counted;
 use crate::pool::health::{Reason, ShutdownSessions};
 use crate::pool::{Balancing, Change, Pool, PoolSettings, Rotation, Unresolved};
 use crate::process::{self, Identity};
-use crate::resolve;
+use crate::resolve::{self, OwnAddresses};
 use crate::state::{Base, Loaded, StateFile};
 
 /// Who a daemon started by root runs as unless the command line says otherwise.
@@ -48,8 +48,8 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    pub(super) fn own_addresses(&self) -> Vec<SocketAddr> {
-        self.listening_at.iter().copied().chain(self.control).collect()
+    pub(super) fn own_addresses(&self) -> OwnAddresses {
+        self.listening_at.iter().copied().chain(self.control).collect::<Vec<_>>().into()
     }
 
     /// For a start with what the command line says; the table is to be [filled](Prepared::fill). Sockets may be open
@@ -126,7 +126,7 @@ impl Prepared {
                 }
             };
             let (own, others): (Vec<SocketAddr>, Vec<SocketAddr>) =
-                addresses.iter().partition(|address| resolve::is_own_address(&own_addresses, **address));
+                addresses.iter().partition(|address| own_addresses.include(**address));
             match own.first() {
                 Some(_) if others.is_empty() => {
                     return Err(told("this daemon is to listen there itself".to_owned()));

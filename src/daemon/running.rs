@@ -69,7 +69,8 @@ pub(super) fn start(
     taken_over: Option<SavedStats>,
 ) -> io::Result<Running> {
     let (table, max_connections) = (&prepared.table, prepared.limits.connections);
-    resolve::set_own_addresses(prepared.own_addresses());
+    let own_addresses = prepared.own_addresses();
+    resolve::set_own_addresses(own_addresses.clone());
     let waits = taken_over.is_some();
     let stats = Stats::resume(opened.listeners.len(), taken_over.unwrap_or_default());
     let limits = worker::Limits { connections: max_connections, pipes: prepared.limits.pipes };
@@ -87,7 +88,8 @@ pub(super) fn start(
         table: table.clone(),
         stats: stats.clone(),
         max_connections,
-        own_addresses: prepared.own_addresses(),
+        own_addresses,
+        port: prepared.listening.port(),
         all_addresses: config.pool.resolve_all,
         state: prepared.state.clone(),
     })?;

@@ -14,6 +14,7 @@ use crate::checker::protocol::Report;
 use crate::config::{Config, WatchdogOptions};
 use crate::pool::health::{ShutdownSessions, is_unprintable};
 use crate::pool::{Balancing, PolicyKind, Pool, PoolSettings, Tried};
+use crate::resolve::OwnAddresses;
 
 /// The ports of the destinations, whose numbers begin with 0.
 const PORTS: [u16; 3] = [1, 2, 3];
@@ -41,7 +42,7 @@ pub fn reports(bytes: &[u8]) -> bool {
         credentials: Credentials::default(),
         mark: String::new(),
         table: table.pool().clone(),
-        own_addresses: Vec::new(),
+        own_addresses: OwnAddresses::default(),
         closes_sessions: Arc::new(AtomicBool::new(true)),
         on_first_verdicts: Box::new(|| {}),
     };

@@ -31,7 +31,7 @@ use crate::counted::Counted;
 use crate::log::{LogThrottle, Trouble};
 use crate::pool::health::Reason;
 use crate::pool::{DestinationId, Event, Pool};
-use crate::resolve;
+use crate::resolve::{self, OwnAddresses};
 use crate::supervise;
 use link::{Heard, Link};
 use monitor::{Judgement, Monitor, ToBeClosed};
@@ -59,7 +59,7 @@ pub struct Settings {
     /// The destinations.
     pub table: Pool,
     /// Where this daemon listens: nothing that it may balance to.
-    pub own_addresses: Vec<SocketAddr>,
+    pub own_addresses: OwnAddresses,
     /// Whether sessions on destinations that fall are closed; a process that does not serve yet leaves that to the one that
     /// does, which may know better by now.
     pub closes_sessions: Arc<AtomicBool>,
@@ -333,7 +333,7 @@ impl Watchdog<'_> {
     fn discover(&self, judgement: &Judgement) {
         let table = &self.settings.table;
         for address in &judgement.members {
-            if resolve::is_own_address(&self.settings.own_addresses, *address) {
+            if self.settings.own_addresses.include(*address) {
                 continue;
             }
             match table.discover(*address, DISCOVERED_WEIGHT) {

@@ -26,7 +26,7 @@ fn settings() -> Settings {
         credentials: Credentials::default(),
         mark: String::new(),
         table,
-        own_addresses: vec![at(8010)],
+        own_addresses: vec![at(8010)].into(),
         closes_sessions: Arc::new(AtomicBool::new(true)),
         on_first_verdicts: Box::new(|| {}),
     }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use super::is_own_address;
+use super::OwnAddresses;
 
 /// How long an address may take to accept a connection that is only made to see whether it does.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -17,7 +17,7 @@ const MOST: usize = 4;
 pub(super) fn choose(
     addresses: Vec<SocketAddr>,
     prefers_ipv6: bool,
-    own: &[SocketAddr],
+    own: &OwnAddresses,
     kept: Option<SocketAddr>,
 ) -> Vec<SocketAddr> {
     let (preferred, others): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|it| it.is_ipv6() == prefers_ipv6);
@@ -33,8 +33,8 @@ pub(super) fn choose(
 }
 
 /// Tries all of them at once, but for those at which this daemon listens itself.
-fn accepts(addresses: &[SocketAddr], own: &[SocketAddr]) -> bool {
-    let others = addresses.iter().filter(|address| !is_own_address(own, **address)).take(MOST);
+fn accepts(addresses: &[SocketAddr], own: &OwnAddresses) -> bool {
+    let others = addresses.iter().filter(|address| !own.include(**address)).take(MOST);
     thread::scope(|scope| {
         let connect = |address| {
             let connect = move || TcpStream::connect_timeout(address, PATIENCE).is_ok();

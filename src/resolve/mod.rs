@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, unbounded};
 use log::warn;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::address::{Endpoint, Host, ListenAddress, can_be_connected_to};
 
@@ -49,12 +49,34 @@ pub fn prefers_ipv6() -> bool {
 
 static PREFER_IPV6: AtomicBool = AtomicBool::new(false);
 
-/// Says where this daemon listens: that something accepts there says nothing of a destination.
-pub fn set_own_addresses(addresses: Vec<SocketAddr>) {
-    *OWN_ADDRESSES.lock() = addresses;
+/// Where this daemon listens: nothing that it may balance to. All clones say the same.
+#[derive(Debug, Clone, Default)]
+pub struct OwnAddresses(Arc<RwLock<Vec<SocketAddr>>>);
+
+impl OwnAddresses {
+    /// From now on it listens at these.
+    pub fn set(&self, addresses: Vec<SocketAddr>) {
+        *self.0.write() = addresses;
+    }
+
+    /// Whether connecting to `destination` would reach one of its own listening sockets.
+    pub fn include(&self, destination: SocketAddr) -> bool {
+        is_own_address(&self.0.read(), destination)
+    }
 }
 
-static OWN_ADDRESSES: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
+impl From<Vec<SocketAddr>> for OwnAddresses {
+    fn from(addresses: Vec<SocketAddr>) -> OwnAddresses {
+        OwnAddresses(Arc::new(RwLock::new(addresses)))
+    }
+}
+
+/// Says where this daemon listens: that something accepts there says nothing of a destination.
+pub fn set_own_addresses(addresses: OwnAddresses) {
+    *OWN_ADDRESSES.lock() = Some(addresses);
+}
+
+static OWN_ADDRESSES: Mutex<Option<OwnAddresses>> = Mutex::new(None);
 
 /// All addresses of a destination, at least one. Of a name that has IPv4 and IPv6 addresses, these are those of one kind:
 /// of that of the address that is to be `kept`, where it still has that; else of the [preferred](prefer_ipv6) one, unless
@@ -63,7 +85,7 @@ static OWN_ADDRESSES: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
 /// # Errors
 /// One that says why the name does not resolve. May take as long as the system's resolver does.
 pub fn resolve_every(endpoint: &Endpoint, kept: Option<SocketAddr>) -> io::Result<Vec<SocketAddr>> {
-    let own = OWN_ADDRESSES.lock().clone();
+    let own = OWN_ADDRESSES.lock().clone().unwrap_or_default();
     Ok(family::choose(addresses_of(endpoint)?, prefers_ipv6(), &own, kept))
 }
 
@@ -130,8 +152,7 @@ pub fn resolve_listen_address(address: &ListenAddress) -> io::Result<SocketAddr>
     }
 }
 
-/// Whether connecting to `destination` would reach one of this daemon's own listening sockets.
-pub fn is_own_address(listening: &[SocketAddr], destination: SocketAddr) -> bool {
+fn is_own_address(listening: &[SocketAddr], destination: SocketAddr) -> bool {
     listening.iter().any(|own| {
         let any = own.ip().is_unspecified() && (own.is_ipv6() || destination.is_ipv4());
         let reached = own.ip() == destination.ip() || (any && is_local(destination.ip()));

@@ -9,7 +9,7 @@ use super::contents::{Contents, Entry, WRITER, address_of, saved_addresses};
 use crate::address::{DestinationSpec, Endpoint};
 use crate::pool::health::Reason;
 use crate::pool::{Rotation, Unresolved};
-use crate::resolve;
+use crate::resolve::{self, OwnAddresses};
 
 impl StateFile {
     /// Has names of the command line that do not resolve be where they were. Returns what an operator should hear of it.
@@ -17,12 +17,12 @@ impl StateFile {
         &self,
         at: &[(Endpoint, SocketAddr)],
         table: &Rotation,
-        own_addresses: &[SocketAddr],
+        own_addresses: &OwnAddresses,
     ) -> Vec<String> {
         let mut remarks = Vec::new();
         for Unresolved { endpoint, reason, .. } in table.unresolved() {
             let known = at.iter().filter(|(name, _)| *name == endpoint).map(|(_, address)| *address);
-            let known: Vec<_> = known.filter(|it| !resolve::is_own_address(own_addresses, *it)).collect();
+            let known: Vec<_> = known.filter(|it| !own_addresses.include(*it)).collect();
             if let Some(first) = known.first() {
                 remarks.push(format!("destination {endpoint}: {reason}; it is taken to be at {first}, where it was"));
                 table.follow(&endpoint, &known, self.base.all_addresses);
@@ -36,7 +36,7 @@ impl StateFile {
         &self,
         Contents { entries, writer, .. }: Contents,
         table: &Rotation,
-        own_addresses: &[SocketAddr],
+        own_addresses: &OwnAddresses,
         remarks: &mut Vec<String>,
     ) -> Vec<String> {
         let unresolved: HashSet<Endpoint> = table.unresolved().into_iter().map(|it| it.endpoint).collect();
@@ -68,7 +68,7 @@ impl StateFile {
         DestinationSpec { endpoint, weight }: &DestinationSpec,
         found: &Found,
         table: &Rotation,
-        own_addresses: &[SocketAddr],
+        own_addresses: &OwnAddresses,
     ) -> Result<(), String> {
         if *weight < 0.0 {
             match address_of(endpoint) {
@@ -90,7 +90,7 @@ impl StateFile {
             }
         };
         for address in addresses {
-            if *weight > 0.0 && resolve::is_own_address(own_addresses, address) {
+            if *weight > 0.0 && own_addresses.include(address) {
                 return Err(told("this daemon listens there itself".to_owned()));
             }
             table.set(endpoint, address, *weight).map_err(|error| told(error.to_string()))?;

@@ -64,7 +64,7 @@ proptest! {
         changes.iter().for_each(|change| obey(&before, change));
         state.save(&before).expect("a file");
         let after = table(&base);
-        prop_assert!(matches!(state.load(&after, &[]), Ok(Loaded::Changes(_, remarks)) if remarks.is_empty()));
+        prop_assert!(matches!(state.load(&after, &OwnAddresses::default()), Ok(Loaded::Changes(_, remarks)) if remarks.is_empty()));
         prop_assert_eq!(contents(&before), contents(&after));
     }
 
@@ -126,7 +126,7 @@ fn each_address_of_a_name_is_kept() {
     }
     state.save(&before).expect("a file");
     let after = table(&[]);
-    state.load(&after, &[]).expect("a file");
+    state.load(&after, &OwnAddresses::default()).expect("a file");
     assert_eq!(contents(&after), contents(&before));
 }
 
@@ -139,7 +139,7 @@ fn a_name_that_does_not_resolve_is_where_it_was() {
     state.save(&before).expect("a file");
     let after = table(&[]);
     assert_eq!(
-        state.load(&after, &[]).expect("a file"),
+        state.load(&after, &OwnAddresses::default()).expect("a file"),
         Loaded::Changes(vec!["nowhere.invalid:3306:2".to_owned()], vec![])
     );
     let row = after.snapshot().remove(0);
@@ -155,14 +155,17 @@ fn the_single_destination_that_was_chosen_by_hand_is_chosen_again() {
     before.switch_single(second, Duration::ZERO, now, Box::new(|_| {})).expect("it is fit");
     state.save(&before).expect("a file");
     let after = table_with(PolicyKind::Single, &base);
-    assert_eq!(state.load(&after, &[]).expect("a file"), Loaded::Changes(vec!["writer 10.0.0.1:2".to_owned()], vec![]));
+    assert_eq!(
+        state.load(&after, &OwnAddresses::default()).expect("a file"),
+        Loaded::Changes(vec!["writer 10.0.0.1:2".to_owned()], vec![])
+    );
     assert_eq!(
         after.pick([10, 0, 0, 9].into(), &mut Tried::default(), now).leased().map(|it| it.address()),
         Some(second)
     );
     // Where nothing is single any more, that is said.
     let remarks = vec!["writer 10.0.0.1:2: it cannot be the single destination".to_owned()];
-    assert_eq!(state.load(&table(&base), &[]).expect("a file"), Loaded::Changes(vec![], remarks));
+    assert_eq!(state.load(&table(&base), &OwnAddresses::default()).expect("a file"), Loaded::Changes(vec![], remarks));
 }
 
 #[test]
