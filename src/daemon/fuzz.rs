@@ -5,20 +5,21 @@ use std::time::{Duration, Instant};
 
 use super::handover::hear;
 use crate::pool::health::ShutdownSessions;
-use crate::pool::{Balancing, PolicyKind, Pool, PoolSettings, SavedTable, Tried};
+use crate::pool::{Balancing, PolicyKind, Pool, PoolSettings, SavedPool, SavedRotation, Tried};
 
 /// A process that says this: a message, or a table.
 pub fn handover(bytes: &[u8]) {
     hear(bytes);
-    let Ok(saved) = serde_json::from_slice::<SavedTable>(bytes) else { return };
+    let Ok((pool, choices)) = serde_json::from_slice::<(SavedPool, SavedRotation)>(bytes) else { return };
     for policy in [PolicyKind::LeastConnected, PolicyKind::Single] {
         let table =
             Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(1), watched: true, recheck_after: None })
                 .rotation(Balancing { policy, top: false, shutdown_sessions: ShutdownSessions::Elsewhere });
-        table.restore(saved.clone(), Instant::now());
+        table.restore(pool.clone(), Instant::now());
+        table.restore_choices(choices.clone(), Instant::now());
         table.elect_single();
         table.pick(Ipv4Addr::LOCALHOST.into(), &mut Tried::default(), Instant::now());
-        drop(table.save(Instant::now()));
+        drop((table.save(Instant::now()), table.save_choices(Instant::now())));
     }
 }
 
@@ -35,8 +36,9 @@ mod tests {
     /// Otherwise a change of the table would leave a corpus that tries nothing.
     #[test]
     fn a_table_is_in_the_corpus() {
-        let is_table =
-            |bytes: &Vec<u8>| serde_json::from_slice::<SavedTable>(bytes).is_ok_and(|it| it != SavedTable::default());
+        let is_table = |bytes: &Vec<u8>| {
+            serde_json::from_slice::<(SavedPool, SavedRotation)>(bytes).is_ok_and(|it| it != Default::default())
+        };
         assert!(corpus("handover").iter().any(is_table));
     }
 }

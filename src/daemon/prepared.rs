@@ -87,6 +87,7 @@ impl Prepared {
         let limits = Limits::for_config(config, threads)?;
         let table = empty_pool(config);
         table.restore(state.table.clone(), Instant::now());
+        table.restore_choices(state.choices.clone(), Instant::now());
         // A move of the single destination waits for connections that are all in other processes.
         state.count_in(&table);
         let (identity, notices, state) = (None, what_stays(config, state), state_file(config));

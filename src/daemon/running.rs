@@ -161,7 +161,10 @@ impl Running {
                 warn!("connections of the processes before this one do not count here: {error}");
                 // Nobody would hear of their end.
                 self.workers.set_elsewhere(0);
-                self.table.snapshot().iter().for_each(|it| self.table.set_elsewhere(it.address, 0));
+                self.table.snapshot().iter().for_each(|it| {
+                    self.table.set_elsewhere(it.address, 0);
+                    self.table.set_sessions_elsewhere(it.address, 0);
+                });
             }
         }
         // What was closed since this process began to watch was not heard by the others.

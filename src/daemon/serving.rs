@@ -156,6 +156,7 @@ impl Serving {
             directory: self.directory.clone(),
             borrowed: running.doors.as_ref().is_some_and(Doors::are_borrowed),
             table: running.table.save(Instant::now()),
+            choices: running.table.save_choices(Instant::now()),
             stats: running.stats.save(),
             leftovers: handed,
             credentials: running.credentials.clone(),

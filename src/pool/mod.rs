@@ -47,7 +47,7 @@ pub use named::{Followed, Unresolved};
 pub use policy::PolicyKind;
 pub use refusals::Refusals;
 pub use rotation::{Balancing, Pick, Rotation, RotationId};
-pub use saved::SavedTable;
+pub use saved::{SavedPool, SavedRotation};
 pub use switchover::SwitchDone;
 pub use tried::Tried;
 

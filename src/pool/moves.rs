@@ -8,7 +8,7 @@ use log::{Level, log, warn};
 use super::destination::Destination;
 use super::health::Verdict;
 use super::inner::Inner;
-use super::single::Leadership;
+use super::single::{Leadership, SingleDestination};
 use super::switchover::{CLOSING, Former, Step, SwitchPhase, Switchover};
 use super::{DestinationId, Event, RotationId, clock};
 use crate::counted::Counted;
@@ -136,7 +136,7 @@ impl Inner {
     pub(super) fn single_removed(&mut self, rotation: RotationId, removed: &Destination) {
         let Some(single) = self.single_mut(rotation) else { return };
         let now = clock::now();
-        let former = Former::removed(removed, single.sessions.get(removed.id.slot()).unwrap_or_default());
+        let former = Former::removed(removed, single.counts(removed.id.slot()));
         let was_current = single.watched && single.current == Some(removed.id);
         match (&mut single.switchover, single.leadership) {
             (_, Leadership::Follows | Leadership::Asks(_)) => self.lose_single(rotation, removed.id),
@@ -228,10 +228,10 @@ impl Inner {
         }
     }
 
-    /// The connections on a destination that were picked here, and those of other processes.
+    /// The connections on a destination that were picked here, and by the same service in other processes.
     pub(super) fn sessions_of(&self, rotation: RotationId, destination: &Destination) -> usize {
-        let own = self.single(rotation).and_then(|single| single.sessions.get(destination.id.slot()));
-        own.unwrap_or_default() + destination.elsewhere
+        let counts = |single: &SingleDestination| single.counts(destination.id.slot());
+        self.single(rotation).map(counts).map_or(0, |(own, elsewhere)| own + elsewhere)
     }
 
     /// A connection on a destination has ended.

@@ -94,6 +94,7 @@ impl RotationState {
         self.tiers.forget(destination.id);
         if let Some(single) = &mut self.single {
             single.sessions.remove(destination.id.slot());
+            single.elsewhere.remove(destination.id.slot());
         }
     }
 }

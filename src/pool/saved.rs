@@ -15,17 +15,24 @@ use crate::address::{Endpoint, can_be_connected_to};
 
 /// Everything in a pool that another process is to go on with.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct SavedTable {
+pub struct SavedPool {
     /// In the order in which they were added.
     destinations: Vec<SavedDestination>,
-    /// Where the single destination is.
-    kept: Option<SocketAddr>,
-    /// Its move, where one is under way.
-    switchover: Option<SavedSwitchover>,
     withdrawn: Vec<SocketAddr>,
     /// Names without a destination.
     #[serde(default)]
     unresolved: Vec<SavedName>,
+}
+
+/// Everything in a rotation that another process is to go on with.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SavedRotation {
+    /// Where the single destination is.
+    kept: Option<SocketAddr>,
+    /// Its move, where one is under way.
+    switchover: Option<SavedSwitchover>,
+    /// The choice of a hand, and the weight that it counts as.
+    chosen: Option<(SocketAddr, f64)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,18 +61,15 @@ struct SavedDestination {
     checked: Option<Duration>,
     latency: Duration,
     scale: f64,
-    outweighs: f64,
     #[serde(default)]
     weight_before: Option<f64>,
 }
 
-impl Rotation {
-    /// What another process needs to go on with this rotation and its pool.
-    pub fn save(&self, now: Instant) -> SavedTable {
-        let inner = self.pool().0.lock();
+impl Pool {
+    /// What another process needs to go on with this pool.
+    pub fn save(&self, now: Instant) -> SavedPool {
+        let inner = self.0.lock();
         let slots = inner.in_order();
-        let tiers = &inner.rotation(self.id()).tiers;
-        let kept = inner.current_single(self.id()).map(|slot| inner.destinations[slot].address);
         let saved = slots.iter().filter_map(|it| it.wanted_as.split_first().zip(Some(it)));
         let saved = saved.map(|((endpoint, more), it)| SavedDestination {
             endpoint: endpoint.clone(),
@@ -80,12 +84,10 @@ impl Rotation {
             checked: it.health.checked.map(|checked| now.saturating_duration_since(checked)),
             latency: it.health.latency,
             scale: it.health.scale,
-            outweighs: tiers.outweighs(it),
             weight_before: it.weight_before,
         });
         let destinations = saved.collect();
         let withdrawn = inner.withdrawn.iter().copied().collect();
-        let switchover = inner.save_switchover(self.id(), now);
         let serials: Vec<u64> = slots.iter().map(|it| it.id.serial).collect();
         drop(inner);
         let unresolved = self.unresolved().into_iter().map(|Unresolved { endpoint, weight, reason, serial }| {
@@ -93,12 +95,12 @@ impl Rotation {
             SavedName { endpoint, weight, reason, place }
         });
         let unresolved = unresolved.collect();
-        SavedTable { destinations, kept, switchover, withdrawn, unresolved }
+        SavedPool { destinations, withdrawn, unresolved }
     }
 
-    /// Takes over another process's pool and rotation. This pool must be empty.
-    pub fn restore(&self, saved: SavedTable, now: Instant) {
-        let mut inner = self.pool().0.lock();
+    /// Takes over another process's pool. This one must be empty.
+    pub fn restore(&self, saved: SavedPool, now: Instant) {
+        let mut inner = self.0.lock();
         let mut unresolved = saved.unresolved.into_iter().peekable();
         for (place, it) in saved.destinations.into_iter().enumerate() {
             while let Some(name) = unresolved.next_if(|name| name.place <= place) {
@@ -123,21 +125,15 @@ impl Rotation {
                 latency: it.latency,
                 scale: it.scale,
             };
-            let (obsolete, outweighs, weight_before) = (it.obsolete, it.outweighs, it.weight_before);
+            let (obsolete, weight_before) = (it.obsolete, it.weight_before);
             inner.change(slot, |it| {
                 (it.health, it.obsolete, it.weight_before) = (health, obsolete, weight_before);
             });
-            if outweighs > 0.0 {
-                inner.choose(self.id(), slot, outweighs);
-            }
         }
         unresolved.for_each(|name| inner.expect(name));
         inner.withdrawn.extend(saved.withdrawn);
-        inner.restore_single(self.id(), saved.kept, saved.switchover, now);
     }
-}
 
-impl Pool {
     /// How many connections of this process count on each destination that has any.
     pub fn own_connections(&self) -> Vec<(SocketAddr, usize)> {
         let inner = self.0.lock();
@@ -159,8 +155,55 @@ impl Pool {
         if let Some(slot) = inner.at(address) {
             inner.count(slot, |it| it.elsewhere = connections);
         }
-        let singles = inner.singles();
-        singles.into_iter().for_each(|rotation| inner.former_elsewhere(rotation, address, connections));
+    }
+}
+
+impl Rotation {
+    /// What another process needs to go on with this rotation.
+    pub fn save_choices(&self, now: Instant) -> SavedRotation {
+        let inner = self.pool().0.lock();
+        let tiers = &inner.rotation(self.id()).tiers;
+        let kept = inner.current_single(self.id()).map(|slot| inner.destinations[slot].address);
+        let chosen = tiers.choice().and_then(|id| inner.find(id)).map(|slot| &inner.destinations[slot]);
+        SavedRotation {
+            kept,
+            switchover: inner.save_switchover(self.id(), now),
+            chosen: chosen.map(|it| (it.address, tiers.outweighs(it))),
+        }
+    }
+
+    /// Takes over another process's rotation. Its pool must have been [restored](Pool::restore) before.
+    pub fn restore_choices(&self, saved: SavedRotation, now: Instant) {
+        let mut inner = self.pool().0.lock();
+        if let Some((address, weight)) = saved.chosen
+            && let Some(slot) = inner.at(address)
+        {
+            inner.choose(self.id(), slot, weight);
+        }
+        inner.restore_single(self.id(), saved.kept, saved.switchover, now);
+    }
+
+    /// How many of the connections of this process on each destination were picked here, where the policy keeps to a single
+    /// one; nothing where it does not.
+    pub fn own_sessions(&self) -> Vec<(SocketAddr, usize)> {
+        let inner = self.pool().0.lock();
+        let Some(single) = inner.single(self.id()) else { return Vec::new() };
+        let sessions = |slot| single.sessions.get(slot).unwrap_or_default();
+        let counts = inner.destinations.iter().map(|(slot, it)| (it.address, sessions(slot)));
+        counts.filter(|(_, sessions)| *sessions > 0).collect()
+    }
+
+    /// Says how many sessions that were picked by the same service in other processes the destination at `address` has, where
+    /// the policy keeps to a single one.
+    pub fn set_sessions_elsewhere(&self, address: SocketAddr, sessions: usize) {
+        let mut inner = self.pool().0.lock();
+        let slot = inner.at(address);
+        if let Some(single) = inner.single_mut(self.id())
+            && let Some(slot) = slot
+        {
+            single.elsewhere.insert(slot, sessions);
+        }
+        inner.former_elsewhere(self.id(), address, sessions);
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct SingleDestination {
     pub switchover: Option<Switchover>,
     /// This process's connections that were picked here, by slot: another rotation's sessions do not hold up a move.
     pub sessions: BySlot<usize>,
+    /// The same for other processes of this daemon.
+    pub elsewhere: BySlot<usize>,
 }
 
 /// Which process decides about the single destination.
@@ -62,12 +64,18 @@ impl SingleDestination {
                 current: None,
                 switchover: None,
                 sessions: BySlot::default(),
+                elsewhere: BySlot::default(),
             })
         })
     }
 
     fn waits(&self) -> bool {
         self.switchover.is_some() || matches!(self.leadership, Leadership::Asks(_))
+    }
+
+    /// How many connections to the destination in a slot were picked here, and in other processes.
+    pub(super) fn counts(&self, slot: usize) -> (usize, usize) {
+        (self.sessions.get(slot).unwrap_or_default(), self.elsewhere.get(slot).unwrap_or_default())
     }
 
     /// Whether a move leaves no destination but the current one with sessions.

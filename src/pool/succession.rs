@@ -103,7 +103,7 @@ impl Rotation {
         let closing = single.switchover.as_ref().filter(|it| it.phase == SwitchPhase::Closing);
         let current = inner.current_single(self.id()).filter(|_| single.closes_others());
         let is_other = |slot| current.is_some_and(|current| current != slot);
-        let others = inner.destinations.iter().filter(|(slot, it)| is_other(*slot) && it.elsewhere > 0);
+        let others = inner.destinations.iter().filter(|(slot, _)| is_other(*slot) && single.counts(*slot).1 > 0);
         closing.map(|it| it.from.address).into_iter().chain(others.map(|(_, it)| it.address)).collect()
     }
 

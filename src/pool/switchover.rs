@@ -62,9 +62,9 @@ impl Former {
         Former { id: destination.id, address: destination.address, removed: None }
     }
 
-    /// One that was removed while it had `own` sessions of this process.
-    pub(super) fn removed(destination: &Destination, own: usize) -> Former {
-        let left = Left { own, elsewhere: destination.elsewhere };
+    /// One that was removed while it had so many sessions of this process, and of others.
+    pub(super) fn removed(destination: &Destination, (own, elsewhere): (usize, usize)) -> Former {
+        let left = Left { own, elsewhere };
         Former { removed: Some(left), ..Former::of(destination) }
     }
 

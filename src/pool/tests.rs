@@ -61,6 +61,18 @@ fn balancing(policy: PolicyKind) -> Given {
     }
 }
 
+/// Has the next process go on with what this one knows.
+fn hand_over(table: &Rotation, next: &Rotation) {
+    next.restore(table.save(clock::now()), clock::now());
+    next.restore_choices(table.save_choices(clock::now()), clock::now());
+}
+
+/// Other processes have so many connections to a destination, all of the same service.
+fn set_elsewhere(table: &Rotation, address: SocketAddr, connections: usize) {
+    table.set_elsewhere(address, connections);
+    table.set_sessions_elsewhere(address, connections);
+}
+
 /// What the watchdog says from now on.
 fn judge(table: &Rotation, port: u16, verdict: Verdict) {
     let health = Health { verdict: Some(verdict), reason: Reason::new("as told"), ..Health::unjudged() };

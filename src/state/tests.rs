@@ -181,6 +181,7 @@ fn an_address_that_nothing_can_be_connected_to_is_nobodys() {
         let (before, after) = (table(&[]), table(&[]));
         before.set(&named.endpoint, address, 1.0).expect("there is room");
         after.restore(before.save(Instant::now()), Instant::now());
+        after.restore_choices(before.save_choices(Instant::now()), Instant::now());
         assert_eq!(after.snapshot(), [], "{useless}");
     }
 }

@@ -182,6 +182,7 @@ impl Listener {
         for address in addresses {
             let connections = self.links.iter().filter_map(|link| link.connections.get(&address)).sum();
             self.table.set_elsewhere(address, connections);
+            self.table.set_sessions_elsewhere(address, connections);
         }
         self.workers.set_elsewhere(self.clients());
     }

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::{self, Channel};
 use crate::checker::Credentials;
-use crate::pool::{Rotation, SavedTable};
+use crate::pool::{Rotation, SavedPool, SavedRotation};
 use crate::process::Handed;
 use crate::stats::{SavedStats, Totals};
 use crate::worker;
@@ -39,7 +39,7 @@ pub(super) use reports::Reports;
 pub(super) use successor::{Offer, Successor};
 
 /// Two processes understand each other when they say the same.
-const PROTOCOL: u32 = 2;
+const PROTOCOL: u32 = 3;
 
 /// What the two processes say to each other.
 #[derive(Debug, Serialize, Deserialize)]
@@ -113,7 +113,8 @@ pub(super) struct State {
     pub directory: PathBuf,
     /// Whether the sockets are a service manager's.
     pub borrowed: bool,
-    pub table: SavedTable,
+    pub table: SavedPool,
+    pub choices: SavedRotation,
     pub stats: SavedStats,
     pub leftovers: Handed,
     pub credentials: Option<Credentials>,
@@ -136,7 +137,10 @@ impl State {
 
     /// Counts those connections in the table only.
     pub(super) fn count_in(&self, table: &Rotation) {
-        self.elsewhere().into_iter().for_each(|(address, count)| table.set_elsewhere(address, count));
+        self.elsewhere().into_iter().for_each(|(address, count)| {
+            table.set_elsewhere(address, count);
+            table.set_sessions_elsewhere(address, count);
+        });
     }
 
     fn elsewhere(&self) -> HashMap<SocketAddr, usize> {

@@ -122,7 +122,7 @@ fn sessions_of_one_that_is_down_are_closed_where_another_takes_clients() {
         assert_eq!(table.close_fallen(ids[0], Some(elsewhere)), None, "{elsewhere:?}");
     }
     assert!(told.closed().is_empty());
-    table.set_elsewhere(at(1), 3);
+    set_elsewhere(&table, at(1), 3);
     assert_eq!(table.close_fallen(ids[0], Some(&[ids[1], ids[3]])), Some(3));
     assert_eq!(told.closed(), [1]);
     assert_eq!((table.close_fallen(ids[1], None), told.closed()), (Some(0), vec![2]), "in any case");
@@ -141,7 +141,7 @@ fn sessions_that_a_move_of_the_single_destination_closes_do_not_count() {
         let table = filled(table_of(Given { watched, shutdown_sessions, ..balancing(policy) }), &[1.0, 1.0]);
         (1..=2).for_each(|port| judge(&table, port, Verdict::Ready));
         pick(&table);
-        (1..=2).for_each(|port| table.set_elsewhere(at(port), 2));
+        (1..=2).for_each(|port| set_elsewhere(&table, at(port), 2));
         let on = |port| table.sessions_on(id(&table, port));
         assert_eq!((on(1), on(2)), (2, count), "{policy}, {shutdown_sessions:?}, {watched}");
     }

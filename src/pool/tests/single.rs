@@ -231,12 +231,12 @@ fn one_that_comes_back_before_another_serves_can_serve_at_once() {
 fn connections_of_other_processes_are_waited_for_as_well() {
     let table = single(&[1.0, 1.0]);
     table.elect_single();
-    table.set_elsewhere(at(1), 2);
+    set_elsewhere(&table, at(1), 2);
     judge(&table, 1, Verdict::Down);
     assert!(waits(&table));
-    table.set_elsewhere(at(1), 1);
+    set_elsewhere(&table, at(1), 1);
     assert!(waits(&table));
-    table.set_elsewhere(at(1), 0);
+    set_elsewhere(&table, at(1), 0);
     assert_eq!(short(&table), 2);
 }
 
@@ -244,12 +244,12 @@ fn connections_of_other_processes_are_waited_for_as_well() {
 fn the_connections_of_one_that_was_removed_are_waited_for() {
     let table = single(&[1.0, 1.0]);
     let session = pick(&table);
-    table.set_elsewhere(at(1), 1);
+    set_elsewhere(&table, at(1), 1);
     table.remove(at(1)).expect("it is there");
     assert!(waits(&table));
     drop(session);
     assert!(waits(&table));
-    table.set_elsewhere(at(1), 0);
+    set_elsewhere(&table, at(1), 0);
     assert_eq!(short(&table), 2);
 }
 

@@ -77,7 +77,7 @@ fn a_verdict_is_kept_for_the_next_process() {
     let table = watched(PolicyKind::RoundRobin, &[1.0, 1.0]);
     judge(&table, 1, Verdict::Spare);
     let next = table_of(Given { watched: true, ..balancing(PolicyKind::RoundRobin) });
-    next.restore(table.save(Instant::now()), Instant::now());
+    hand_over(&table, &next);
     assert!((0..10).all(|_| short(&next) == 2));
     judge(&next, 2, Verdict::Down);
     assert_eq!(short(&next), 1);

@@ -11,9 +11,9 @@ fn switch(table: &Rotation, port: u16, grace: u64) {
 /// Goes on with a table, and counts what the process before has.
 fn successor(table: &Rotation) -> Rotation {
     let next = table_of(Given { watched: true, ..balancing(PolicyKind::Single) });
-    next.restore(table.save(clock::now()), clock::now());
+    hand_over(table, &next);
     for it in table.snapshot() {
-        next.set_elsewhere(it.address, it.connections);
+        set_elsewhere(&next, it.address, it.connections);
     }
     next
 }
@@ -45,7 +45,7 @@ fn a_move_goes_on_in_the_new_process() {
     next.advance_switchover(clock::now());
     assert_eq!(told.closed(), [1]);
     assert!(waits(&successor(&next)), "after one more, while the session is still there");
-    next.set_elsewhere(at(1), 0);
+    set_elsewhere(&next, at(1), 0);
     assert_eq!(short(&next), 2);
     drop(session);
 }
@@ -101,7 +101,7 @@ fn sessions_elsewhere_on_others_than_the_single_one_are_closed_once_more() {
     let table = single(&[1.0, 1.0, 1.0]);
     assert_eq!(table.strays(), []);
     table.elect_single();
-    (1..=2).for_each(|port| table.set_elsewhere(at(port), 1));
+    (1..=2).for_each(|port| set_elsewhere(&table, at(port), 1));
     assert_eq!(table.strays(), [at(2)]);
 }
 
@@ -124,7 +124,7 @@ fn without_a_watchdog_the_next_process_keeps_to_the_destination_too() {
     pick(&table).failed(clock::now());
     assert_eq!(short(&table), 2);
     let next = table_of(balancing(PolicyKind::Single));
-    next.restore(table.save(clock::now()), clock::now());
+    hand_over(&table, &next);
     assert_eq!((marked(&next), short(&next)), (Some(2), 2));
 }
 
@@ -135,9 +135,9 @@ fn a_move_away_from_one_that_was_removed_goes_on() {
     let session = pick(&table);
     table.remove(at(1)).expect("it is there");
     let next = successor(&table);
-    next.set_elsewhere(at(1), 1);
+    set_elsewhere(&next, at(1), 1);
     assert!(waits(&next));
-    next.set_elsewhere(at(1), 0);
+    set_elsewhere(&next, at(1), 0);
     assert_eq!(short(&next), 2);
     drop(session);
 }

@@ -286,7 +286,7 @@ fn what_cannot_serve_is_refused() {
     add(&table, 5, 1.0);
     let name = Endpoint { host: Host::Name("db".to_owned()), port: 6 };
     table.set(&name, at(6), 1.0).expect("there is room");
-    table.set_elsewhere(at(6), 1);
+    set_elsewhere(&table, at(6), 1);
     table.follow(&name, &[at(7)], true);
     let only = "; only a READY destination can be the single one";
     for (port, reason) in [

@@ -19,7 +19,7 @@ fn a_drained_destination_gets_the_weight_back_that_it_had() {
     assert_eq!(table.reweigh(at(2), 2.0), Ok(Change::Reweighted(0.0)));
     table.drain(at(2)).expect("it is there");
     let next = filled(table_of(balancing(PolicyKind::RoundRobin)), &[]);
-    next.restore(table.save(Instant::now()), Instant::now());
+    hand_over(&table, &next);
     assert_eq!(next.enable(at(2)), Ok((2.0, Change::Reweighted(0.0))), "an upgrade forgets nothing");
 }
 
