@@ -13,6 +13,7 @@
 //! - [`service`] is where clients connect, and how their connections are treated; a service picks from a pool.
 //! - [`pool`] is the weighted table of destinations with the policies that pick from it: the only state that the threads
 //!   share. Workers, health, names and control do not know each other; they meet here.
+//! - [`desired`] says what has to be done so that what is asked for is.
 //! - [`config`] is what the user asked for, on the command line or in a file: one `Config`.
 //! - [`resolve`] turns hosts into addresses, without making anybody wait.
 //! - [`address`] parses and prints listening addresses and destinations.
@@ -35,6 +36,7 @@ pub mod config;
 pub mod control;
 pub mod counted;
 pub mod daemon;
+pub mod desired;
 pub mod health;
 pub mod log;
 pub mod names;

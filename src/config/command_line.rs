@@ -10,12 +10,12 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 
-use super::file::{self, Complaint};
+use super::file::{self, Complaint, Part};
 use super::keys::{KEYS, Section};
 use super::options::Options;
 use super::{
-    Config, ConnectionOptions, Greeting, KeepaliveProbes, LogTarget, PolicyKind, PoolConfig, ProbeSpec, Refused,
-    ServiceConfig, ShutdownSessions, WatchdogOptions, print,
+    Config, ConnectionOptions, Greeting, KeepaliveProbes, LogTarget, MAIN, Name, PolicyKind, PoolConfig, ProbeSpec,
+    Refused, ServiceConfig, ShutdownSessions, WatchdogOptions, print,
 };
 use crate::address::{DestinationSpec, Endpoint, Host, ListenAddress};
 
@@ -31,27 +31,79 @@ impl Config {
     /// [`Refused`].
     pub fn from_command_line(arguments: impl IntoIterator<Item = String>) -> Result<Config, Refused> {
         let (matches, options) = parse(arguments)?;
+        let prints = matches.get_flag("print_config");
         let (config, matches) = match options.config.clone() {
             Some(path) => Config::from_file(path, &matches)?,
-            None => (Config::from_options(options).map_err(Refused::Wrong)?, matches),
+            None => (Config::from_options(options).map_err(Refused::Wrong)?, vec![matches]),
         };
-        if matches.get_flag("print_config") { Err(Refused::Show(print::print(&matches))) } else { Ok(config) }
+        if prints { Err(Refused::Show(print::print(&config, &matches))) } else { Ok(config) }
+    }
+
+    /// Reads the configuration file again that this one was read from, with what the command line said beside it.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn reread(arguments: impl IntoIterator<Item = String>, directory: &Path) -> Result<Config, Refused> {
+        let (matches, options) = parse(arguments)?;
+        let Some(path) = options.config else {
+            return Err(Refused::Wrong("there is no configuration file to read again".to_owned()));
+        };
+        let (config, _) = Config::from_file(directory.join(path), &matches)?;
+        Ok(config)
     }
 
     /// Reads a configuration file, and what the command line says beside it.
-    fn from_file(path: PathBuf, beside: &ArgMatches) -> Result<(Config, ArgMatches), Refused> {
-        let shown = path.display();
+    fn from_file(path: PathBuf, beside: &ArgMatches) -> Result<(Config, Vec<ArgMatches>), Refused> {
         let beside = options_beside_file(beside).map_err(Refused::Wrong)?;
-        let text = read_file(&path).map_err(|reason| Refused::WrongFile(vec![format!("{shown}: {reason}")]))?;
-        let told = |complaint: Complaint| format!("{shown}:{complaint}");
-        let contents = file::read(&text);
-        let contents = contents.map_err(|wrong| Refused::WrongFile(wrong.into_iter().map(told).collect()))?;
-        let (matches, options) = parse(contents.command_line(beside))?;
-        let config = Config::from_options(options).map_err(|reason| match contents.locate(&text, &reason) {
-            Some(complaint) => Refused::WrongFile(vec![told(complaint)]),
-            None => Refused::Wrong(reason),
-        })?;
-        Ok((Config { file: Some(path), ..config }, matches))
+        let told = |reason: String| format!("{}:{reason}", path.display());
+        let text = read_file(&path).map_err(|reason| Refused::WrongFile(vec![told(format!(" {reason}"))]))?;
+        let read = Config::from_text(&text, &beside).map_err(|refused| match refused {
+            Refused::WrongFile(reasons) => Refused::WrongFile(reasons.into_iter().map(told).collect()),
+            other => other,
+        });
+        read.map(|(config, matches)| (Config { file: Some(path.clone()), ..config }, matches))
+    }
+
+    /// Reads what a configuration file says, with these options beside it. Returns the command line of each service as well.
+    ///
+    /// # Errors
+    /// [`Refused`]; all that is wrong with the file, without its name.
+    pub(super) fn from_text(text: &str, beside: &[String]) -> Result<(Config, Vec<ArgMatches>), Refused> {
+        let wrong =
+            |complaints: Vec<Complaint>| Refused::WrongFile(complaints.iter().map(ToString::to_string).collect());
+        let contents = file::read(text).map_err(wrong)?;
+        let (mut config, mut all_matches): (Option<Config>, _) = (None, Vec::new());
+        let mut complaints = Vec::new();
+        for part in contents.parts() {
+            let (matches, options) = parse(part.command_line(beside))?;
+            match Config::from_options(options) {
+                Ok(one) => config = Some(Config::join(config, one, &part)),
+                Err(reason) => match part.locate(text, &reason) {
+                    Some(complaint) if complaints.contains(&complaint) => {}
+                    Some(complaint) => complaints.push(complaint),
+                    None => return Err(Refused::Wrong(reason)),
+                },
+            }
+            all_matches.push(matches);
+        }
+        config.iter_mut().for_each(|config| config.pools.sort_by_key(|pool| contents.place_of(&pool.name)));
+        match config {
+            Some(config) if complaints.is_empty() => Ok((config, all_matches)),
+            _ => Err(wrong(file::bounded(complaints))),
+        }
+    }
+
+    /// A part of a file joins those before it.
+    fn join(before: Option<Config>, mut one: Config, part: &Part) -> Config {
+        let (service, pool): (Name, Name) = (part.service.into(), part.pool.into());
+        one.services.iter_mut().for_each(|it| (it.name, it.pool) = (Name::clone(&service), Name::clone(&pool)));
+        one.pools.iter_mut().for_each(|it| it.name = Name::clone(&pool));
+        let Some(mut whole) = before else { return one };
+        whole.services.append(&mut one.services);
+        if whole.pools.iter().all(|it| it.name != pool) {
+            whole.pools.append(&mut one.pools);
+        }
+        whole
     }
 
     fn from_options(options: Options) -> Result<Config, String> {
@@ -69,6 +121,7 @@ impl Config {
         });
         let unless_zero = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
         let pool = PoolConfig {
+            name: MAIN.into(),
             destinations,
             interval: options.interval,
             recheck_after: unless_zero(options.extra),
@@ -90,6 +143,8 @@ impl Config {
             }),
         };
         let service = ServiceConfig {
+            name: MAIN.into(),
+            pool: MAIN.into(),
             listen,
             policy: match () {
                 () if options.round => PolicyKind::RoundRobin,
@@ -122,8 +177,8 @@ impl Config {
             },
         };
         Config {
-            pool,
-            service,
+            pools: vec![pool],
+            services: vec![service],
             file: None,
             threads: options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
             max_connections: options.max_connections,
@@ -233,7 +288,7 @@ mod tests {
         ] {
             let words = ["glbd", "3306"].iter().chain(arguments).map(|word| (*word).to_owned());
             let config = Config::from_command_line(words).expect("a command line");
-            assert_eq!(config.service.connections.greeting, greeting, "{arguments:?}");
+            assert_eq!(config.services[0].connections.greeting, greeting, "{arguments:?}");
         }
     }
 }

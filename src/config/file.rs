@@ -1,7 +1,7 @@
-//! The configuration file, in TOML: read into the command line that says the same, so that both have the same values,
-//! defaults and checks.
+//! The configuration file, in TOML: read into the command lines that say the same, one for each service, so that both have
+//! the same values, defaults and checks.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::command_line::in_one_line;
 use super::keys::{self, Key, Kind, POLICIES, Section};
 use super::options::Options;
-use crate::address::{parse_destination, parse_listen_address};
+use crate::address::{ListenAddress, parse_destination, parse_listen_address};
 
 /// Bounds what is printed about one file.
 const MOST_COMPLAINTS: usize = 100;
@@ -33,14 +33,35 @@ impl fmt::Display for Complaint {
     }
 }
 
-/// What a file says, as the command line would.
+/// What a file says, as command lines would.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
+    process: Said,
+    pools: Vec<(String, Said)>,
+    services: Vec<(String, Said)>,
+}
+
+/// What a section says, as a part of a command line would.
+#[derive(Debug, Default)]
+struct Said {
     options: Vec<String>,
     listen: String,
-    destinations: Vec<String>,
+    destinations: Vec<(String, Range<usize>)>,
+    /// The pool of a service.
+    pool: Option<(String, Range<usize>)>,
     /// Where each option was said: its name, what it is called in the file, and the place.
-    said: Vec<(&'static str, String, Range<usize>)>,
+    places: Vec<(&'static str, String, Range<usize>)>,
+}
+
+/// A service of a file, as a daemon that serves nothing else would have it.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'c> {
+    /// What it is called.
+    pub service: &'c str,
+    /// What its pool is called.
+    pub pool: &'c str,
+    /// Of the process, the pool, and the service.
+    said: [&'c Said; 3],
 }
 
 /// Reads a file's text.
@@ -58,31 +79,58 @@ pub(super) fn read(text: &str) -> Result<Contents, Vec<Complaint>> {
     }
     let Reader { mut complaints, contents } = reader;
     complaints.sort_by_key(|(start, _)| *start);
-    if let Some(more) = complaints.len().checked_sub(MOST_COMPLAINTS).filter(|more| *more > 0) {
-        complaints.truncate(MOST_COMPLAINTS);
-        if let Some((_, last)) = complaints.last_mut() {
-            *last += &format!(" (and {more} more faults)");
-        }
-    }
     match complaints.is_empty() {
         true => Ok(contents),
-        false => Err(complaints.into_iter().map(|(start, complaint)| complaint_at(text, start, complaint)).collect()),
+        false => {
+            let complaints = complaints.into_iter().map(|(start, complaint)| complaint_at(text, start, complaint));
+            Err(bounded(complaints.collect()))
+        }
     }
 }
 
+/// So many as are of use.
+pub(super) fn bounded(mut complaints: Vec<Complaint>) -> Vec<Complaint> {
+    if let Some(more) = complaints.len().checked_sub(MOST_COMPLAINTS).filter(|more| *more > 0) {
+        complaints.truncate(MOST_COMPLAINTS);
+        if let Some(last) = complaints.last_mut() {
+            last.text += &format!(" (and {more} more faults)");
+        }
+    }
+    complaints
+}
+
 impl Contents {
+    /// Its services, in the order of the file.
+    pub(super) fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        self.services.iter().filter_map(|(service, said)| {
+            let chosen = said.pool.as_ref().map(|(pool, _)| pool);
+            let (pool, pools) = self.pools.iter().find(|(name, _)| chosen.is_none_or(|chosen| name == chosen))?;
+            Some(Part { service, pool, said: [&self.process, pools, said] })
+        })
+    }
+
+    /// How many pools stand before this one.
+    pub(super) fn place_of(&self, pool: &str) -> Option<usize> {
+        self.pools.iter().position(|(name, _)| name == pool)
+    }
+}
+
+impl Part<'_> {
     /// What the command line would say, with these options beside the file, which win.
-    pub(super) fn command_line(&self, beside: Vec<String>) -> impl Iterator<Item = String> {
-        let options = self.options.iter().cloned().chain(beside);
-        let addresses = ["--".to_owned(), self.listen.clone()].into_iter().chain(self.destinations.iter().cloned());
-        ["glbd".to_owned()].into_iter().chain(options).chain(addresses)
+    pub(super) fn command_line(&self, beside: &[String]) -> Vec<String> {
+        let options = self.said.iter().flat_map(|said| &said.options).chain(beside).cloned();
+        let [_, pool, service] = self.said;
+        let destinations = pool.destinations.iter().map(|(destination, _)| destination);
+        let addresses = [&service.listen].into_iter().chain(destinations).cloned();
+        ["glbd".to_owned()].into_iter().chain(options).chain(["--".to_owned()]).chain(addresses).collect()
     }
 
     /// Where what is wrong with the whole, in the words of the command line, was said; `None` if not in the file.
     pub(super) fn locate(&self, text: &str, reason: &str) -> Option<Complaint> {
         let is_option = |word: &&str| word.starts_with("--");
         let options = reason.split(|letter: char| letter.is_whitespace() || letter == ':').filter(is_option);
-        let said = |option: &str| self.said.iter().find(|(name, ..)| Some(*name) == option.strip_prefix("--"));
+        let places = || self.said.iter().flat_map(|said| &said.places);
+        let said = |option: &str| places().find(|(name, ..)| Some(*name) == option.strip_prefix("--"));
         let mut place = None;
         let mut words = reason.to_owned();
         for option in options {
@@ -113,8 +161,8 @@ struct Reader {
     contents: Contents,
 }
 
-/// The pools or the services of a file, by name.
-type Named<'t> = BTreeMap<&'t str, (&'t DeTable<'t>, Range<usize>)>;
+/// The pools or the services of a file, in its order.
+type Named<'t> = Vec<(&'t str, &'t DeTable<'t>, Range<usize>)>;
 
 impl Reader {
     fn complain(&mut self, place: Range<usize>, complaint: String) {
@@ -126,7 +174,7 @@ impl Reader {
         for (name, value) in file {
             let place = name.span();
             match (name.get_ref().as_ref(), value.get_ref().as_table()) {
-                ("process", Some(table)) => self.read_keys(Section::Process, "process", table),
+                ("process", Some(table)) => self.contents.process = self.read_keys(Section::Process, "process", table),
                 ("pool", Some(table)) => pools = self.named("pool", table),
                 ("service", Some(table)) => services = self.named("service", table),
                 ("process" | "pool" | "service", None) => {
@@ -138,23 +186,80 @@ impl Reader {
                 }
             }
         }
-        let pool = self.only_one("pool", pools);
-        let service = self.only_one("service", services);
-        if let Some((name, table)) = pool {
-            self.read_keys(Section::Pool, &format!("pool.{name}"), table);
+        for (kind, named) in [("pool", &pools), ("service", &services)] {
+            if named.is_empty() && self.complaints.is_empty() {
+                self.complain(0..0, format!("there is no {kind}: it begins with [{kind}.NAME]"));
+            }
         }
-        let Some((name, table)) = service else { return };
-        self.read_keys(Section::Service, &format!("service.{name}"), table);
-        let chosen = table.get("pool").and_then(|value| Some((value.span(), value.get_ref().as_str()?)));
-        match (chosen, pool) {
-            (Some((place, chosen)), Some((pool, _))) if chosen != pool => {
-                self.complain(place, format!("service.{name}.pool: there is no pool '{chosen}'"));
+        for (name, table, _) in &pools {
+            let said = self.read_keys(Section::Pool, &format!("pool.{name}"), table);
+            self.contents.pools.push(((*name).to_owned(), said));
+        }
+        for (name, table, place) in &services {
+            let said = self.read_keys(Section::Service, &format!("service.{name}"), table);
+            self.check_service(name, &said, table, place);
+            self.contents.services.push(((*name).to_owned(), said));
+        }
+        pools.iter().for_each(|(name, _, place)| self.check_pool(name, place));
+        self.check_listening();
+    }
+
+    /// Whether each service listens at an address of its own.
+    fn check_listening(&mut self) {
+        let mut seen: Vec<(ListenAddress, &str)> = Vec::new();
+        let mut taken = Vec::new();
+        for (name, said) in &self.contents.services {
+            let Ok(address) = parse_listen_address(&said.listen) else { continue };
+            match seen.iter().find(|(other, _)| *other == address) {
+                Some((_, other)) => {
+                    let place = said.places.iter().find(|(option, ..)| *option == "listen");
+                    let place = place.map_or(0..0, |(.., place)| place.clone());
+                    taken.push((place, format!("service.{name}.listen: service.{other} listens at {address}")));
+                }
+                None => seen.push((address, name)),
+            }
+        }
+        taken.into_iter().for_each(|(place, complaint)| self.complain(place, complaint));
+    }
+
+    /// Whether a service has what it needs.
+    fn check_service(&mut self, name: &str, said: &Said, table: &DeTable, place: &Range<usize>) {
+        let pools: Vec<&str> = self.contents.pools.iter().map(|(pool, _)| pool.as_str()).collect();
+        match &said.pool {
+            Some((chosen, place)) if !pools.is_empty() && !pools.contains(&chosen.as_str()) => {
+                self.complain(place.clone(), format!("service.{name}.pool: there is no pool '{chosen}'"));
+            }
+            None if pools.len() > 1 && !table.contains_key("pool") => {
+                let place = table.keys().next().map_or(place.clone(), Spanned::span);
+                self.complain(place, format!("service.{name} has no 'pool': there are {}", pools.join(", ")));
             }
             _ => {}
         }
         if !table.contains_key("listen") {
-            let place = table.keys().next().map_or(0..0, Spanned::span);
+            let place = table.keys().next().map_or(place.clone(), Spanned::span);
             self.complain(place, format!("service.{name} has no 'listen', where clients connect"));
+        }
+    }
+
+    /// Whether a pool is used, and each of its destinations is the same one to all who use it.
+    fn check_pool(&mut self, name: &str, place: &Range<usize>) {
+        let parts: Vec<Part> = self.contents.parts().filter(|part| part.pool == name).collect();
+        let Some(Part { said: [_, pool, _], .. }) = parts.first() else {
+            // Which service uses it is not known while some are not understood.
+            if self.complaints.is_empty() {
+                self.complain(place.clone(), format!("pool.{name}: no service takes destinations from it"));
+            }
+            return;
+        };
+        let port = |part: &Part| parse_listen_address(&part.said[2].listen).map(|address| address.port).ok();
+        let ports: BTreeSet<u16> = parts.iter().filter_map(port).collect();
+        let lacks_port =
+            |text: &str| parse_destination(text, None).is_err() && parse_destination(text, Some(1)).is_ok();
+        let lacking = pool.destinations.iter().filter(|(text, _)| ports.len() > 1 && lacks_port(text));
+        let lacking: Vec<_> = lacking.cloned().collect();
+        for (text, place) in lacking {
+            let needs = "its services listen at several ports, so it needs one of its own";
+            self.complain(place, format!("pool.{name}.destinations: '{text}': {needs}"));
         }
     }
 
@@ -167,50 +272,43 @@ impl Reader {
                     let of = "1 to 64 letters, digits, '-' and '_'";
                     self.complain(place, format!("'{name}' is no name for a {kind}: it takes {of}"));
                 }
-                Some(table) => drop(found.insert(name, (table, place))),
+                Some(table) => found.push((name, table, place)),
                 None => {
                     let hint = format!("keys of a {kind} stand below its name, as in [{kind}.main]");
                     self.complain(place, format!("{kind}.{name} is a value; {hint}"));
                 }
             }
         }
+        found.sort_by_key(|(.., place)| place.start);
         found
     }
 
-    fn only_one<'t>(&mut self, kind: &str, named: Named<'t>) -> Option<(&'t str, &'t DeTable<'t>)> {
-        if named.is_empty() && self.complaints.is_empty() {
-            self.complain(0..0, format!("there is no {kind}: it begins with [{kind}.NAME]"));
-        }
-        let mut named = named.into_iter();
-        let (name, (table, _)) = named.next()?;
-        for (other, (_, place)) in named {
-            self.complain(place, format!("{kind}.{other}: glbd serves one {kind} so far, and there is '{name}'"));
-        }
-        Some((name, table))
-    }
-
-    fn read_keys(&mut self, section: Section, path: &str, table: &DeTable) {
+    fn read_keys(&mut self, section: Section, path: &str, table: &DeTable) -> Said {
+        let mut said = Said::default();
         for (name, value) in table {
             match keys::find(section, name.get_ref()) {
                 Some(key) => {
-                    if let Err(reason) = self.read_value(key, path, value) {
+                    if let Err(reason) = said.read_value(key, path, value) {
                         self.complain(value.span(), format!("{path}.{}: {reason}", key.name));
                     }
                 }
                 None => self.complain(name.span(), no_such_key(section, path, name.get_ref())),
             }
         }
+        said
     }
+}
 
+impl Said {
     fn read_value(&mut self, key: &'static Key, path: &str, value: &Spanned<DeValue>) -> Result<(), String> {
-        self.contents.said.push((key.option(), format!("{path}.{}", key.name), value.span()));
-        let value = value.get_ref();
+        self.places.push((key.option(), format!("{path}.{}", key.name), value.span()));
+        let (place, value) = (value.span(), value.get_ref());
         let option = key.option();
         match key.kind {
             Kind::Flag | Kind::Off => {
                 let given = value.as_bool().ok_or_else(|| wrong_kind(value, "true or false"))?;
                 if given == (key.kind == Kind::Flag) {
-                    self.contents.options.push(format!("--{option}"));
+                    self.options.push(format!("--{option}"));
                 }
                 Ok(())
             }
@@ -229,18 +327,18 @@ impl Reader {
                     return self.say(option, address);
                 }
                 parse_listen_address(&address).map_err(|error| format!("'{address}': {error}"))?;
-                self.contents.listen = address;
+                self.listen = address;
                 Ok(())
             }
             Kind::Destinations => {
-                for destination in texts(value)? {
+                for (destination, place) in places_of(value)? {
                     // The port that it may lack is the service's.
                     let parsed = parse_destination(&destination, Some(1));
                     let parsed = parsed.map_err(|error| format!("'{destination}': {error}"))?;
                     if parsed.weight < 0.0 {
                         return Err(format!("'{destination}': the weight is below zero"));
                     }
-                    self.contents.destinations.push(destination);
+                    self.destinations.push((destination, place));
                 }
                 Ok(())
             }
@@ -249,11 +347,14 @@ impl Reader {
                 let known = POLICIES.iter().find(|(name, _)| *name == policy);
                 let names = POLICIES.map(|(name, _)| name).join(", ");
                 let (_, option) = known.ok_or_else(|| format!("'{policy}' is not one of {names}"))?;
-                self.contents.options.extend((!option.is_empty()).then(|| format!("--{option}")));
+                self.options.extend((!option.is_empty()).then(|| format!("--{option}")));
                 Ok(())
             }
-            // Which one there is has to be known first.
-            Kind::Pool => text(value).map(drop),
+            // Which ones there are has to be known first.
+            Kind::Pool => {
+                self.pool = Some((text(value)?, place));
+                Ok(())
+            }
         }
     }
 
@@ -270,7 +371,7 @@ impl Reader {
                 reason.and_then(|rest| rest.split_once(">'")).map(|(_, rest)| rest.trim_start_matches([':', ' ']));
             return Err(format!("'{value}': {}", reason.unwrap_or(&message)));
         }
-        self.contents.options.push(argument);
+        self.options.push(argument);
         Ok(())
     }
 }
@@ -292,6 +393,12 @@ fn text(value: &DeValue) -> Result<String, String> {
 fn texts(value: &DeValue) -> Result<Vec<String>, String> {
     let list = value.as_array().ok_or_else(|| wrong_kind(value, "a list of strings"))?;
     list.iter().map(|item| text(item.get_ref())).collect()
+}
+
+/// Strings, and where each of them stands.
+fn places_of(value: &DeValue) -> Result<Vec<(String, Range<usize>)>, String> {
+    let texts = texts(value)?;
+    Ok(texts.into_iter().zip(value.as_array().into_iter().flatten().map(Spanned::span)).collect())
 }
 
 fn wrong_kind(value: &DeValue, wanted: &str) -> String {

@@ -11,6 +11,7 @@ mod watchdog;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::{DestinationSpec, Endpoint, ListenAddress};
@@ -18,13 +19,19 @@ pub use balancing::{PolicyKind, ShutdownSessions};
 pub use command_line::command;
 pub use watchdog::{GaleraOptions, HttpOptions, ProbeSpec, TlsMode, WatchdogOptions};
 
-/// Everything that can be chosen at start: for the process, for its pool and for its service.
+/// What a pool or a service is called.
+pub type Name = Arc<str>;
+
+/// The name of the only pool and of the only service, where nobody has given them one.
+pub const MAIN: &str = "main";
+
+/// Everything that can be chosen at start: for the process, for its pools and for its services.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The destinations, and how they are watched.
-    pub pool: PoolConfig,
-    /// Where clients connect, and how they are served.
-    pub service: ServiceConfig,
+    /// In the order of the file; at least one.
+    pub pools: Vec<PoolConfig>,
+    /// In the order of the file; at least one.
+    pub services: Vec<ServiceConfig>,
     /// The configuration file; `None`: the command line says all.
     pub file: Option<PathBuf>,
     /// Worker threads.
@@ -58,8 +65,10 @@ pub struct Config {
 }
 
 /// Destinations, and how they are watched.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PoolConfig {
+    /// What it is called.
+    pub name: Name,
     /// Those at the start.
     pub destinations: Vec<DestinationSpec>,
     /// Between health checks; a failed destination is avoided for this and one second.
@@ -75,8 +84,12 @@ pub struct PoolConfig {
 }
 
 /// Where clients connect, and how they are served.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ServiceConfig {
+    /// What it is called.
+    pub name: Name,
+    /// The pool that it takes destinations from.
+    pub pool: Name,
     /// Where clients connect.
     pub listen: ListenAddress,
     /// How destinations are picked.
@@ -99,7 +112,7 @@ pub enum LogTarget {
 }
 
 /// How connections are treated.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ConnectionOptions {
     /// How long a destination may take to accept.
     pub connect_timeout: Duration,
@@ -134,7 +147,7 @@ pub struct ConnectionOptions {
 }
 
 /// When and how often silent peers are probed; `None`: as the kernel's settings say.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct KeepaliveProbes {
     /// After how long a silence.
     pub time: Option<Duration>,
@@ -165,6 +178,17 @@ pub enum Refused {
 }
 
 impl Config {
+    /// Whether there is one pool and one service, which need not be named.
+    pub fn is_plain(&self) -> bool {
+        self.pools.len() == 1 && self.services.len() == 1
+    }
+
+    /// The pool that a service takes destinations from.
+    pub fn pool_of(&self, service: &ServiceConfig) -> &PoolConfig {
+        // There is one for each service.
+        self.pools.iter().find(|pool| pool.name == service.pool).unwrap_or(&self.pools[0])
+    }
+
     /// Makes its paths absolute, as they were meant in `directory`: in the background the working directory is another.
     pub fn with_paths_in(mut self, directory: &Path) -> Config {
         for path in self.paths() {
@@ -175,11 +199,7 @@ impl Config {
 
     /// What stays as it is when another process takes over, by its name in the configuration file.
     pub fn lasting(&self) -> Vec<(String, String)> {
-        let destinations: Vec<String> =
-            self.pool.destinations.iter().map(|spec| format!("{}:{}", spec.endpoint, spec.weight)).collect();
         let lasting = [
-            ("listen", self.service.listen.to_string()),
-            ("destinations", destinations.join(" ")),
             ("threads", self.threads.to_string()),
             ("control", self.control.as_ref().map(ToString::to_string).unwrap_or_default()),
             ("fifo", format!("{:?}", self.fifo)),
@@ -195,15 +215,16 @@ impl Config {
     }
 
     fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        let defaults_file = match self.pool.watchdog.as_mut().map(|options| &mut options.probe) {
-            Some(ProbeSpec::Galera(options)) => options.defaults_file.as_mut(),
+        let probes = self.pools.iter_mut().filter_map(|pool| pool.watchdog.as_mut()).map(|options| &mut options.probe);
+        let defaults_files = probes.filter_map(|probe| match probe {
+            ProbeSpec::Galera(options) => options.defaults_file.as_mut(),
             _ => None,
-        };
+        });
         let log = match &mut self.log {
             LogTarget::File(path) => Some(path),
             LogTarget::Stderr | LogTarget::Syslog(_) => None,
         };
         let files = [&mut self.file, &mut self.fifo, &mut self.pidfile, &mut self.state].map(Option::as_mut);
-        files.into_iter().chain([log, defaults_file]).flatten()
+        files.into_iter().chain([log]).flatten().chain(defaults_files)
     }
 }

@@ -6,27 +6,40 @@ use clap::ArgMatches;
 use toml::Value;
 
 use super::keys::{KEYS, Key, Kind, POLICIES, Section};
+use super::{Config, MAIN};
 
-/// What a command line says, with the defaults that it leaves, as a file. What depends on the machine is left out.
-pub(super) fn print(matches: &ArgMatches) -> String {
+/// What command lines say, one for each service, with the defaults that they leave, as a file. What depends on the machine
+/// is left out.
+pub(super) fn print(config: &Config, matches: &[ArgMatches]) -> String {
     let mut file = String::new();
-    for section in Section::ALL {
-        if !file.is_empty() {
-            file.push('\n');
+    let parts = || config.services.iter().zip(matches);
+    if let Some((_, matches)) = parts().next() {
+        print_section(&mut file, "process", Section::Process, MAIN, matches);
+    }
+    for pool in &config.pools {
+        if let Some((_, matches)) = parts().find(|(service, _)| service.pool == pool.name) {
+            print_section(&mut file, &format!("pool.{}", pool.name), Section::Pool, &pool.name, matches);
         }
-        file += &section.heading().replace("NAME", "main");
-        file.push('\n');
-        for key in KEYS.iter().filter(|key| key.section == section) {
-            if let Some(value) = value_of(key, matches) {
-                // A String takes whatever is written to it.
-                let _ = writeln!(file, "{} = {value}", key.name);
-            }
-        }
+    }
+    for (service, matches) in parts() {
+        print_section(&mut file, &format!("service.{}", service.name), Section::Service, &service.pool, matches);
     }
     file
 }
+fn print_section(file: &mut String, name: &str, section: Section, pool: &str, matches: &ArgMatches) {
+    if !file.is_empty() {
+        file.push('\n');
+    }
+    *file += &format!("[{name}]\n");
+    for key in KEYS.iter().filter(|key| key.section == section) {
+        if let Some(value) = value_of(key, pool, matches) {
+            // A String takes whatever is written to it.
+            let _ = writeln!(file, "{} = {value}", key.name);
+        }
+    }
+}
 
-fn value_of(key: &Key, matches: &ArgMatches) -> Option<Value> {
+fn value_of(key: &Key, pool: &str, matches: &ArgMatches) -> Option<Value> {
     let id = key.id();
     let words = || {
         let raw = matches.try_get_raw(&id).ok().flatten()?;
@@ -52,6 +65,6 @@ fn value_of(key: &Key, matches: &ArgMatches) -> Option<Value> {
             let chosen = POLICIES.iter().skip(1).find(|(_, option)| matches.get_flag(option));
             Some(Value::String(chosen.unwrap_or(&POLICIES[0]).0.to_owned()))
         }
-        Kind::Pool => Some(Value::String("main".to_owned())),
+        Kind::Pool => Some(Value::String(pool.to_owned())),
     }
 }

@@ -1,11 +1,12 @@
 //! What a line of the control protocol asks for.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::address::{DestinationSpec, Endpoint, parse_destination};
+use crate::address::{DestinationSpec, parse_destination};
 
 /// How long sessions on the former single destination have to end, unless `writer` says so.
 const GRACE: Duration = Duration::from_secs(10);
@@ -37,17 +38,51 @@ pub(super) enum Command {
     /// End the conversation.
     Quit,
     /// Add, change, drain or remove a destination.
-    Change(DestinationSpec),
+    Change(Target),
     /// Change the weight of a destination that is there.
-    Reweigh(DestinationSpec),
-    /// Give a drained destination the weight back that it had.
-    Enable(Endpoint),
-    /// Move the single destination to this one, and let sessions on the former go on for so long.
-    Writer(Endpoint, Duration),
+    Reweigh(Target),
+    /// Give a drained destination the weight back that it had. The weight here says nothing.
+    Enable(Target),
+    /// Move the single destination to this one, and let sessions on the former go on for so long. The weight says nothing.
+    Writer(Target, Duration),
     /// Log lines of this level and of those that matter more.
     LogLevel(LevelFilter),
     /// An empty line.
     Nothing,
+}
+
+/// A destination as a command names it, with its weight.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Target {
+    /// The pool that it is in, or the service that it serves; `None`: nobody has said.
+    pub of: Option<String>,
+    pub spec: DestinationSpec,
+}
+
+impl Target {
+    /// Reads `[NAME/]HOST[:PORT[:WEIGHT]]`.
+    fn parse(text: &str, port: Option<u16>) -> Result<Target, String> {
+        let (of, text) = text.split_once('/').map_or((None, text), |(of, text)| (Some(of.to_owned()), text));
+        let spec = parse_destination(text, port).map_err(|error| error.to_string())?;
+        Ok(Target { of, spec })
+    }
+
+    fn with_weight(self, weight: f64) -> Target {
+        Target { spec: DestinationSpec { weight, ..self.spec }, ..self }
+    }
+
+    /// The same with a weight that is still to be read.
+    fn weighing(self, weight: &str) -> Result<Target, String> {
+        let spec = parse_destination(&format!("{}:{weight}", self.spec.endpoint), None);
+        Ok(Target { spec: spec.map_err(|error| error.to_string())?, ..self })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.of.iter().try_for_each(|of| write!(f, "{of}/"))?;
+        self.spec.endpoint.fmt(f)
+    }
 }
 
 impl Command {
@@ -56,11 +91,12 @@ impl Command {
     /// # Errors
     /// One line that names what was not understood.
     ///
-    /// An address without a port is one at `port`, where clients connect to this daemon, as in GLB. A name without one is
-    /// not: it would be any word that was mistyped.
-    pub(super) fn parse(line: &str, port: u16) -> Result<Command, String> {
+    /// An address without a port is one at `port`, where clients connect to this daemon, as in GLB; `None`: at several. A
+    /// name without one is not: it would be any word that was mistyped.
+    pub(super) fn parse(line: &str, port: Option<u16>) -> Result<Command, String> {
         let line = line.trim();
         let lower = line.to_ascii_lowercase();
+        let is_address = |text: &str| text.rsplit('/').next().is_some_and(|it| it.parse::<Ipv4Addr>().is_ok());
         match lower.as_str() {
             "" => Ok(Command::Nothing),
             "help" | "?" => Ok(Command::Help),
@@ -73,8 +109,8 @@ impl Command {
             _ if lower.split_whitespace().count() > 1 || ["writer", "loglevel"].contains(&lower.as_str()) => {
                 parse_words(line, port)
             }
-            _ if line.contains(':') || line.parse::<Ipv4Addr>().is_ok() => match parse_destination(line, Some(port)) {
-                Ok(spec) => Ok(Command::Change(spec)),
+            _ if line.contains(':') || is_address(line) => match Target::parse(line, port) {
+                Ok(target) => Ok(Command::Change(target)),
                 Err(error) => Err(format!("'{}': {error}", printable(line))),
             },
             _ => Err(not_understood(line)),
@@ -93,11 +129,10 @@ fn not_understood(line: &str) -> String {
 }
 
 /// Reads a line of several words: what is to be done, and with which destination; or a destination and its weight.
-fn parse_words(line: &str, port: u16) -> Result<Command, String> {
+fn parse_words(line: &str, port: Option<u16>) -> Result<Command, String> {
     let told = |reason: String| format!("'{}': {reason}", printable(line));
     let usage = |usage: &str| told(format!("expected {usage}"));
-    let destination = |text| parse_destination(text, Some(port)).map_err(|it| told(it.to_string()));
-    let change = |endpoint, weight| Command::Change(DestinationSpec { endpoint, weight });
+    let destination = |text| Target::parse(text, port).map_err(told);
     let words: Vec<&str> = line.split_whitespace().collect();
     let verb = words[0].to_ascii_lowercase();
     match (verb.as_str(), &words[1..]) {
@@ -107,8 +142,8 @@ fn parse_words(line: &str, port: u16) -> Result<Command, String> {
             if !text.contains(':') {
                 return Err(usage());
             }
-            let spec = parse_destination(text, None).map_err(|it| told(it.to_string()))?;
-            if has_weight(text) { Err(usage()) } else { Ok(Command::Writer(spec.endpoint, grace)) }
+            let target = Target::parse(text, None).map_err(told)?;
+            if has_weight(text) { Err(usage()) } else { Ok(Command::Writer(target, grace)) }
         }
         ("writer", _) => Err(usage("writer HOST:PORT [GRACE]")),
         ("loglevel", [level]) => match level.to_ascii_lowercase().as_str() {
@@ -120,39 +155,35 @@ fn parse_words(line: &str, port: u16) -> Result<Command, String> {
         },
         ("loglevel", _) => Err(usage(LOG_LEVEL)),
         ("add", [text]) => match destination(text)? {
-            spec if spec.weight > 0.0 => Ok(Command::Change(spec)),
+            target if target.spec.weight > 0.0 => Ok(Command::Change(target)),
             _ => Err(told("what is added has a weight above 0".to_owned())),
         },
         ("drain" | "remove", [text]) => match destination(text)? {
             _ if has_weight(text) => Err(usage(&format!("{verb} HOST:PORT"))),
-            spec => Ok(change(spec.endpoint, if verb == "drain" { 0.0 } else { -1.0 })),
+            target => Ok(Command::Change(target.with_weight(if verb == "drain" { 0.0 } else { -1.0 }))),
         },
         ("weight", [text]) => match destination(text)? {
-            spec if has_weight(text) && spec.weight >= 0.0 => Ok(Command::Reweigh(spec)),
+            target if has_weight(text) && target.spec.weight >= 0.0 => Ok(Command::Reweigh(target)),
             _ => Err(usage(WEIGHT)),
         },
         ("weight", [text, weight]) => match destination(text)? {
             _ if has_weight(text) => Err(usage(WEIGHT)),
-            spec => match parse_destination(&format!("{}:{weight}", spec.endpoint), None) {
-                Ok(spec) if spec.weight >= 0.0 => Ok(Command::Reweigh(spec)),
-                Ok(_) => Err(usage(WEIGHT)),
-                Err(error) => Err(told(error.to_string())),
+            target => match target.weighing(weight).map_err(told)? {
+                target if target.spec.weight >= 0.0 => Ok(Command::Reweigh(target)),
+                _ => Err(usage(WEIGHT)),
             },
         },
         ("weight", _) => Err(usage(WEIGHT)),
         ("enable", [text]) => match destination(text)? {
             _ if has_weight(text) => Err(usage("enable HOST:PORT")),
-            spec => Ok(Command::Enable(spec.endpoint)),
+            target => Ok(Command::Enable(target)),
         },
         ("enable", _) => Err(usage("enable HOST:PORT")),
         ("add", _) => Err(usage("add HOST:PORT[:WEIGHT]")),
         ("drain" | "remove", _) => Err(usage(&format!("{verb} HOST:PORT"))),
         (_, [weight]) if words[0].contains(':') => match destination(words[0])? {
             _ if has_weight(words[0]) => Err(usage("HOST:PORT:WEIGHT")),
-            spec => match parse_destination(&format!("{}:{weight}", spec.endpoint), None) {
-                Ok(spec) => Ok(Command::Change(spec)),
-                Err(error) => Err(told(error.to_string())),
-            },
+            target => target.weighing(weight).map(Command::Change).map_err(told),
         },
         _ if words[0].contains(':') => Err(usage("HOST:PORT:WEIGHT")),
         _ => Err(not_understood(line)),
@@ -209,13 +240,13 @@ mod tests {
             ("quit", Command::Quit),
             ("", Command::Nothing),
         ] {
-            assert_eq!(Command::parse(line, 8010), Ok(command), "{line}");
+            assert_eq!(Command::parse(line, Some(8010)), Ok(command), "{line}");
         }
     }
 
     #[test]
     fn what_is_not_understood_is_named() {
-        let told = |line| Command::parse(line, 8010).expect_err("it makes no sense");
+        let told = |line| Command::parse(line, Some(8010)).expect_err("it makes no sense");
         assert_eq!(told("gibberish"), "'gibberish' is neither a command nor HOST:PORT[:WEIGHT]; try help");
         assert_eq!(told("a:b"), "'a:b': 'b' is not a port (1 to 65535)");
         assert_eq!(told("127.0.0.1:1:nan"), "'127.0.0.1:1:nan': 'nan' is not a weight (a finite number)");
@@ -235,8 +266,8 @@ mod tests {
             ("[::1]", "[::1]:8010:1"),
             ("add:3306", "add:3306:1"),
         ] {
-            assert!(matches!(Command::parse(line, 8010), Ok(Command::Change(_))), "{line}");
-            assert_eq!(Command::parse(line, 8010), Command::parse(same, 8010), "{line}");
+            assert!(matches!(Command::parse(line, Some(8010)), Ok(Command::Change(_))), "{line}");
+            assert_eq!(Command::parse(line, Some(8010)), Command::parse(same, Some(8010)), "{line}");
         }
         for (line, complaint) in [
             ("drain 10.0.0.4:3306:1", "'drain 10.0.0.4:3306:1': expected drain HOST:PORT"),
@@ -257,21 +288,21 @@ mod tests {
             ("enable db1:3306:1", "'enable db1:3306:1': expected enable HOST:PORT"),
             ("enable a b", "'enable a b': expected enable HOST:PORT"),
         ] {
-            assert_eq!(Command::parse(line, 8010), Err(complaint.to_owned()), "{line}");
+            assert_eq!(Command::parse(line, Some(8010)), Err(complaint.to_owned()), "{line}");
         }
     }
 
     #[test]
     fn a_move_of_the_single_destination_may_say_its_grace() {
         let writer = |text: &str, seconds| {
-            let endpoint = parse_destination(text, None).expect("a destination").endpoint;
-            Ok(Command::Writer(endpoint, Duration::from_secs_f64(seconds)))
+            let target = Target::parse(text, None).expect("a destination");
+            Ok(Command::Writer(target, Duration::from_secs_f64(seconds)))
         };
-        assert_eq!(Command::parse("writer 10.0.0.1:3306", 8010), writer("10.0.0.1:3306", 10.0));
-        assert_eq!(Command::parse(" WRITER\tdb1:3306  0.5 ", 8010), writer("db1:3306", 0.5));
-        assert_eq!(Command::parse("writer [::1]:3306 3600", 8010), writer("[::1]:3306", 3600.0));
+        assert_eq!(Command::parse("writer 10.0.0.1:3306", Some(8010)), writer("10.0.0.1:3306", 10.0));
+        assert_eq!(Command::parse(" WRITER\tdb1:3306  0.5 ", Some(8010)), writer("db1:3306", 0.5));
+        assert_eq!(Command::parse("writer [::1]:3306 3600", Some(8010)), writer("[::1]:3306", 3600.0));
         // A destination of this name.
-        assert!(matches!(Command::parse("writer:3306", 8010), Ok(Command::Change(_))));
+        assert!(matches!(Command::parse("writer:3306", Some(8010)), Ok(Command::Change(_))));
         for (line, complaint) in [
             ("writer", "'writer': expected writer HOST:PORT [GRACE]"),
             ("writer db1", "'writer db1': expected writer HOST:PORT [GRACE]"),
@@ -283,7 +314,7 @@ mod tests {
             ("writer db1:3306 3601", "'writer db1:3306 3601': '3601' is not a grace (0 to 3600 seconds)"),
             ("writer db1:3306 soon", "'writer db1:3306 soon': 'soon' is not a grace (0 to 3600 seconds)"),
         ] {
-            assert_eq!(Command::parse(line, 8010), Err(complaint.to_owned()), "{line}");
+            assert_eq!(Command::parse(line, Some(8010)), Err(complaint.to_owned()), "{line}");
         }
     }
 
@@ -300,7 +331,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_line_makes_it_panic_or_answer_in_two_lines(line in "\\PC*") {
-            if let Err(reason) = Command::parse(&line, 8010) {
+            if let Err(reason) = Command::parse(&line, Some(8010)) {
                 prop_assert!(!reason.contains('\n'));
             }
         }

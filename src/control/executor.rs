@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::command::Command;
+use super::command::{Command, Target};
 use super::late::{Asker, LateAnswer};
-use super::report;
-use crate::address::{DestinationSpec, Endpoint, Host};
+use super::{lookup, report};
+use crate::address::{DestinationSpec, Endpoint};
 use crate::counted::Counted;
 use crate::log::LogThrottle;
-use crate::pool::{Change, Rotation, SwitchError, TableError};
+use crate::pool::{Change, Pool, SwitchError, TableError};
 use crate::resolve::{self, OwnAddresses, Resolver};
+use crate::service::{Inventory, PoolEntry, ServiceEntry, Setup};
 use crate::state::StateFile;
 use crate::stats::Stats;
 
@@ -40,18 +41,14 @@ quit               end this conversation
 
 /// What commands act on.
 pub(super) struct Executor {
-    /// The destinations.
-    pub table: Rotation,
+    /// The pools and services.
+    pub inventory: Inventory,
     /// The counters.
     pub stats: Stats,
     /// Most client connections.
     pub max_connections: usize,
     /// Where this daemon listens: nothing that it may balance to.
     pub own_addresses: OwnAddresses,
-    /// What a destination that is named without a port has: where clients connect.
-    pub port: u16,
-    /// Whether all addresses of a name are destinations, not only one.
-    pub all_addresses: bool,
     /// Where changes are kept; `None`: nowhere.
     pub state: Option<Arc<StateFile>>,
     /// Resolves names of new destinations.
@@ -67,11 +64,14 @@ pub(super) struct Executor {
 /// What is kept in the file and changes without a command.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Kept {
-    /// The single destination chosen by hand, which may fall.
-    choice: Option<SocketAddr>,
-    /// Where names are.
-    addresses: Vec<(Endpoint, SocketAddr)>,
+    /// The single destination of each service that was chosen by hand, which may fall.
+    choices: Vec<Option<SocketAddr>>,
+    /// Where the names of each pool are.
+    addresses: Vec<Vec<(Endpoint, SocketAddr)>>,
 }
+
+/// The new weight of a destination, and what that has changed.
+type Reweighed = Result<(f64, Change), TableError>;
 
 /// What follows from a command.
 pub(super) enum Reply {
@@ -91,10 +91,11 @@ impl Executor {
     /// Carries out one line. When it takes longer, `late` reports what is to be passed to [`finish`](Executor::finish) or
     /// [`switched`](Executor::switched).
     pub(super) fn execute(&self, line: &str, late: LateAnswer<'_>) -> Reply {
-        match Command::parse(line, self.port) {
-            Ok(Command::Info) => Reply::Text(report::info(&self.table.snapshot(), self.max_connections)),
-            Ok(Command::Watch) => Reply::Text(self.watch()),
-            Ok(Command::Stats) => Reply::Text(self.stats()),
+        let setup = self.inventory.now();
+        match Command::parse(line, lookup::usual_port(&setup)) {
+            Ok(Command::Info) => Reply::Text(report::info(&setup, self.max_connections)),
+            Ok(Command::Watch) => Reply::Text(report::watch(&setup)),
+            Ok(Command::Stats) => Reply::Text(self.stats(&setup)),
             Ok(Command::Help) => Reply::Text(HELP.to_owned()),
             Ok(Command::Version) => Reply::Text(concat!("glbd ", env!("CARGO_PKG_VERSION"), "\n").to_owned()),
             Ok(Command::Prompt) => Reply::Prompt,
@@ -105,49 +106,57 @@ impl Executor {
                 Reply::Text("Ok\n".to_owned())
             }
             Ok(Command::Nothing) => Reply::Text(String::new()),
-            Ok(Command::Change(spec)) => match self.known_addresses(&spec.endpoint) {
-                known if known.is_empty() && !self.table.is_unresolved(&spec.endpoint) => {
-                    self.resolve(spec, late.resolved())
-                }
-                known => Reply::Text(self.finish(&spec, Ok(known), late.asker())),
+            Ok(Command::Change(target)) => match lookup::pool_of(&setup, &target) {
+                Ok(entry) => self.change_or_resolve(entry, target, late),
+                Err(reason) => Reply::Text(answer(&target, Err(reason))),
             },
-            Ok(Command::Reweigh(DestinationSpec { endpoint, weight })) => {
-                let reweigh = |address| Ok((weight, self.table.reweigh(address, weight)?));
-                Reply::Text(self.change_existing(&endpoint, Some(weight), late.asker(), &reweigh))
+            Ok(Command::Reweigh(target)) => {
+                let weight = target.spec.weight;
+                let reweigh = |pool: &Pool, address| Ok((weight, pool.reweigh(address, weight)?));
+                Reply::Text(self.change_existing(&setup, &target, Some(weight), late.asker(), &reweigh))
             }
-            Ok(Command::Enable(endpoint)) => {
-                let enable = |address| self.table.enable(address);
-                Reply::Text(self.change_existing(&endpoint, None, late.asker(), &enable))
+            Ok(Command::Enable(target)) => {
+                let enable = |pool: &Pool, address| pool.enable(address);
+                Reply::Text(self.change_existing(&setup, &target, None, late.asker(), &enable))
             }
-            Ok(Command::Writer(endpoint, grace)) => match self.switch(&endpoint, grace, late) {
+            Ok(Command::Writer(target, grace)) => match self.switch(&setup, &target, grace, late) {
                 Ok(()) => Reply::Switching,
-                Err(reason) => Reply::Text(format!("Error: {endpoint}: {reason}\n")),
+                Err(reason) => Reply::Text(answer(&target, Err(reason))),
             },
             Err(reason) => Reply::Text(format!("Error: {reason}\n")),
         }
     }
 
+    fn change_or_resolve(&self, PoolEntry { config, pool }: &PoolEntry, target: Target, late: LateAnswer<'_>) -> Reply {
+        let endpoint = &target.spec.endpoint;
+        let known = lookup::known_addresses(pool, endpoint);
+        if !known.is_empty() || pool.is_unresolved(endpoint) {
+            return Reply::Text(self.finish(&target, Ok(known), late.asker()));
+        }
+        // By the time that it is resolved, another pool may have it as well.
+        let target = Target { of: target.of.or_else(|| Some(config.name.to_string())), ..target };
+        self.resolve(target, late.resolved())
+    }
+
     /// Begins to move the single destination.
-    fn switch(&self, endpoint: &Endpoint, grace: Duration, late: LateAnswer<'_>) -> Result<(), String> {
+    fn switch(&self, setup: &Setup, target: &Target, grace: Duration, late: LateAnswer<'_>) -> Result<(), String> {
         if self.is_retired {
             return Err(RETIRED.to_owned());
         }
-        let address = match &self.known_addresses(endpoint)[..] {
+        let rotation = lookup::service_of(setup, target)?.rotation();
+        let address = match &lookup::known_addresses(rotation, &target.spec.endpoint)[..] {
             [] => return Err(SwitchError::NoSuchDestination.to_string()),
             [address] => *address,
             several => return Err(format!("the name has {} addresses in the table: name one of them", several.len())),
         };
-        let done = late.switched(endpoint.clone());
-        self.table.switch_single(address, grace, Instant::now(), done).map_err(|error| error.to_string())
+        let done = late.switched(target.clone());
+        rotation.switch_single(address, grace, Instant::now(), done).map_err(|error| error.to_string())
     }
 
     /// The single destination was moved, unless `result` says why not. Returns the answer.
-    pub(super) fn switched(&self, endpoint: &Endpoint, result: Result<(), String>) -> String {
+    pub(super) fn switched(&self, target: &Target, result: Result<(), String>) -> String {
         // Once retired, the file belongs to another process.
-        match result.and_then(|()| if self.is_retired { Ok(()) } else { self.keep() }) {
-            Ok(()) => "Ok\n".to_owned(),
-            Err(reason) => format!("Error: {endpoint}: {reason}\n"),
-        }
+        answer(target, result.and_then(|()| if self.is_retired { Ok(()) } else { self.keep() }))
     }
 
     /// Keeps what has changed by itself, if anything has, or if the file has not been claimed yet.
@@ -171,110 +180,98 @@ impl Executor {
     }
 
     fn to_keep(&self) -> Kept {
-        let choice = self.table.chosen().map(|(_, address)| address);
-        Kept { choice, addresses: self.table.named_addresses() }
-    }
-
-    fn watch(&self) -> String {
-        report::watch(&self.table.snapshot(), &self.table.unresolved(), self.table.checks_note().as_ref())
-    }
-
-    fn stats(&self) -> String {
-        let (totals, elapsed) = self.stats.since_last_report();
-        report::stats(&totals, self.table.connections(), elapsed)
-    }
-
-    /// A destination that is in the table needs no resolving, and can be removed when its name no longer resolves.
-    fn known_addresses(&self, endpoint: &Endpoint) -> Vec<SocketAddr> {
-        match endpoint.host {
-            Host::Address(address) => vec![SocketAddr::new(address, endpoint.port)],
-            Host::Name(_) => self.table.addresses_of(endpoint),
+        let setup = self.inventory.now();
+        let choice = |it: &ServiceEntry| it.rotation().chosen().map(|(_, address)| address);
+        Kept {
+            choices: setup.services.iter().map(choice).collect(),
+            addresses: setup.pools.iter().map(|it| it.pool.named_addresses()).collect(),
         }
+    }
+
+    fn stats(&self, setup: &Setup) -> String {
+        let (totals, elapsed) = self.stats.since_last_report();
+        report::stats(&totals, setup.connections(), elapsed)
     }
 
     fn resolve(
         &self,
-        spec: DestinationSpec,
-        resolved: impl FnOnce(DestinationSpec, io::Result<Vec<SocketAddr>>) + Send + 'static,
+        target: Target,
+        resolved: impl FnOnce(Target, io::Result<Vec<SocketAddr>>) + Send + 'static,
     ) -> Reply {
-        let endpoint = spec.endpoint.clone();
-        let name = endpoint.to_string();
-        match self.resolver.resolve_later(endpoint, None, move |addresses| resolved(spec, addresses)) {
+        let (endpoint, asked) = (target.spec.endpoint.clone(), target.clone());
+        match self.resolver.resolve_later(endpoint, None, move |addresses| resolved(target, addresses)) {
             Ok(()) => Reply::Later,
-            Err(error) => Reply::Text(format!("Error: {name}: {error}\n")),
+            Err(error) => Reply::Text(answer(&asked, Err(error.to_string()))),
         }
     }
 
-    /// Changes the table, now that the addresses are known. Returns the answer.
-    pub(super) fn finish(
+    /// Changes a pool, now that the addresses are known. Returns the answer.
+    pub(super) fn finish(&self, target: &Target, addresses: io::Result<Vec<SocketAddr>>, asker: Asker) -> String {
+        let setup = self.inventory.now();
+        let changed = lookup::pool_of(&setup, target).and_then(|PoolEntry { config, pool }| {
+            let most = if config.resolve_all { usize::MAX } else { 1 };
+            let mut addresses = addresses.map_err(|error| resolve::in_one_line(&error))?;
+            addresses.truncate(most);
+            self.change_all(pool, &target.spec, &addresses, asker)
+        });
+        answer(target, changed)
+    }
+
+    fn change_all(
         &self,
+        pool: &Pool,
         spec: &DestinationSpec,
-        addresses: io::Result<Vec<SocketAddr>>,
+        addresses: &[SocketAddr],
         asker: Asker,
-    ) -> String {
-        let most = if self.all_addresses { usize::MAX } else { 1 };
-        let changed = match addresses {
-            Ok(mut addresses) => {
-                addresses.truncate(most);
-                self.change_all(spec, &addresses, asker)
-            }
-            Err(error) => Err(resolve::in_one_line(&error)),
-        };
-        match changed {
-            Ok(()) => "Ok\n".to_owned(),
-            Err(reason) => format!("Error: {}: {reason}\n", spec.endpoint),
-        }
-    }
-
-    fn change_all(&self, spec: &DestinationSpec, addresses: &[SocketAddr], asker: Asker) -> Result<(), String> {
+    ) -> Result<(), String> {
         if self.is_retired {
             return Err(RETIRED.to_owned());
         }
         if spec.weight > 0.0 && addresses.iter().any(|address| self.own_addresses.include(*address)) {
             return Err("this daemon listens there itself".to_owned());
         }
-        let changed = match self.change_name(spec, asker) {
+        let changed = match change_name(pool, spec, asker) {
             true => Ok(()),
-            false => addresses.iter().try_for_each(|address| self.change(spec, *address, asker)),
+            false => addresses.iter().try_for_each(|address| change(pool, spec, *address, asker)),
         };
         // Some of them may have been changed before one could not be.
         let kept = self.keep();
         changed.and(kept)
     }
 
-    /// Changes the weight of what is in the table, and of nothing else. Returns the answer. A name that has not resolved is
+    /// Changes the weight of what is in a pool, and of nothing else. Returns the answer. A name that has not resolved is
     /// in it as well, with `unresolved` as its new weight.
     fn change_existing(
         &self,
-        endpoint: &Endpoint,
+        setup: &Setup,
+        target: &Target,
         unresolved: Option<f64>,
         asker: Asker,
-        change: &dyn Fn(SocketAddr) -> Result<(f64, Change), TableError>,
+        change: &dyn Fn(&Pool, SocketAddr) -> Reweighed,
     ) -> String {
-        if self.is_retired {
-            return format!("Error: {endpoint}: {RETIRED}\n");
-        }
+        let pool = match lookup::pool_of(setup, target) {
+            _ if self.is_retired => return answer(target, Err(RETIRED.to_owned())),
+            Ok(PoolEntry { pool, .. }) => pool,
+            Err(reason) => return answer(target, Err(reason)),
+        };
         let told = |error: TableError| error.to_string();
-        let known = self.known_addresses(endpoint);
-        let changed =
-            match unresolved.and_then(|weight| Some((self.table.reweigh_unresolved(endpoint, weight)?, weight))) {
-                Some((before, weight)) => {
-                    info!("destination {endpoint} changed from weight {before} to {weight}, {asker}");
-                    Ok(())
-                }
-                None if known.is_empty() => Err(told(TableError::NoSuchDestination)),
-                None => known.into_iter().try_for_each(|address| {
-                    let (weight, change) = change(address).map_err(told)?;
-                    tell(change, address, weight, asker);
-                    Ok(())
-                }),
-            };
+        let endpoint = &target.spec.endpoint;
+        let known = lookup::known_addresses(pool, endpoint);
+        let changed = match unresolved.and_then(|weight| Some((pool.reweigh_unresolved(endpoint, weight)?, weight))) {
+            Some((before, weight)) => {
+                info!("destination {endpoint} changed from weight {before} to {weight}, {asker}");
+                Ok(())
+            }
+            None if known.is_empty() => Err(told(TableError::NoSuchDestination)),
+            None => known.into_iter().try_for_each(|address| {
+                let (weight, change) = change(pool, address).map_err(told)?;
+                tell(change, address, weight, asker);
+                Ok(())
+            }),
+        };
         // Some of them may have been changed before one could not be.
         let kept = self.keep();
-        match changed.and(kept) {
-            Ok(()) => "Ok\n".to_owned(),
-            Err(reason) => format!("Error: {endpoint}: {reason}\n"),
-        }
+        answer(target, changed.and(kept))
     }
 
     /// What was said to be done is not to be lost by a crash, nor is a change undone because a disk is full.
@@ -282,7 +279,7 @@ impl Executor {
         let Some(state) = &self.state else { return Ok(()) };
         self.remember();
         let path = state.path().display();
-        let saved = state.save(&self.table);
+        let saved = state.save(&self.inventory.now());
         let mut unwritten = self.unwritten.borrow_mut();
         let Err(error) = saved else {
             if unwritten.take().is_some() {
@@ -295,39 +292,46 @@ impl Executor {
         }
         Err(format!("done, but a restart will undo it: cannot write {path}: {error}"))
     }
+}
 
-    /// Changes what is not a matter of addresses: a name that is removed, or has not resolved yet. False when it is one.
-    fn change_name(&self, spec: &DestinationSpec, asker: Asker) -> bool {
-        let DestinationSpec { endpoint, weight } = spec;
-        if *weight >= 0.0 {
-            let before = self.table.reweigh_unresolved(endpoint, *weight);
-            before
-                .iter()
-                .for_each(|before| info!("destination {endpoint} changed from weight {before} to {weight}, {asker}"));
-            return before.is_some();
-        }
-        let Ok(gone) = self.table.remove_name(endpoint) else { return false };
-        if gone.is_empty() {
-            info!("destination {endpoint} removed, {asker}");
-        }
-        for (address, connections) in gone {
-            match connections {
-                Some(connections) => tell_removed(address, connections, asker),
-                None => info!("destination {address} stays: it is wanted otherwise as well"),
-            }
-        }
-        true
+fn answer(target: &Target, result: Result<(), String>) -> String {
+    match result {
+        Ok(()) => "Ok\n".to_owned(),
+        Err(reason) => format!("Error: {target}: {reason}\n"),
     }
+}
 
-    fn change(&self, spec: &DestinationSpec, address: SocketAddr, asker: Asker) -> Result<(), String> {
-        let change = match spec.weight {
-            weight if weight < 0.0 => self.table.remove(address),
-            0.0 => self.table.drain(address),
-            weight => self.table.set(&spec.endpoint, address, weight),
-        };
-        tell(change.map_err(|error| error.to_string())?, address, spec.weight, asker);
-        Ok(())
+/// Changes what is not a matter of addresses: a name that is removed, or has not resolved yet. False when it is one.
+fn change_name(pool: &Pool, spec: &DestinationSpec, asker: Asker) -> bool {
+    let DestinationSpec { endpoint, weight } = spec;
+    if *weight >= 0.0 {
+        let before = pool.reweigh_unresolved(endpoint, *weight);
+        before
+            .iter()
+            .for_each(|before| info!("destination {endpoint} changed from weight {before} to {weight}, {asker}"));
+        return before.is_some();
     }
+    let Ok(gone) = pool.remove_name(endpoint) else { return false };
+    if gone.is_empty() {
+        info!("destination {endpoint} removed, {asker}");
+    }
+    for (address, connections) in gone {
+        match connections {
+            Some(connections) => tell_removed(address, connections, asker),
+            None => info!("destination {address} stays: it is wanted otherwise as well"),
+        }
+    }
+    true
+}
+
+fn change(pool: &Pool, spec: &DestinationSpec, address: SocketAddr, asker: Asker) -> Result<(), String> {
+    let change = match spec.weight {
+        weight if weight < 0.0 => pool.remove(address),
+        0.0 => pool.drain(address),
+        weight => pool.set(&spec.endpoint, address, weight),
+    };
+    tell(change.map_err(|error| error.to_string())?, address, spec.weight, asker);
+    Ok(())
 }
 
 fn tell(change: Change, address: SocketAddr, weight: f64, asker: Asker) {

@@ -1,6 +1,6 @@
 //! The entry point for a fuzzer (`fuzz/`) of what a client of the control port sends.
 
-use super::command::{Command, is_text, looks_like_http};
+use super::command::{Command, Target, is_text, looks_like_http};
 use super::lines::Lines;
 use crate::address::parse_destination;
 use crate::pool::health::is_unprintable;
@@ -25,10 +25,10 @@ fn obey(line: &str) {
     if looks_like_http(line) || !is_text(line) {
         return;
     }
-    match Command::parse(line, 8010) {
+    match Command::parse(line, Some(8010)) {
         // The state file keeps it as a destination, and reads it as one: behind `add`, a host may have a name that is a
         // command for GLB's sake at the beginning of a line, as `getstat.example` is.
-        Ok(Command::Change(spec)) => {
+        Ok(Command::Change(Target { spec, .. })) => {
             let kept = format!("{}:{}", spec.endpoint, spec.weight);
             assert_eq!(parse_destination(&kept, None), Ok(spec), "{line}");
         }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 use mio::Waker;
 
-use crate::address::{DestinationSpec, Endpoint};
-use crate::pool::SwitchDone;
+use super::command::Target;
+use crate::pool::{Event, Pool, SwitchDone};
 
 /// Where a command came from, and a late answer goes to.
 #[derive(Debug, Clone, Copy)]
@@ -30,9 +30,9 @@ impl fmt::Display for Asker {
 /// What other threads report to this one.
 pub(super) enum LateReport {
     /// A name was resolved.
-    Resolved { asker: Asker, spec: DestinationSpec, addresses: io::Result<Vec<SocketAddr>> },
+    Resolved { asker: Asker, target: Target, addresses: io::Result<Vec<SocketAddr>> },
     /// A move of the single destination to this one has ended, or was given up for this reason.
-    Switched { asker: Asker, endpoint: Endpoint, result: Result<(), String> },
+    Switched { asker: Asker, target: Target, result: Result<(), String> },
     /// The single destination has moved, or a move of it has a new deadline, or names have other addresses.
     TableChanged,
 }
@@ -51,7 +51,17 @@ impl ReportSender {
         let _ = self.waker.wake();
     }
 
-    /// The same for one command.
+    /// Has this thread hear what a pool does by itself.
+    pub(super) fn follow(&self, pool: &Pool) {
+        let changed = self.clone();
+        pool.subscribe(Box::new(move |event| {
+            if matches!(event, Event::Closed(..) | Event::Settled | Event::Named) {
+                changed.send(LateReport::TableChanged);
+            }
+        }));
+    }
+
+    /// The same for what one command asks for.
     pub(super) fn answering(&self, asker: Asker) -> LateAnswer<'_> {
         LateAnswer { sender: self, asker }
     }
@@ -71,14 +81,14 @@ impl LateAnswer<'_> {
     }
 
     /// For the thread that resolves a name.
-    pub(super) fn resolved(self) -> impl FnOnce(DestinationSpec, io::Result<Vec<SocketAddr>>) + Send + 'static {
+    pub(super) fn resolved(self) -> impl FnOnce(Target, io::Result<Vec<SocketAddr>>) + Send + 'static {
         let (sender, asker) = (self.sender.clone(), self.asker);
-        move |spec, addresses| sender.send(LateReport::Resolved { asker, spec, addresses })
+        move |target, addresses| sender.send(LateReport::Resolved { asker, target, addresses })
     }
 
     /// For the table, which moves the single destination.
-    pub(super) fn switched(self, endpoint: Endpoint) -> SwitchDone {
+    pub(super) fn switched(self, target: Target) -> SwitchDone {
         let (sender, asker) = (self.sender.clone(), self.asker);
-        Box::new(move |result| sender.send(LateReport::Switched { asker, endpoint, result }))
+        Box::new(move |result| sender.send(LateReport::Switched { asker, target, result }))
     }
 }

@@ -7,6 +7,7 @@ mod fifo;
 pub mod fuzz;
 mod late;
 mod lines;
+mod lookup;
 mod report;
 mod still;
 
@@ -24,8 +25,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
 use crate::log::Trouble;
-use crate::pool::{Event, Rotation};
 use crate::resolve::{OwnAddresses, Resolver};
+use crate::service::Inventory;
 use crate::state::StateFile;
 use crate::stats::Stats;
 use crate::supervise;
@@ -54,18 +55,14 @@ pub struct Settings {
     pub fifo: Option<File>,
     /// Most conversations at a time; one in which nothing is said makes room for a new one.
     pub max_conversations: usize,
-    /// The destinations.
-    pub table: Rotation,
+    /// The pools and services.
+    pub inventory: Inventory,
     /// The counters.
     pub stats: Stats,
     /// Most client connections, for `getinfo`.
     pub max_connections: usize,
     /// Where this daemon listens: nothing that it may balance to.
     pub own_addresses: OwnAddresses,
-    /// What a destination that is named without a port has: where clients connect.
-    pub port: u16,
-    /// Whether all addresses of a name are destinations, not only one.
-    pub all_addresses: bool,
     /// Where changes are kept; `None`: nowhere.
     pub state: Option<Arc<StateFile>>,
 }
@@ -107,21 +104,14 @@ impl Control {
         let fifo = settings.fifo.map(|file| Fifo::new(file, poll.registry(), FIFO)).transpose()?;
         let (sender, reports) = unbounded();
         let sender = ReportSender { reports: sender, waker };
-        let changed = sender.clone();
         // The file of a process before this one is still to be claimed.
-        changed.send(LateReport::TableChanged);
-        settings.table.subscribe(Box::new(move |event| {
-            if matches!(event, Event::Closed(..) | Event::Settled | Event::Named) {
-                changed.send(LateReport::TableChanged);
-            }
-        }));
+        sender.send(LateReport::TableChanged);
+        settings.inventory.now().pools.iter().for_each(|it| sender.follow(&it.pool));
         let executor = Executor {
-            table: settings.table,
+            inventory: settings.inventory,
             stats: settings.stats,
             max_connections: settings.max_connections,
             own_addresses: settings.own_addresses,
-            port: settings.port,
-            all_addresses: settings.all_addresses,
             state: settings.state,
             resolver: Resolver::default(),
             is_retired: false,
@@ -153,7 +143,7 @@ impl Control {
     /// # Errors
     /// When it cannot be started.
     pub fn start(self, still: bool) -> io::Result<Handle> {
-        let handle = Handle { waker: Arc::clone(&self.sender.waker), wish: Arc::clone(&self.wish) };
+        let handle = Handle { sender: self.sender.clone(), wish: Arc::clone(&self.wish) };
         if still {
             handle.stand_still();
         }
@@ -174,7 +164,7 @@ impl Control {
                 result => result.expect("the event queue works"),
             }
             let now = Instant::now();
-            self.executor.table.advance_switchover(now);
+            self.executor.inventory.now().services.iter().for_each(|it| it.rotation().advance_switchover(now));
             for event in &events {
                 match event.token() {
                     LISTENER => self.listener_ready = true,
@@ -194,7 +184,8 @@ impl Control {
     }
 
     fn time_to_wait(&self) -> Option<Duration> {
-        let switchover = self.executor.table.deadline();
+        let setup = self.executor.inventory.now();
+        let switchover = setup.services.iter().filter_map(|it| it.rotation().deadline()).min();
         if self.wish.is_still() {
             return switchover.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         }
@@ -213,12 +204,12 @@ impl Control {
         let mut has_changed = false;
         while let Ok(report) = self.reports.try_recv() {
             match report {
-                LateReport::Resolved { asker, spec, addresses } => {
-                    let answer = self.executor.finish(&spec, addresses, asker);
+                LateReport::Resolved { asker, target, addresses } => {
+                    let answer = self.executor.finish(&target, addresses, asker);
                     self.answer_late(asker, &answer);
                 }
-                LateReport::Switched { asker, endpoint, result } => {
-                    let answer = self.executor.switched(&endpoint, result);
+                LateReport::Switched { asker, target, result } => {
+                    let answer = self.executor.switched(&target, result);
                     match asker {
                         // It has not waited.
                         Asker::Fifo => self.fifo.iter_mut().for_each(|fifo| fifo.report(&answer)),

@@ -5,14 +5,34 @@ use std::time::Duration;
 
 use crate::pool::health::{Reason, Verdict};
 use crate::pool::{DestinationStatus, Origin, Unresolved};
+use crate::service::{PoolEntry, ServiceEntry, Setup};
 use crate::stats::Totals;
 
 const WATCH_RULE: &str = "------------------------------------------------------------";
 const RULE: &str = "------------------------------------------------------";
 
-/// The table, as `getinfo` answers it.
-pub fn info(destinations: &[DestinationStatus], max_connections: usize) -> String {
-    let mut text = format!("Router:\n{RULE}\n        Address       :   weight   usage    map  conns\n");
+/// Each service's destinations, as `getinfo` answers it.
+pub fn info(setup: &Setup, max_connections: usize) -> String {
+    let name = |it: &ServiceEntry| match setup.is_plain() {
+        true => String::new(),
+        false => format!(" {}, pool {}", it.config.name, it.config.pool),
+    };
+    let info = |it: &ServiceEntry| router(&name(it), &it.rotation().snapshot(), max_connections);
+    setup.services.iter().map(info).collect()
+}
+
+/// Each pool's destinations as the watchdog sees them, as `getwatch` answers it.
+pub fn watch(setup: &Setup) -> String {
+    let watch = |PoolEntry { config, pool }: &PoolEntry| {
+        let name = if setup.is_plain() { String::new() } else { format!(" {}", config.name) };
+        watchdog(&name, &pool.snapshot(), &pool.unresolved(), pool.checks_note().as_ref())
+    };
+    setup.pools.iter().map(watch).collect()
+}
+
+/// Destinations under a name, where they need one.
+fn router(name: &str, destinations: &[DestinationStatus], max_connections: usize) -> String {
+    let mut text = format!("Router:{name}\n{RULE}\n        Address       :   weight   usage    map  conns\n");
     for it in destinations {
         let map = match it.map {
             Some(map) => format!("{map:.3}"),
@@ -32,12 +52,18 @@ pub fn info(destinations: &[DestinationStatus], max_connections: usize) -> Strin
 
 /// The same destinations as the watchdog sees them, with what GLB prints in the foreground and the reasons; and the names
 /// that have not resolved yet. The `note` says why no checks are being made at the moment.
-pub fn watch(destinations: &[DestinationStatus], unresolved: &[Unresolved], note: Option<&Reason>) -> String {
+fn watchdog(
+    name: &str,
+    destinations: &[DestinationStatus],
+    unresolved: &[Unresolved],
+    note: Option<&Reason>,
+) -> String {
     let takes_clients = |it: &&DestinationStatus| it.health.verdict == Some(Verdict::Ready) && it.weight > 0.0;
     let least = if destinations.iter().any(|it| takes_clients(&it)) { Verdict::Ready } else { Verdict::Spare };
     let note = note.map_or_else(String::new, |why| format!(" no checks at the moment, {why}"));
-    let mut text =
-        format!("Watchdog:{note}\n{WATCH_RULE}\n        Address       : exp  setw     state    lat     curw  reason\n");
+    let mut text = format!(
+        "Watchdog:{name}{note}\n{WATCH_RULE}\n        Address       : exp  setw     state    lat     curw  reason\n"
+    );
     for it in destinations {
         let (address, weight, in_force) = (it.address.to_string(), it.weight, it.weight_in_force);
         let by_hand = if it.origin == Origin::ByHand { '+' } else { ' ' };
@@ -145,7 +171,7 @@ Watchdog:
 ------------------------------------------------------------
 Destinations: 1
 ";
-        assert_eq!(watch(&[status(Verdict::Avoid, "wsrep_local_state is 2")], &[], None), expected);
+        assert_eq!(watchdog("", &[status(Verdict::Avoid, "wsrep_local_state is 2")], &[], None), expected);
     }
 
     #[test]
@@ -153,12 +179,12 @@ Destinations: 1
         let mut row = status(Verdict::Ready, "");
         let (since, reason) = (SystemTime::UNIX_EPOCH, Reason::new("Too many\nconnections"));
         row.refusals = Some(Refusals { count: 12, since, reason });
-        let shown = watch(&[row.clone()], &[], None);
+        let shown = watchdog("", &[row.clone()], &[], None);
         let wanted = "  0.750  refuses clients: Too many connections (12 in a row) (since 2026-11-27T22:10:05Z)\n";
         assert!(shown.contains(wanted), "{shown}");
         row.health = status(Verdict::Down, "no answer within 1 s").health;
         assert!(
-            watch(&[row], &[], None)
+            watchdog("", &[row], &[], None)
                 .contains("   DOWN  0.00000   0.000  no answer within 1 s (since 2026-11-27T22:10:05Z)\n")
         );
     }
@@ -166,17 +192,17 @@ Destinations: 1
     #[test]
     fn a_spare_one_has_its_weight_in_force_only_while_none_is_ready() {
         let [spare, ready] = [status(Verdict::Spare, "donor"), status(Verdict::Ready, "")];
-        assert!(watch(&[spare.clone(), ready.clone()], &[], None).contains("SPARE  0.00125   0.000  donor"));
+        assert!(watchdog("", &[spare.clone(), ready.clone()], &[], None).contains("SPARE  0.00125   0.000  donor"));
         let drained = DestinationStatus { weight: 0.0, weight_in_force: 0.0, ..ready };
-        assert!(watch(&[spare, drained], &[], None).contains("SPARE  0.00125   0.750  donor"));
+        assert!(watchdog("", &[spare, drained], &[], None).contains("SPARE  0.00125   0.750  donor"));
     }
 
     #[test]
     fn the_single_destination_is_marked() {
         let table = table(PolicyKind::Single, false);
-        assert!(info(&table.snapshot(), 9981).contains("   0.000    N/A      0\n"), "no client has come");
+        assert!(router("", &table.snapshot(), 9981).contains("   0.000    N/A      0\n"), "no client has come");
         drop(table.pick([127, 0, 0, 1].into(), &mut crate::pool::Tried::default(), Instant::now()));
-        assert!(info(&table.snapshot(), 9981).contains("127.0.0.1:33061 :    0.750   0.000  single     0\n"));
+        assert!(router("", &table.snapshot(), 9981).contains("127.0.0.1:33061 :    0.750   0.000  single     0\n"));
     }
 
     #[test]
@@ -190,7 +216,7 @@ Router:
 ------------------------------------------------------
 Destinations: 1, total connections: 0 of 9981 max
 ";
-        assert_eq!(info(&destinations, 9981), expected);
+        assert_eq!(router("", &destinations, 9981), expected);
     }
 
     #[test]

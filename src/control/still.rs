@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::Waker;
-
 use super::Control;
 use super::fifo::Fifo;
+use super::late::ReportSender;
+use crate::pool::Pool;
 
 /// How long conversations may go on before all stands still: long enough for a netcat with one command.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -32,11 +32,16 @@ impl Wish {
 
 /// How the rest of the program reaches the control thread.
 pub struct Handle {
-    pub(super) waker: Arc<Waker>,
+    pub(super) sender: ReportSender,
     pub(super) wish: Arc<Wish>,
 }
 
 impl Handle {
+    /// Takes care of a pool that is new.
+    pub fn follow(&self, pool: &Pool) {
+        self.sender.follow(pool);
+    }
+
     /// Lets conversations end that have begun, but for those that take long, and then obeys nobody: see
     /// [`is_still`](Handle::is_still). Who comes now waits to be accepted.
     pub fn stand_still(&self) {
@@ -62,7 +67,7 @@ impl Handle {
     fn want(&self, wish: u8) {
         self.wish.wanted.store(wish, Ordering::SeqCst);
         // Fails only when the counter behind it is full, and then the thread will wake.
-        let _ = self.waker.wake();
+        let _ = self.sender.waker.wake();
     }
 }
 

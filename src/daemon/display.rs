@@ -5,38 +5,44 @@ use std::time::Duration;
 
 use log::warn;
 
-use crate::config::Config;
+use crate::config::{Config, ServiceConfig};
 use crate::control;
-use crate::pool::Rotation;
 use crate::repeat::{self, Repeating};
+use crate::service::Inventory;
 
 /// How often the table is shown.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Shows both on stdout, until it is closed or what this returns is dropped.
-pub(super) fn start(config: &Config, fifo: &str, table: &Rotation, max_connections: usize) -> Option<Repeating> {
+pub(super) fn start(config: &Config, fifo: &str, inventory: &Inventory, max_connections: usize) -> Option<Repeating> {
     let control = config.control.as_ref().map_or("none".to_owned(), ToString::to_string);
+    let of_each = |what: fn(&ServiceConfig) -> String| {
+        let named = |it: &ServiceConfig| match config.services.len() {
+            1 => what(it),
+            _ => format!("{} {}", it.name, what(it)),
+        };
+        config.services.iter().map(named).collect::<Vec<_>>().join(", ")
+    };
     let start = format!(
         "glbd {}\n\
         Listening on:    {}\n\
         Control socket:  {control}\n\
         Control FIFO:    {fifo}\n\
-        Policy:          {}{}\n\
+        Policy:          {}\n\
         Threads:         {}\n\
         Max connections: {max_connections}\n",
         env!("CARGO_PKG_VERSION"),
-        config.service.listen,
-        config.service.policy,
-        if config.service.top { ", top weight only" } else { "" },
+        of_each(|it| it.listen.to_string()),
+        of_each(|it| format!("{}{}", it.policy, if it.top { ", top weight only" } else { "" })),
         config.threads,
     );
-    let (table, watched) = (table.clone(), config.pool.watchdog.is_some());
+    let inventory = inventory.clone();
     let (mut out, mut start) = (std::io::stdout(), Some(start));
     let show = move || {
-        let destinations = table.snapshot();
-        let mut text = start.take().unwrap_or_default() + &control::info(&destinations, max_connections);
-        if watched {
-            text += &control::watch(&destinations, &table.unresolved(), table.checks_note().as_ref());
+        let setup = inventory.now();
+        let mut text = start.take().unwrap_or_default() + &control::info(&setup, max_connections);
+        if setup.pools.iter().any(|it| it.config.watchdog.is_some()) {
+            text += &control::watch(&setup);
         }
         // Ends when the terminal is gone.
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()

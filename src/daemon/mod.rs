@@ -1,6 +1,7 @@
 //! Puts the parts together: start-up in order, shut-down in order.
 
 mod display;
+mod filling;
 pub mod fuzz;
 mod handover;
 mod limits;
@@ -11,21 +12,26 @@ mod service_manager;
 mod serving;
 mod signals;
 
+use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use log::{error, info, warn};
+use socket2::Socket;
 
 use crate::address::Endpoint;
 use crate::checker;
-use crate::config::{Config, LogTarget};
+use crate::config::{Config, LogTarget, Name, ServiceConfig};
 use crate::counted::Counted;
+use crate::pool::Pool;
 use crate::process::{self, Leftovers};
 use crate::resolve;
+use crate::service::{PoolEntry, ServiceEntry, Setup};
 use handover::{Inheritance, Predecessor, PredecessorLink, State};
-use opened::Opened;
+use opened::{OpenSockets, Opened};
 use prepared::Prepared;
 use running::Running;
 use service_manager::Sockets;
@@ -58,11 +64,11 @@ pub fn check(mut config: Config) -> Result<Vec<String>, String> {
     let directory = working_directory(&mut config)?;
     resolve::prefer_ipv6(config.prefer_ipv6);
     let config = config.with_paths_in(&directory);
-    let mut prepared = Prepared::anew(&config, Vec::new(), None)?;
+    let mut prepared = Prepared::anew(&config, &HashMap::new(), None)?;
     prepared.fill(&config, &mut || false)?;
     let notices = prepared.notices.iter().map(|(_, notice)| notice.clone());
     let what = config.file.as_ref().map_or("the command line".to_owned(), |file| file.display().to_string());
-    let (count, unresolved) = (prepared.table.snapshot().len(), prepared.table.unresolved().len());
+    let (count, unresolved) = destinations(&prepared.setup);
     let unresolved =
         if unresolved == 0 { String::new() } else { format!(", and {} unresolved", Counted(unresolved, "name")) };
     Ok(notices.chain([format!("{what} is in order: {}{unresolved}", Counted(count, "destination"))]).collect())
@@ -80,20 +86,24 @@ fn working_directory(config: &mut Config) -> Result<PathBuf, String> {
 fn start_anew(mut config: Config, program: PathBuf) -> Result<(), String> {
     let directory = working_directory(&mut config)?;
     let mut config = config.with_paths_in(&directory);
-    let sockets = Sockets::take().map_err(|error| format!("the service manager's sockets: {error}"))?;
+    let mut sockets = Sockets::take().map_err(|error| format!("the service manager's sockets: {error}"))?;
     if config.daemon && sockets.are_any() {
         return Err("with sockets from a service manager, it runs in the foreground: leave out --daemon".to_owned());
     }
-    let listening_at = sockets.listening_at();
-    if let Some(address) = listening_at.first() {
-        config.service.listen = (*address).into();
-    }
+    let services = sockets.by_service(&config.services)?.into_iter();
+    let open = OpenSockets {
+        services: services.map(|(name, sockets)| (name, (sockets, true))).collect(),
+        borrowed_control: sockets.control.is_some(),
+        control: sockets.control,
+    };
+    let (open_at, open_control) = (open.addresses(), open.control.as_ref().and_then(service_manager::address));
+    listen_where_sockets_are(&mut config, &open_at);
     let background = config.daemon.then(process::daemonize).transpose();
     let background = background.map_err(|error| format!("cannot go to the background: {error}"))?;
-    let mut prepared = Prepared::anew(&config, listening_at, sockets.control_address())?;
+    let mut prepared = Prepared::anew(&config, &open_at, open_control)?;
     let mut signals = Signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
     let mut leftovers = Leftovers::default();
-    let opened = opened::open(&config, sockets, &mut prepared, &mut leftovers)?;
+    let opened = opened::open(&config, open, &mut prepared, &mut leftovers)?;
     // Names may take long to resolve.
     prepared.fill(&config, &mut || signals.is_end_wanted())?;
     if signals.is_end_wanted() {
@@ -123,7 +133,7 @@ fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Resu
     let ready = Ready::from(config, &predecessor).inspect_err(|reason| predecessor.refuse(reason))?;
     let Ready { config, prepared, signals, mut running, state, janitor, mut predecessors } = ready;
     let (pid, directory) = (state.pid, state.directory.clone());
-    state.count_elsewhere(&running.table, &running.workers);
+    state.count_elsewhere(&running.inventory.now(), &running.workers);
     running.begin();
     predecessors.push(predecessor.step_down(&state));
     running.heed(predecessors);
@@ -163,16 +173,16 @@ impl Ready {
         let inheritance = predecessor.inherit().map_err(|error| format!("nothing is handed over: {error}"))?;
         let Inheritance { mut state, listeners, control, fifo, janitor, predecessors } = inheritance;
         let mut config = config.with_paths_in(&state.directory);
-        let listening_at: Vec<_> = listeners.iter().filter_map(service_manager::address).collect();
-        if let (true, Some(address)) = (state.borrowed, listening_at.first()) {
-            config.service.listen = (*address).into();
-        }
-        let control_address = control.as_ref().and_then(service_manager::address);
-        let prepared = Prepared::to_take_over(&config, &state, listeners.len(), listening_at, control_address)?;
+        let open = sockets_handed_over(&config, &state, listeners, control);
+        let (open_at, control_at) = (open.addresses(), open.control.as_ref().and_then(service_manager::address));
+        let borrowed = open.services.iter().filter(|(_, (_, borrowed))| *borrowed).map(|(name, _)| name);
+        let borrowed: HashMap<Name, Vec<SocketAddr>> =
+            borrowed.filter_map(|name| Some((Name::clone(name), open_at.get(name)?.clone()))).collect();
+        listen_where_sockets_are(&mut config, &borrowed);
+        let prepared = Prepared::to_take_over(&config, &state, &open_at, control_at)?;
         state.leftovers.mark().into_iter().for_each(checker::take_mark);
         let signals = Signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
-        let opened = Opened::inherited(&listeners, control, fifo, state.borrowed, &config);
-        let opened = opened.map_err(|error| format!("the sockets that are handed over: {error}"))?;
+        let opened = Opened::inherited(&config, &prepared, open, fifo)?;
         start_log(&config).map_err(|error| format!("cannot start the log: {error}"))?;
         let stats = Some(std::mem::take(&mut state.stats));
         let running = running::start(&config, &prepared, opened, stats);
@@ -184,8 +194,39 @@ impl Ready {
     }
 }
 
-fn listen_trouble(config: &Config, error: &io::Error) -> String {
-    format!("cannot listen on {}: {error}", config.service.listen)
+/// The sockets of services that listen where they did before.
+fn sockets_handed_over(config: &Config, state: &State, listeners: Vec<Socket>, control: Option<Socket>) -> OpenSockets {
+    let mut listeners = listeners.into_iter();
+    let mut services = HashMap::new();
+    for handed in &state.services {
+        let sockets: Vec<Socket> = listeners.by_ref().take(handed.sockets).collect();
+        let stays = |it: &&ServiceConfig| {
+            *it.name == *handed.name && (handed.borrowed || it.listen.to_string() == handed.listen)
+        };
+        if let Some(service) = config.services.iter().find(stays).filter(|_| !sockets.is_empty()) {
+            services.insert(Name::clone(&service.name), (sockets, handed.borrowed));
+        }
+    }
+    OpenSockets { services, control, borrowed_control: state.borrowed_control }
+}
+
+/// A service manager has decided where services listen.
+fn listen_where_sockets_are(config: &mut Config, open: &HashMap<Name, Vec<SocketAddr>>) {
+    for service in &mut config.services {
+        if let Some(address) = open.get(&service.name).and_then(|addresses| addresses.first()) {
+            service.listen = (*address).into();
+        }
+    }
+}
+
+/// How many destinations there are, and how many names that have not resolved.
+fn destinations(setup: &Setup) -> (usize, usize) {
+    let count = |count: fn(&Pool) -> usize| setup.pools.iter().map(|it| count(&it.pool)).sum();
+    (count(|pool| pool.snapshot().len()), count(|pool| pool.unresolved().len()))
+}
+
+fn listen_trouble(service: &ServiceConfig, error: &io::Error) -> String {
+    format!("cannot listen on {}: {error}", service.listen)
 }
 
 fn control_trouble(address: &Endpoint, error: &io::Error) -> String {
@@ -215,14 +256,18 @@ fn start_log(config: &Config) -> io::Result<()> {
 }
 
 fn say_what_runs(config: &Config, prepared: &Prepared) {
-    let count = prepared.table.snapshot().len();
-    let (destinations, threads) = (Counted(count, "destination"), Counted(config.threads, "thread"));
-    let version = env!("CARGO_PKG_VERSION");
-    let top = if config.service.top { ", top weight only" } else { "" };
-    let policy = config.service.policy;
-    info!("glbd {version} serving on {}, {destinations}, {threads}, {policy}{top}", config.service.listen);
-    if count == 0 && prepared.table.unresolved().is_empty() {
-        warn!("there are no destinations: clients are turned away until one is added");
+    let (version, threads) = (env!("CARGO_PKG_VERSION"), Counted(config.threads, "thread"));
+    for ServiceEntry { config: service, .. } in &prepared.setup.services {
+        let Some(PoolEntry { pool, .. }) = prepared.setup.pool(&service.pool) else { continue };
+        let count = pool.snapshot().len();
+        let (destinations, policy, listen) = (Counted(count, "destination"), service.policy, &service.listen);
+        let top = if service.top { ", top weight only" } else { "" };
+        let of = if config.is_plain() { String::new() } else { format!(" {}", service.name) };
+        info!("glbd {version} serving{of} on {listen}, {destinations}, {threads}, {policy}{top}");
+        if count == 0 && pool.unresolved().is_empty() {
+            let of = if config.is_plain() { String::new() } else { format!("pool {}: ", service.pool) };
+            warn!("{of}there are no destinations: clients are turned away until one is added");
+        }
     }
     prepared.notices.iter().for_each(|(level, notice)| log::log!(*level, "{notice}"));
 }

@@ -1,8 +1,9 @@
 //! All that needs the rights of the user who started the program.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::net::{Shutdown, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -10,10 +11,10 @@ use log::Level;
 use socket2::{SockRef, Socket};
 
 use super::prepared::{Notice, Prepared};
-use super::service_manager::Sockets;
+use super::service_manager::address;
 use super::{control_trouble, listen_trouble};
 use crate::checker;
-use crate::config::{Config, ProbeSpec};
+use crate::config::{Config, Name, ProbeSpec};
 use crate::control;
 use crate::process::{Identity, Leftovers};
 use crate::service;
@@ -23,7 +24,8 @@ const DEFAULT_FIFO: &str = "/tmp/glbd.fifo";
 
 /// What was opened, and what is to be removed at the end.
 pub(super) struct Opened {
-    pub listeners: Vec<mio::net::TcpListener>,
+    /// The listening sockets of each service, in their order.
+    pub listeners: Vec<Vec<mio::net::TcpListener>>,
     pub control: Option<TcpListener>,
     pub fifo: Option<File>,
     pub doors: Doors,
@@ -31,45 +33,64 @@ pub(super) struct Opened {
 
 /// All ways in once more: to close them for good without waiting for the threads that use them, and to hand them over.
 pub(super) struct Doors {
-    /// They are a service manager's, who goes on listening.
-    borrowed: bool,
-    listeners: Vec<Socket>,
+    services: Vec<Door>,
     control: Option<Socket>,
     fifo: Option<File>,
+    /// The control socket is a service manager's.
+    borrowed: bool,
 }
 
-impl Doors {
-    pub(super) fn of(
-        listeners: &[mio::net::TcpListener],
-        control: Option<&TcpListener>,
-        fifo: Option<&File>,
-        borrowed: bool,
-    ) -> io::Result<Doors> {
-        Ok(Doors {
-            borrowed,
-            listeners: listeners.iter().map(|it| SockRef::from(it).try_clone()).collect::<io::Result<_>>()?,
-            control: control.map(|it| SockRef::from(it).try_clone()).transpose()?,
-            fifo: fifo.map(File::try_clone).transpose()?,
-        })
+/// The listening sockets of a service once more.
+pub(super) struct Door {
+    pub service: Name,
+    /// They are a service manager's, who goes on listening.
+    pub borrowed: bool,
+    pub sockets: Vec<Socket>,
+}
+
+impl Door {
+    pub(super) fn of(service: &Name, listeners: &[mio::net::TcpListener], borrowed: bool) -> io::Result<Door> {
+        let sockets = listeners.iter().map(|it| SockRef::from(it).try_clone()).collect::<io::Result<_>>()?;
+        Ok(Door { service: Name::clone(service), borrowed, sockets })
     }
 
-    /// Nobody listens any more, so that the next daemon can at once.
-    pub(super) fn close(self) {
+    fn close(self) {
         if self.borrowed {
             return;
         }
-        for socket in self.listeners.into_iter().chain(self.control) {
+        for socket in self.sockets {
             // It fails on one that does not listen.
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
+}
 
-    pub(super) fn are_borrowed(&self) -> bool {
-        self.borrowed
+impl Doors {
+    fn of(
+        services: Vec<Door>,
+        control: Option<&TcpListener>,
+        fifo: Option<&File>,
+        borrowed: bool,
+    ) -> io::Result<Doors> {
+        let control = control.map(|it| SockRef::from(it).try_clone()).transpose()?;
+        Ok(Doors { services, control, fifo: fifo.map(File::try_clone).transpose()?, borrowed })
     }
 
-    pub(super) fn listeners(&self) -> Vec<BorrowedFd<'_>> {
-        self.listeners.iter().map(AsFd::as_fd).collect()
+    /// Nobody listens any more, so that the next daemon can at once.
+    pub(super) fn close(self) {
+        self.services.into_iter().for_each(Door::close);
+        if let Some(control) = self.control.filter(|_| !self.borrowed) {
+            let _ = control.shutdown(Shutdown::Both);
+        }
+    }
+
+    pub(super) fn door(&self, service: &str) -> Option<&Door> {
+        self.services.iter().find(|it| &*it.service == service)
+    }
+
+    /// Whether the control socket is a service manager's.
+    pub(super) fn has_borrowed_control(&self) -> bool {
+        self.borrowed
     }
 
     pub(super) fn control(&self) -> Option<BorrowedFd<'_>> {
@@ -81,18 +102,61 @@ impl Doors {
     }
 }
 
+/// Sockets that are open already.
+#[derive(Default)]
+pub(super) struct OpenSockets {
+    /// Those of each service, and whether they are a service manager's.
+    pub services: HashMap<Name, (Vec<Socket>, bool)>,
+    pub control: Option<Socket>,
+    /// Whether that is a service manager's.
+    pub borrowed_control: bool,
+}
+
+impl OpenSockets {
+    /// Where clients of each service connect to, as far as that is decided by them.
+    pub(super) fn addresses(&self) -> HashMap<Name, Vec<SocketAddr>> {
+        let addresses = |(sockets, _): &(Vec<Socket>, bool)| sockets.iter().filter_map(address).collect();
+        self.services.iter().map(|(name, sockets)| (Name::clone(name), addresses(sockets))).collect()
+    }
+}
+
+/// The listening sockets of each service: those that are open already, and new ones.
+fn open_services(
+    config: &Config,
+    prepared: &Prepared,
+    open: &HashMap<Name, (Vec<Socket>, bool)>,
+) -> Result<(Vec<Vec<mio::net::TcpListener>>, Vec<Door>), String> {
+    let (mut all, mut doors) = (Vec::new(), Vec::new());
+    for (service, addresses) in config.services.iter().zip(&prepared.listening) {
+        let told = |error: io::Error| listen_trouble(service, &error);
+        let (listeners, borrowed) = match (open.get(&service.name), addresses.first()) {
+            (Some((sockets, borrowed)), _) => {
+                (service::adopt(sockets, config.threads, &service.connections).map_err(told)?, *borrowed)
+            }
+            (None, Some(address)) => {
+                (service::listen(*address, config.threads, &service.connections).map_err(told)?, false)
+            }
+            (None, None) => (Vec::new(), false),
+        };
+        let door = Door::of(&service.name, &listeners, borrowed);
+        doors.push(door.map_err(|error| format!("cannot listen: {error}"))?);
+        all.push(listeners);
+    }
+    Ok((all, doors))
+}
+
 impl Opened {
-    /// What another process has opened, a listening socket for each worker.
+    /// What another process has opened, and what is to be opened beside it.
     pub(super) fn inherited(
-        listeners: &[Socket],
-        control: Option<Socket>,
-        fifo: Option<File>,
-        borrowed: bool,
         config: &Config,
-    ) -> io::Result<Opened> {
-        let listeners = service::adopt(listeners, listeners.len(), &config.service.connections)?;
-        let control = control.map(TcpListener::from);
-        let doors = Doors::of(&listeners, control.as_ref(), fifo.as_ref(), borrowed)?;
+        prepared: &Prepared,
+        open: OpenSockets,
+        fifo: Option<File>,
+    ) -> Result<Opened, String> {
+        let (listeners, doors) = open_services(config, prepared, &open.services)?;
+        let control = open.control.map(TcpListener::from);
+        let doors = Doors::of(doors, control.as_ref(), fifo.as_ref(), open.borrowed_control);
+        let doors = doors.map_err(|error| format!("the sockets that are handed over: {error}"))?;
         Ok(Opened { listeners, control, fifo, doors })
     }
 }
@@ -100,17 +164,12 @@ impl Opened {
 /// Opens everything that no service manager has opened, and gives up the rights that were needed for it.
 pub(super) fn open(
     config: &Config,
-    sockets: Sockets,
+    open: OpenSockets,
     prepared: &mut Prepared,
     leftovers: &mut Leftovers,
 ) -> Result<Opened, String> {
-    let borrowed = sockets.are_any();
-    let listeners = match &sockets.listeners[..] {
-        [] => service::listen(prepared.listening, config.threads, &config.service.connections),
-        sockets => service::adopt(sockets, config.threads, &config.service.connections),
-    };
-    let listeners = listeners.map_err(|error| listen_trouble(config, &error))?;
-    let control = match (sockets.control, &config.control, prepared.control) {
+    let (listeners, doors) = open_services(config, prepared, &open.services)?;
+    let control = match (open.control, &config.control, prepared.control) {
         (Some(socket), ..) => Some(socket.into()),
         (None, Some(name), Some(address)) => {
             Some(TcpListener::bind(address).map_err(|error| control_trouble(name, &error))?)
@@ -118,12 +177,13 @@ pub(super) fn open(
         _ => None,
     };
     let fifo = open_fifo(config, leftovers, &mut prepared.notices)?;
-    let doors = Doors::of(&listeners, control.as_ref(), fifo.as_ref(), borrowed);
+    let doors = Doors::of(doors, control.as_ref(), fifo.as_ref(), open.borrowed_control);
     let doors = doors.map_err(|error| format!("cannot listen: {error}"))?;
     if let Some(path) = &config.pidfile {
         leftovers.write_pidfile(path)?;
     }
-    if config.pool.watchdog.as_ref().is_some_and(|options| matches!(options.probe, ProbeSpec::Exec(_))) {
+    let mut probes = config.pools.iter().filter_map(|pool| pool.watchdog.as_ref()).map(|options| &options.probe);
+    if probes.any(|probe| matches!(probe, ProbeSpec::Exec(_))) {
         leftovers.add_marked_processes(checker::mark());
     }
     let identity = prepared.identity.as_ref();

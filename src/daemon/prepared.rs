@@ -1,5 +1,6 @@
 //! All that can be known before anything is opened.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,17 +8,20 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
+use super::filling::{self, Located};
 use super::handover::State;
 use super::limits::Limits;
 use super::{control_trouble, listen_trouble};
+use crate::address::parse_destination;
 use crate::checker::Credentials;
-use crate::config::Config;
+use crate::config::{Config, Name, PoolConfig, ServiceConfig};
 use crate::counted::Counted;
-use crate::pool::health::{Reason, ShutdownSessions};
-use crate::pool::{Balancing, Change, Pool, PoolSettings, Rotation, Unresolved};
+use crate::desired::DestinationsChange;
+use crate::pool::{Balancing, Pool, PoolSettings, Unresolved};
 use crate::process::{self, Identity};
 use crate::resolve::{self, OwnAddresses};
-use crate::state::{Base, Loaded, StateFile};
+use crate::service::{PoolEntry, Service, ServiceEntry, Setup};
+use crate::state::{Loaded, StateFile};
 
 /// Who a daemon started by root runs as unless the command line says otherwise.
 const DEFAULT_USER: &str = "daemon";
@@ -33,71 +37,96 @@ pub(super) type Notice = (Level, String);
 /// All that can be known before anything is opened.
 pub(super) struct Prepared {
     pub limits: Limits,
-    pub listening: SocketAddr,
-    /// All addresses at which it listens: of several sockets that a service manager has opened, each has its own.
-    pub listening_at: Vec<SocketAddr>,
+    pub setup: Setup,
+    /// All addresses at which each service listens, in their order: of several sockets that a service manager has opened,
+    /// each has its own.
+    pub listening: Vec<Vec<SocketAddr>>,
     pub control: Option<SocketAddr>,
-    pub table: Rotation,
+    /// All of these.
+    pub own_addresses: OwnAddresses,
     /// Where changes are kept, if anywhere.
     pub state: Option<Arc<StateFile>>,
-    /// Who the checks log in as, where there are any.
-    pub credentials: Option<Credentials>,
+    /// Who the checks of each pool log in as, where there are any.
+    pub credentials: Vec<Option<Credentials>>,
     pub identity: Option<Identity>,
     /// What the log should tell, once there is one.
     pub notices: Vec<Notice>,
 }
 
 impl Prepared {
-    pub(super) fn own_addresses(&self) -> OwnAddresses {
-        self.listening_at.iter().copied().chain(self.control).collect::<Vec<_>>().into()
-    }
-
-    /// For a start with what the command line says; the table is to be [filled](Prepared::fill). Sockets may be open
-    /// already: at which addresses clients connect, and where the control socket is.
+    /// For a start with what is asked for; the pools are to be [filled](Prepared::fill). Sockets may be open already: at
+    /// which addresses clients of each service connect, and where the control socket is.
     pub(super) fn anew(
         config: &Config,
-        open: Vec<SocketAddr>,
+        open: &HashMap<Name, Vec<SocketAddr>>,
         open_control: Option<SocketAddr>,
     ) -> Result<Prepared, String> {
-        let credentials = credentials(config, None)?;
-        let limits = Limits::for_config(config, config.threads)?;
-        let listening = resolve::resolve_listen_address(&config.service.listen);
-        let listening = listening.map_err(|error| listen_trouble(config, &error))?;
+        let credentials = config.pools.iter().map(|pool| credentials(pool, None)).collect::<Result<_, _>>()?;
+        let limits = Limits::for_config(config)?;
+        let listening = config.services.iter().map(|service| listening_at(service, open));
+        let listening = listening.collect::<Result<Vec<_>, _>>()?;
         let control =
             config.control.as_ref().map(|address| resolve::resolve(address).map_err(|error| (address, error)));
         let control = control.transpose().map_err(|(address, error)| control_trouble(address, &error))?;
         let control = open_control.or(control);
+        let identity = identity(config)?;
+        let own_addresses = own_addresses(&listening, control);
         let notices = limits.notice.iter().map(|notice| (Level::Warn, notice.clone())).collect();
-        let (table, identity) = (empty_pool(config), identity(config)?);
-        let listening_at = if open.is_empty() { vec![listening] } else { open };
-        let state = state_file(config);
-        Ok(Prepared { limits, listening, listening_at, control, table, state, credentials, identity, notices })
+        let (setup, state) = (empty_setup(config), state_file(config));
+        Ok(Prepared { limits, setup, listening, control, own_addresses, state, credentials, identity, notices })
     }
 
-    /// For going on with another process's table, sockets and rights.
+    /// For going on with another process's pools, sockets and rights.
     pub(super) fn to_take_over(
         config: &Config,
         state: &State,
-        threads: usize,
-        listening_at: Vec<SocketAddr>,
+        open: &HashMap<Name, Vec<SocketAddr>>,
         control: Option<SocketAddr>,
     ) -> Result<Prepared, String> {
-        let listening = *listening_at.first().ok_or("no listening socket is handed over")?;
-        let credentials = credentials(config, state.credentials.clone())?;
-        let limits = Limits::for_config(config, threads)?;
-        let table = empty_pool(config);
-        table.restore(state.table.clone(), Instant::now());
-        table.restore_choices(state.choices.clone(), Instant::now());
+        let handed = |pool: &PoolConfig| state.pools.iter().find(|it| *it.name == *pool.name);
+        let known = |pool| handed(pool).and_then(|it| it.credentials.clone());
+        let credentials = config.pools.iter().map(|pool| credentials(pool, known(pool))).collect::<Result<_, _>>()?;
+        let limits = Limits::for_config(config)?;
+        let listening = config.services.iter().map(|service| listening_at(service, open));
+        let listening = listening.collect::<Result<Vec<_>, _>>()?;
+        let own_addresses = own_addresses(&listening, control);
+        let setup = empty_setup(config);
+        let (identity, state_file) = (None, state_file(config));
+        let mut notices = what_stays(config, state);
+        for PoolEntry { config: pool, pool: destinations } in &setup.pools {
+            let Some(handed) = handed(pool) else { continue };
+            destinations.restore(handed.pool.clone(), Instant::now());
+        }
+        for service in &setup.services {
+            let handed = state.services.iter().find(|it| *it.name == *service.config.name);
+            let handed = handed.filter(|it| *it.pool == *service.config.pool);
+            let choices = handed.into_iter().map(|it| it.choices.clone());
+            choices.for_each(|choices| service.rotation().restore_choices(choices, Instant::now()));
+        }
         // A move of the single destination waits for connections that are all in other processes.
-        state.count_in(&table);
-        let (identity, notices, state) = (None, what_stays(config, state), state_file(config));
-        Ok(Prepared { limits, listening, listening_at, control, table, state, credentials, identity, notices })
+        state.count_in(&setup);
+        notices.extend(follow_file(&setup, state, &own_addresses, config.strict_names)?);
+        Ok(Prepared {
+            limits,
+            setup,
+            listening,
+            control,
+            own_addresses,
+            state: state_file,
+            credentials,
+            identity,
+            notices,
+        })
     }
 
-    /// Fills the table from the command line and the state file. Stops waiting for names once `give_up` returns true. Threads
-    /// that resolve names may still run when this returns, so whatever needs a process with a single thread comes before.
+    /// Fills the pools with what is asked for and from the state file. Stops waiting for names once `give_up` returns true.
     pub(super) fn fill(&mut self, config: &Config, give_up: &mut dyn FnMut() -> bool) -> Result<(), String> {
-        self.fill_table(config, give_up)?;
+        resolve::set_own_addresses(self.own_addresses.clone());
+        let specs = config.pools.iter().flat_map(|pool| &pool.destinations);
+        let located = Located::resolve(specs, config.strict_names, give_up);
+        for PoolEntry { config, pool } in &self.setup.pools {
+            self.notices.extend(located.fill(pool, config, &config.destinations, &self.own_addresses)?);
+        }
         self.load_state(config.check)?;
         self.tell_unresolved();
         self.tell_open_control();
@@ -105,48 +134,7 @@ impl Prepared {
         // Better known now than when a change is to be kept.
         let user = self.identity.as_ref().map(|identity| format!(" as user '{}'", identity.name())).unwrap_or_default();
         let told = |error| format!("cannot write the state to {}{user}: {error}", state.path().display());
-        state.save(&self.table).map_err(told)
-    }
-
-    fn fill_table(&mut self, config: &Config, give_up: &mut dyn FnMut() -> bool) -> Result<(), String> {
-        let own_addresses = self.own_addresses();
-        resolve::set_own_addresses(own_addresses.clone());
-        let endpoints = config.pool.destinations.iter().map(|spec| spec.endpoint.clone()).collect();
-        let patience = (!config.strict_names).then_some(resolve::PATIENCE);
-        let found = resolve::resolve_all(endpoints, patience, give_up);
-        for spec in &config.pool.destinations {
-            let told = |reason: String| format!("destination {}: {reason}", spec.endpoint);
-            let addresses = match found.get(&spec.endpoint) {
-                Some(Ok(addresses)) => addresses,
-                Some(Err(error)) if config.strict_names => return Err(told(resolve::in_one_line(error))),
-                missing => {
-                    let reason = missing.and_then(|it| it.as_ref().err()).map(resolve::in_one_line).unwrap_or_default();
-                    let expected = self.table.expect(&spec.endpoint, spec.weight, Reason::new(&reason));
-                    expected.map_err(|error| told(error.to_string()))?;
-                    continue;
-                }
-            };
-            let (own, others): (Vec<SocketAddr>, Vec<SocketAddr>) =
-                addresses.iter().partition(|address| own_addresses.include(**address));
-            match own.first() {
-                Some(_) if others.is_empty() => {
-                    return Err(told("this daemon is to listen there itself".to_owned()));
-                }
-                Some(own) => {
-                    let notice = told(format!("one of its addresses is {own}, where this daemon listens"));
-                    self.notices.push((Level::Warn, notice));
-                }
-                None => {}
-            }
-            for address in others.into_iter().take(if config.pool.resolve_all { usize::MAX } else { 1 }) {
-                let change = self.table.give(&spec.endpoint, address, spec.weight);
-                if change.map_err(|error| told(error.to_string()))? != Change::Added {
-                    let notice = told(format!("given more than once; its weight is {}", spec.weight));
-                    self.notices.push((Level::Warn, notice));
-                }
-            }
-        }
-        Ok(())
+        state.save(&self.setup).map_err(told)
     }
 
     fn tell_open_control(&mut self) {
@@ -165,17 +153,17 @@ impl Prepared {
                 format!("destination {} does not resolve yet{reason}; it is asked for again and again", it.endpoint),
             )
         };
-        self.notices.extend(self.table.unresolved().into_iter().map(told));
+        let unresolved = self.setup.pools.iter().flat_map(|it| it.pool.unresolved());
+        self.notices.extend(unresolved.map(told));
     }
 
     /// Makes the changes that were made the last time.
     fn load_state(&mut self, only_look: bool) -> Result<(), String> {
         let Some(state) = self.state.clone() else { return Ok(()) };
         let path = state.path().display();
-        let own_addresses = self.own_addresses();
         let loaded = match only_look {
-            true => state.preview(&self.table, &own_addresses),
-            false => state.load(&self.table, &own_addresses),
+            true => state.preview(&self.setup, &self.own_addresses),
+            false => state.load(&self.setup, &self.own_addresses),
         };
         match loaded {
             Ok(Loaded::Nothing) => {}
@@ -219,35 +207,69 @@ fn what_stays(config: &Config, state: &State) -> Vec<Notice> {
     others.map(notice).collect()
 }
 
+/// Has pools that are handed over follow what is asked for by now. Returns what the log should tell.
+fn follow_file(setup: &Setup, state: &State, own: &OwnAddresses, strict: bool) -> Result<Vec<Notice>, String> {
+    let mut notices = Vec::new();
+    for PoolEntry { config, pool } in &setup.pools {
+        let handed = state.pools.iter().find(|it| *it.name == *config.name);
+        let before: Vec<_> = handed.iter().flat_map(|it| &it.asked_for).collect();
+        let before: Vec<_> = before.into_iter().filter_map(|text| parse_destination(text, None).ok()).collect();
+        let change = DestinationsChange::between(&before, &config.destinations);
+        let located = Located::resolve(&change.added, strict, &mut || false);
+        notices.extend(located.fill(pool, config, &change.added, own)?);
+        let followed = filling::follow(pool, &change).into_iter().filter(|_| handed.is_some());
+        notices.extend(followed.map(|line| (Level::Info, format!("pool {}: {line}", config.name))));
+    }
+    Ok(notices)
+}
+
+fn listening_at(service: &ServiceConfig, open: &HashMap<Name, Vec<SocketAddr>>) -> Result<Vec<SocketAddr>, String> {
+    if let Some(open) = open.get(&service.name) {
+        return Ok(open.clone());
+    }
+    let address = resolve::resolve_listen_address(&service.listen);
+    Ok(vec![address.map_err(|error| listen_trouble(service, &error))?])
+}
+
+fn own_addresses(listening: &[Vec<SocketAddr>], control: Option<SocketAddr>) -> OwnAddresses {
+    listening.iter().flatten().copied().chain(control).collect::<Vec<_>>().into()
+}
+
 fn state_file(config: &Config) -> Option<Arc<StateFile>> {
-    let base = Base {
-        destinations: config.pool.destinations.clone(),
-        all_addresses: config.pool.resolve_all,
-        finds_more: config.pool.resolve_all || config.pool.watchdog.as_ref().is_some_and(|options| options.discover),
-    };
-    config.state.as_deref().map(|path: &Path| Arc::new(StateFile::new(path, base)))
+    config.state.as_deref().map(|path: &Path| Arc::new(StateFile::new(path)))
 }
 
-fn credentials(config: &Config, known: Option<Credentials>) -> Result<Option<Credentials>, String> {
-    config.pool.watchdog.as_ref().map(|options| Credentials::for_checks(&options.probe, known)).transpose()
+fn credentials(pool: &PoolConfig, known: Option<Credentials>) -> Result<Option<Credentials>, String> {
+    pool.watchdog.as_ref().map(|options| Credentials::for_checks(&options.probe, known)).transpose()
 }
 
-/// The pool that is asked for, still empty, as its service chooses from it.
-pub(super) fn empty_pool(config: &Config) -> Rotation {
-    let pool = Pool::new(PoolSettings {
-        avoid_failed_for: config.pool.interval + AVOIDED_LONGER,
-        watched: config.pool.watchdog.is_some(),
-        recheck_after: config.pool.recheck_after,
-    });
-    pool.rotation(Balancing {
-        policy: config.service.policy,
-        top: config.service.top,
-        shutdown_sessions: shutdown_sessions(config),
-    })
+/// The pools and services that are asked for, still empty.
+pub(super) fn empty_setup(config: &Config) -> Setup {
+    let pools: Vec<PoolEntry> = config
+        .pools
+        .iter()
+        .map(|config| PoolEntry { config: config.clone(), pool: Pool::new(pool_settings(config)) })
+        .collect();
+    let setup = Setup { pools, ..Setup::default() };
+    let service = |it: &ServiceConfig| Some(service(it, setup.pool(&it.pool)?));
+    Setup { services: config.services.iter().filter_map(service).collect(), ..setup.clone() }
 }
 
-fn shutdown_sessions(config: &Config) -> ShutdownSessions {
-    config.pool.watchdog.as_ref().map_or(ShutdownSessions::default(), |options| options.shutdown_sessions)
+/// A service that takes destinations from this pool.
+pub(super) fn service(config: &ServiceConfig, PoolEntry { config: pool_config, pool }: &PoolEntry) -> ServiceEntry {
+    let shutdown_sessions = pool_config.watchdog.as_ref().map(|options| options.shutdown_sessions);
+    let (policy, top) = (config.policy, config.top);
+    let balancing = Balancing { policy, top, shutdown_sessions: shutdown_sessions.unwrap_or_default() };
+    let service = Service { rotation: pool.rotation(balancing), options: config.connections.clone() };
+    ServiceEntry { config: config.clone(), service: Arc::new(service) }
+}
+
+pub(super) fn pool_settings(config: &PoolConfig) -> PoolSettings {
+    PoolSettings {
+        avoid_failed_for: config.interval + AVOIDED_LONGER,
+        watched: config.watchdog.is_some(),
+        recheck_after: config.recheck_after,
+    }
 }
 
 fn identity(config: &Config) -> Result<Option<Identity>, String> {

@@ -1,5 +1,6 @@
 //! What a service manager such as systemd does for the daemon, and hears from it: sd_listen_fds(3) and sd_notify(3).
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -11,10 +12,10 @@ use log::warn;
 use sd_notify::NotifyState;
 use socket2::Socket;
 
-use crate::address::ListenAddress;
-use crate::pool::Rotation;
+use crate::config::{Name, ServiceConfig};
 use crate::pool::health::Verdict;
 use crate::repeat::{self, Repeating};
+use crate::service::Inventory;
 use crate::sys;
 
 /// The name by which the control socket is told from those for clients: `FileDescriptorName=` in its unit.
@@ -30,7 +31,8 @@ const FIRST_STATUS: Duration = Duration::from_millis(300);
 /// The sockets that it has opened.
 #[derive(Default)]
 pub(super) struct Sockets {
-    pub listeners: Vec<Socket>,
+    /// For clients, each with the name that it has.
+    pub listeners: Vec<(String, Socket)>,
     pub control: Option<Socket>,
 }
 
@@ -45,7 +47,7 @@ impl Sockets {
             let socket = Socket::from(sys::take_inherited(number)?);
             match name.as_str() {
                 CONTROL => sockets.control = Some(socket),
-                _ => sockets.listeners.push(socket),
+                _ => sockets.listeners.push((name, socket)),
             }
         }
         Ok(sockets)
@@ -55,14 +57,23 @@ impl Sockets {
         !self.listeners.is_empty() || self.control.is_some()
     }
 
-    /// Where clients connect to, as far as that is decided by it.
-    pub(super) fn listening_at(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(address).collect()
-    }
-
-    /// Where the control socket is, if that is decided by it.
-    pub(super) fn control_address(&self) -> Option<SocketAddr> {
-        self.control.as_ref().and_then(address)
+    /// The sockets of each service: of that which is called as they are, or of the only one.
+    ///
+    /// # Errors
+    /// One line that names a socket which is no service's.
+    pub(super) fn by_service(&mut self, services: &[ServiceConfig]) -> Result<HashMap<Name, Vec<Socket>>, String> {
+        let mut sorted: HashMap<Name, Vec<Socket>> = HashMap::new();
+        for (name, socket) in self.listeners.drain(..) {
+            let service = match services {
+                [only] => Some(only),
+                several => several.iter().find(|it| *it.name == *name),
+            };
+            let service = service.ok_or_else(|| {
+                format!("the service manager's socket '{name}': no service is called that (FileDescriptorName=)")
+            })?;
+            sorted.entry(Name::clone(&service.name)).or_default().push(socket);
+        }
+        Ok(sorted)
     }
 }
 
@@ -135,14 +146,16 @@ fn within_reason(talk: impl FnOnce() -> io::Result<()> + Send + 'static) {
 }
 
 /// Tells the status text again and again for as long as what this returns is not dropped. `None` where nobody reads it.
-pub(super) fn show_status(listen: &ListenAddress, table: &Rotation) -> Option<Repeating> {
+pub(super) fn show_status(inventory: &Inventory) -> Option<Repeating> {
     std::env::var_os(SOCKET)?;
-    let (place, table) = (listen.to_string(), table.clone());
+    let inventory = inventory.clone();
     let show = move || {
-        let destinations = table.snapshot();
+        let setup = inventory.now();
+        let places: Vec<String> = setup.services.iter().map(|it| it.config.listen.to_string()).collect();
+        let destinations: Vec<_> = setup.pools.iter().flat_map(|it| it.pool.snapshot()).collect();
         let is_fit = |verdict| verdict == Some(Verdict::Ready);
         let fit = destinations.iter().filter(|it| it.weight > 0.0 && is_fit(it.health.verdict)).count();
-        let (count, connections) = (destinations.len(), table.connections());
+        let (place, count, connections) = (places.join(", "), destinations.len(), setup.connections());
         let status = format!("Serving on {place}: {fit} of {count} destinations fit, connections: {connections}");
         // Also when nothing has changed: a process that has just taken over is not listened to at once. And whether it
         // is heard was seen at the start.

@@ -1,5 +1,7 @@
 //! A daemon's life from its start to its end: stopping, draining, and stepping down for another process.
 
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -10,15 +12,18 @@ use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 
 use super::STOPPING;
-use super::handover::{Offer, Predecessors, Reports, State, Successor};
+use super::handover::{
+    HandedPool, HandedService, Offer, Predecessors, Reports, State, Successor, follow_nobody, own_connections,
+};
 use super::opened::Doors;
 use super::running::Running;
 use super::service_manager;
 use super::signals::Signals;
-use crate::config::{Config, LogTarget};
+use crate::checker::Credentials;
+use crate::config::{Config, LogTarget, Name};
 use crate::health;
-use crate::pool::Rotation;
 use crate::process::{self, Leftovers};
+use crate::service::{Inventory, PoolEntry, ServiceEntry, Setup};
 
 /// How long after an upgrade signals still come here that are meant for the process that has taken over. This process stays
 /// for as long even if it has no connections: a signal that found it at its very end would be lost.
@@ -75,7 +80,7 @@ impl Serving {
 
     /// Whether this process, not those before it, has no connections.
     fn is_idle(&self) -> bool {
-        self.running.table.own_connections().is_empty()
+        self.running.inventory.now().own_connections() == 0
     }
 
     fn end(mut self) {
@@ -90,7 +95,7 @@ impl Serving {
         // The kernel would end them cleanly, as if all had been said.
         self.running.workers.stop(STOPPING / 2);
         self.reports.take().into_iter().for_each(|it| it.finish(false));
-        self.running.health.take().into_iter().for_each(health::Handle::stop);
+        std::mem::take(&mut self.running.health).into_iter().for_each(health::Handle::stop);
         self.leftovers.remove();
         for signal in self.signals.rest() {
             self.pass_on(signal);
@@ -151,22 +156,22 @@ impl Serving {
         successor.wait_until("obeying the last control commands", || running.control.is_still(), give_up)?;
         let links = running.predecessors.as_ref().map(Predecessors::pause).unwrap_or_default();
         let (handed, janitor) = leftovers.to_hand_over();
+        let setup = running.inventory.now();
         let state = State {
             pid: std::process::id(),
             directory: self.directory.clone(),
-            borrowed: running.doors.as_ref().is_some_and(Doors::are_borrowed),
-            table: running.table.save(Instant::now()),
-            choices: running.table.save_choices(Instant::now()),
+            pools: handed_pools(&setup, &running.credentials),
+            services: handed_services(&setup, running.doors.as_ref()),
+            borrowed_control: running.doors.as_ref().is_some_and(Doors::has_borrowed_control),
             stats: running.stats.save(),
             leftovers: handed,
-            credentials: running.credentials.clone(),
-            connections: running.table.own_connections(),
+            connections: own_connections(&setup),
             predecessors: links.iter().map(|link| (link.connections(), link.orders())).collect(),
             lasting: self.lasting.clone(),
         };
         let doors = running.doors.as_ref();
         let offer = Offer {
-            listeners: doors.map(Doors::listeners).unwrap_or_default(),
+            listeners: state.services.iter().flat_map(|it| listeners(doors, &it.name)).collect(),
             control: doors.and_then(Doors::control),
             fifo: doors.and_then(Doors::fifo),
             janitor,
@@ -185,20 +190,22 @@ impl Serving {
         self.running.workers.hand_over();
         self.running.shows.clear();
         service_manager::say_successor(pid);
-        self.running.table.follow_successor();
-        let reports = Reports::start(successor, state, &self.running.table, &self.running.stats, self.signals.ender());
+        follow_successor(&self.running.inventory);
+        let (inventory, stats) = (&self.running.inventory, &self.running.stats);
+        let reports = Reports::start(successor, state, inventory, stats, self.signals.ender());
         let told =
             |error: &std::io::Error| error!("process {pid} does not count the connections that are left: {error}");
         self.reports = reports.inspect_err(told).ok();
         if self.reports.is_none() {
-            self.running.table.follow_nobody();
+            follow_nobody(&self.running.inventory);
         }
         self.leftovers.abandon();
         self.running.control.close();
-        (self.running.doors, self.running.names, self.running.predecessors) = (None, None, None);
+        (self.running.doors, self.running.predecessors) = (None, None);
+        self.running.names.clear();
         // From now on, the other process says what is down, and where the single destination is.
-        self.running.table.ask_nobody();
-        self.running.health.take().into_iter().for_each(health::Handle::stop);
+        self.running.inventory.now().pools.iter().for_each(|it| it.pool.ask_nobody());
+        std::mem::take(&mut self.running.health).into_iter().for_each(health::Handle::stop);
         info!("process {pid} has taken over; the open connections go on to their end");
         let now = Instant::now();
         self.successor = i32::try_from(pid).ok().map(|pid| (Pid::from_raw(pid), now));
@@ -218,23 +225,62 @@ impl Serving {
             error!("cannot wait for the connections to end: {error}; SIGTERM stops at once");
         }
         if let Some(timeout) = self.config.drain_timeout {
-            let table = self.running.table.clone();
-            let limit = thread::Builder::new().name("drain-timeout".into()).spawn(move || reset_after(timeout, &table));
+            let inventory = self.running.inventory.clone();
+            let limit =
+                thread::Builder::new().name("drain-timeout".into()).spawn(move || reset_after(timeout, &inventory));
             limit.map_or_else(|error| error!("cannot watch the drain timeout: {error}"), drop);
         }
     }
 }
 
+/// The single destinations are another process's business from now on.
+fn follow_successor(inventory: &Inventory) {
+    inventory.now().services.iter().for_each(|it| it.rotation().follow_successor());
+}
+
+fn handed_pools(setup: &Setup, credentials: &HashMap<Name, Credentials>) -> Vec<HandedPool> {
+    let hand_over = |PoolEntry { config, pool }: &PoolEntry| HandedPool {
+        name: config.name.to_string(),
+        pool: pool.save(Instant::now()),
+        asked_for: config.destinations.iter().map(|spec| format!("{}:{}", spec.endpoint, spec.weight)).collect(),
+        credentials: credentials.get(&config.name).cloned(),
+    };
+    setup.pools.iter().map(hand_over).collect()
+}
+
+fn handed_services(setup: &Setup, doors: Option<&Doors>) -> Vec<HandedService> {
+    let hand_over = |it: &ServiceEntry| {
+        let door = doors.and_then(|doors| doors.door(&it.config.name));
+        HandedService {
+            name: it.config.name.to_string(),
+            pool: it.config.pool.to_string(),
+            choices: it.rotation().save_choices(Instant::now()),
+            listen: it.config.listen.to_string(),
+            sockets: door.map_or(0, |door| door.sockets.len()),
+            borrowed: door.is_some_and(|door| door.borrowed),
+        }
+    };
+    setup.services.iter().map(hand_over).collect()
+}
+
+fn listeners<'d>(doors: Option<&'d Doors>, service: &str) -> Vec<BorrowedFd<'d>> {
+    let door = doors.and_then(|doors| doors.door(service));
+    door.into_iter().flat_map(|door| &door.sockets).map(AsFd::as_fd).collect()
+}
+
 /// Has all connections reset that are left then.
-fn reset_after(timeout: Duration, table: &Rotation) {
+fn reset_after(timeout: Duration, inventory: &Inventory) {
     thread::sleep(timeout);
-    let count: usize = table.own_connections().into_iter().map(|(_, count)| count).sum();
-    // The single destination need not move to one that is removed next.
-    table.follow_successor();
+    let setup = inventory.now();
+    let count = setup.own_connections();
+    // The single destinations need not move to ones that are removed next.
+    follow_successor(inventory);
     warn!("connections reset after the drain timeout of {} s: {count}", timeout.as_secs_f64());
-    for destination in table.snapshot() {
-        // It may have been removed in the meantime.
-        let _ = table.remove(destination.address);
+    for PoolEntry { pool, .. } in setup.pools.iter().chain(&setup.retired) {
+        for destination in pool.snapshot() {
+            // It may have been removed in the meantime.
+            let _ = pool.remove(destination.address);
+        }
     }
-    table.follow_nobody();
+    follow_nobody(inventory);
 }

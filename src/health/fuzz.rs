@@ -23,7 +23,7 @@ const PORTS: [u16; 3] = [1, 2, 3];
 pub fn reports(bytes: &[u8]) -> bool {
     static OPTIONS: LazyLock<Option<WatchdogOptions>> = LazyLock::new(|| {
         let line = ["glbd", "-w", "galera:max-recv-queue=10", "-D", "-L", "3", "8010"];
-        Config::from_command_line(line.map(str::to_owned)).ok()?.pool.watchdog
+        Config::from_command_line(line.map(str::to_owned)).ok()?.pools.remove(0).watchdog
     });
     let options = OPTIONS.clone().expect("a command line with a watchdog");
     let table =

@@ -15,7 +15,8 @@ fn at(port: u16) -> SocketAddr {
 /// Two destinations, and a daemon that listens on port 8010.
 fn settings() -> Settings {
     let line = ["glbd", "-w", "galera", "-D", "--rise", "1", "--fall", "1", "8010"];
-    let options = Config::from_command_line(line.map(str::to_owned)).ok().and_then(|it| it.pool.watchdog);
+    let options =
+        Config::from_command_line(line.map(str::to_owned)).ok().and_then(|mut it| it.pools.remove(0).watchdog);
     let table =
         Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(1), watched: true, recheck_after: None });
     for address in [at(1), at(2)] {

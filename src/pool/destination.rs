@@ -24,6 +24,8 @@ pub(super) struct Destination {
     pub health: Health,
     /// None of its names has its address any more.
     pub obsolete: bool,
+    /// It is not asked for any more, and goes with its last connection.
+    pub leaving: bool,
     /// Somebody waits for the next word of the watchdog.
     pub awaited: bool,
     /// Those of this process.
@@ -66,6 +68,24 @@ impl Destination {
         Candidate { slot, serial, address, weight, configured_weight, connections }
     }
 
+    /// As it is seen at this moment, whatever a service chooses.
+    pub(super) fn status(&self) -> DestinationStatus {
+        DestinationStatus {
+            wanted_as: self.wanted_as.clone(),
+            address: self.address,
+            id: self.id,
+            origin: self.origin,
+            weight: self.weight,
+            weight_in_force: if self.obsolete { 0.0 } else { self.weight_in_force() },
+            health: self.health.clone(),
+            refusals: self.refusals.clone(),
+            is_leaving: self.leaving,
+            is_single: false,
+            connections: self.all_connections(),
+            map: None,
+        }
+    }
+
     pub(super) fn all_connections(&self) -> usize {
         self.connections + self.elsewhere
     }
@@ -97,6 +117,8 @@ pub struct DestinationStatus {
     pub health: Health,
     /// How its last clients fared, unless the very last one was served.
     pub refusals: Option<Refusals>,
+    /// It is not asked for any more, and goes with its last connection.
+    pub is_leaving: bool,
     /// It is the single destination.
     pub is_single: bool,
     /// Connections that count on it, those being opened and those of other processes included.

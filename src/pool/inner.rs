@@ -89,6 +89,7 @@ impl Inner {
             self.forget_choice(slot);
         }
         self.change(slot, |it| {
+            it.leaving &= weight == 0.0;
             it.weight_before = (weight == 0.0).then_some(it.weight);
             std::mem::replace(&mut it.weight, weight)
         })
@@ -165,6 +166,7 @@ impl Inner {
             weight_before: None,
             health: Health::at_first(self.settings.watched),
             obsolete: false,
+            leaving: false,
             awaited: false,
             connections: 0,
             elsewhere: 0,

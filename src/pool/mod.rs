@@ -9,6 +9,7 @@
 mod by_hand;
 mod clock;
 mod destination;
+mod dismissal;
 mod fallen;
 mod found;
 pub mod health;
@@ -41,6 +42,7 @@ use slab::Slab;
 use crate::address::{Endpoint, Host};
 pub use by_hand::SwitchError;
 pub use destination::DestinationStatus;
+pub use dismissal::Dismissed;
 use inner::Inner;
 pub use lease::Lease;
 pub use named::{Followed, Unresolved};
@@ -251,6 +253,16 @@ impl Pool {
         let weight = weight.filter(|weight| *weight > 0.0).ok_or(TableError::NoWeight)?;
         destination.origin = Origin::ByHand;
         Ok((weight, Change::Reweighted(inner.reweight(slot, weight))))
+    }
+
+    /// The destinations in the order in which they were added, but for what a service makes of them.
+    pub fn snapshot(&self) -> Vec<DestinationStatus> {
+        self.0.lock().in_order().into_iter().map(|it| it.status()).collect()
+    }
+
+    /// Whether there is a destination at `address`.
+    pub fn has(&self, address: SocketAddr) -> bool {
+        self.0.lock().at(address).is_some()
     }
 
     /// Takes the destination at `address` out and has its connections closed.

@@ -239,6 +239,7 @@ impl Inner {
         if let Some(slot) = self.find(id) {
             self.count(slot, |it| it.connections -= 1);
             self.rotation_mut(rotation).count(slot, |sessions| sessions.saturating_sub(1));
+            self.let_go(slot);
         }
         let switchover = self.single_mut(rotation).and_then(|single| single.switchover.as_mut());
         if let Some(switchover) = switchover.filter(|it| it.from.id == id) {

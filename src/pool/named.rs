@@ -107,7 +107,7 @@ impl Pool {
     pub fn named_addresses(&self) -> Vec<(Endpoint, SocketAddr)> {
         let inner = self.0.lock();
         let mut slots: Vec<&Destination> =
-            inner.destinations.iter().map(|(_, it)| it).filter(|it| !it.obsolete).collect();
+            inner.destinations.iter().map(|(_, it)| it).filter(|it| !it.obsolete && !it.leaving).collect();
         slots.sort_by_key(|it| it.id.serial);
         let has_zone = |it: &Destination| matches!(it.address, SocketAddr::V6(address) if address.scope_id() != 0);
         slots.retain(|it| !has_zone(it));
@@ -195,7 +195,7 @@ impl Pool {
 }
 
 impl Inner {
-    fn slots_of(&self, name: &Endpoint) -> Vec<usize> {
+    pub(super) fn slots_of(&self, name: &Endpoint) -> Vec<usize> {
         match self.names.get(name) {
             Some(Standing::At(slots)) => slots.clone(),
             _ => Vec::new(),
@@ -231,7 +231,7 @@ impl Inner {
     }
 
     /// A destination is not wanted as this any more, but otherwise.
-    fn unwant(&mut self, slot: usize, name: &Endpoint) {
+    pub(super) fn unwant(&mut self, slot: usize, name: &Endpoint) {
         self.destinations[slot].wanted_as.retain(|it| it != name);
         self.unregister(slot, name);
     }

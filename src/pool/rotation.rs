@@ -153,20 +153,12 @@ impl Rotation {
         let single = inner.current_single(self.id());
         let mut upper_end = 0.0;
         let status = |(index, it): (usize, &&Destination)| DestinationStatus {
-            wanted_as: it.wanted_as.clone(),
-            address: it.address,
-            id: it.id,
-            origin: it.origin,
-            weight: it.weight,
-            weight_in_force: if it.obsolete { 0.0 } else { it.weight_in_force() },
-            health: it.health.clone(),
-            refusals: it.refusals.clone(),
             is_single: single == Some(it.id.slot()),
-            connections: it.all_connections(),
             map: share.as_ref().map(|weights| {
                 upper_end += weights[index];
                 upper_end
             }),
+            ..it.status()
         };
         destinations.iter().enumerate().map(status).collect()
     }

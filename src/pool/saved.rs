@@ -54,6 +54,8 @@ struct SavedDestination {
     origin: Origin,
     weight: f64,
     obsolete: bool,
+    #[serde(default)]
+    leaving: bool,
     verdict: Option<Verdict>,
     reason: Reason,
     since: Option<SystemTime>,
@@ -78,6 +80,7 @@ impl Pool {
             origin: it.origin,
             weight: it.weight,
             obsolete: it.obsolete,
+            leaving: it.leaving,
             verdict: it.health.verdict,
             reason: it.health.reason.clone(),
             since: it.health.since,
@@ -125,9 +128,9 @@ impl Pool {
                 latency: it.latency,
                 scale: it.scale,
             };
-            let (obsolete, weight_before) = (it.obsolete, it.weight_before);
+            let (obsolete, leaving, weight_before) = (it.obsolete, it.leaving, it.weight_before);
             inner.change(slot, |it| {
-                (it.health, it.obsolete, it.weight_before) = (health, obsolete, weight_before);
+                (it.health, it.obsolete, it.leaving, it.weight_before) = (health, obsolete, leaving, weight_before);
             });
         }
         unresolved.for_each(|name| inner.expect(name));
@@ -154,6 +157,7 @@ impl Pool {
         let mut inner = self.0.lock();
         if let Some(slot) = inner.at(address) {
             inner.count(slot, |it| it.elsewhere = connections);
+            inner.let_go(slot);
         }
     }
 }

@@ -144,6 +144,18 @@ impl Rotation {
     }
 }
 
+impl Rotation {
+    /// Closes the connections to the destination at `address` that were picked here. They count until they have ended: another
+    /// process waits for that.
+    pub fn close_own_sessions(&self, address: SocketAddr) {
+        let mut inner = self.pool().0.lock();
+        let Some(slot) = inner.at(address) else { return };
+        let id = inner.destinations[slot].id;
+        inner.lose_single(self.id(), id);
+        inner.tell(Event::Closed(id, address, Some(self.id())));
+    }
+}
+
 impl Pool {
     /// Closes the connections to the destination at `address`, which takes no new ones here. They count until they have
     /// ended: another process waits for that.

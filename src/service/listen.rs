@@ -155,7 +155,8 @@ mod tests {
     #[test]
     fn at_an_address_that_this_machine_does_not_have_it_listens_nowhere() {
         let words = ["glbd", "1"].map(str::to_owned);
-        let options = Config::from_command_line(words).expect("a command line").service.connections;
+        let mut config = Config::from_command_line(words).expect("a command line");
+        let options = config.services.remove(0).connections;
         // For documentation (RFC 5737, RFC 3849): nobody has them.
         for address in ["192.0.2.1:0", "[2001:db8::1]:0"] {
             assert!(listen(address.parse().expect("an address"), 1, &options).is_err(), "{address}");

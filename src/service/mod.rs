@@ -3,10 +3,12 @@
 //! Workers serve any number of services. A connection holds on to its service, so that one that ends, or changes, goes on
 //! with its connections as they began.
 
+mod inventory;
 mod listen;
 
 use crate::config::{ConnectionOptions, Greeting};
 use crate::pool::Rotation;
+pub use inventory::{Inventory, PoolEntry, ServiceEntry, Setup};
 pub use listen::{BACKLOG, adopt, keep_alive, listen};
 
 /// What the connections of one service have in common.

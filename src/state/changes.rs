@@ -3,19 +3,19 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
-use super::StateFile;
+use super::Base;
 use super::contents::{Entry, REMOVED, address_of};
 use crate::address::Endpoint;
-use crate::pool::{DestinationStatus, Origin, Rotation, Unresolved};
+use crate::pool::{DestinationStatus, Origin, Pool, Unresolved};
 
-impl StateFile {
-    /// From the command line's destinations to those in the table, and to their order.
-    pub(super) fn changes(&self, table: &Rotation) -> Vec<Entry> {
-        let (rows, unresolved) = (table.snapshot(), table.unresolved());
+impl Base<'_> {
+    /// From the destinations that were asked for to those in the pool, and to their order.
+    pub(super) fn changes(&self, pool: &Pool) -> Vec<Entry> {
+        let (rows, unresolved) = (pool.snapshot(), pool.unresolved());
         let (mut removed, mut set) = (Removals::default(), Vec::new());
         // Where among the base the last one stands that is still in its place; `None` once others are before it.
         let mut last = Some(0);
-        for row in rows.iter().filter(|row| row.origin == Origin::ByHand) {
+        for row in rows.iter().filter(|row| row.origin == Origin::ByHand && !row.is_leaving) {
             for (index, endpoint) in row.wanted_as.iter().enumerate() {
                 let place = self.place(endpoint);
                 // Others only share a destination, which has its place.
@@ -40,22 +40,22 @@ impl StateFile {
         let is_there = |endpoint: &Endpoint| {
             there.contains(endpoint) || address_of(endpoint).is_some_and(|address| addresses.contains(&address))
         };
-        let base = self.base.destinations.iter().map(|spec| &spec.endpoint);
+        let base = self.destinations.iter().map(|spec| &spec.endpoint);
         base.filter(|endpoint| !is_there(endpoint)).for_each(|endpoint| removed.add(endpoint.clone()));
-        if self.base.finds_more {
-            table.withdrawn().into_iter().for_each(|address| removed.add(address.into()));
+        if self.finds_more {
+            pool.withdrawn().into_iter().for_each(|address| removed.add(address.into()));
         }
         // What is removed makes room for what is added.
         removed.entries.into_iter().chain(set).collect()
     }
 
     pub(super) fn place(&self, endpoint: &Endpoint) -> Option<usize> {
-        self.base.destinations.iter().position(|spec| spec.endpoint == *endpoint)
+        self.destinations.iter().position(|spec| spec.endpoint == *endpoint)
     }
 
     fn weight(&self, endpoint: &Endpoint) -> Option<f64> {
         // Of one that is given more than once, the last weight counts.
-        self.base.destinations.iter().rev().find(|spec| spec.endpoint == *endpoint).map(|spec| spec.weight)
+        self.destinations.iter().rev().find(|spec| spec.endpoint == *endpoint).map(|spec| spec.weight)
     }
 }
 

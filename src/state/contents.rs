@@ -11,7 +11,7 @@ const HEADING: &str = "# glbd state 1: what was changed at run time. Written by 
 /// What a file of any version begins with.
 const MARK: &[u8] = b"# glbd state ";
 const SUM: &str = "# sum ";
-/// Before the single destination that was chosen by hand.
+/// Before the single destination that a service was given by hand.
 pub(super) const WRITER: &str = "writer ";
 /// Before a name of the command line and the address that it had.
 const AT: &str = "at ";
@@ -21,6 +21,8 @@ pub(super) const REMOVED: f64 = -1.0;
 /// One change, as it stands in the file.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
+    /// The pool or the service that it belongs to; `None` where there is one.
+    pub of: Option<String>,
     pub spec: DestinationSpec,
     /// Where the name was.
     pub address: Option<SocketAddr>,
@@ -29,18 +31,33 @@ pub(super) struct Entry {
 /// Everything in the file.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Contents {
+    /// Changes to pools.
     pub entries: Vec<Entry>,
-    /// The single destination chosen by hand, and where its name was.
-    pub writer: Option<(Endpoint, Option<SocketAddr>)>,
-    /// Where the names of the command line were.
-    pub at: Vec<(Endpoint, SocketAddr)>,
+    /// The single destinations that services were given by hand. Their weights say nothing.
+    pub writers: Vec<Entry>,
+    /// Where the names of the command line were. Their weights say nothing.
+    pub at: Vec<Entry>,
 }
 
 impl Entry {
     pub(super) fn new(endpoint: Endpoint, weight: f64, address: Option<SocketAddr>) -> Entry {
         let address = address.filter(|_| address_of(&endpoint).is_none());
-        Entry { spec: DestinationSpec { endpoint, weight }, address }
+        Entry { of: None, spec: DestinationSpec { endpoint, weight }, address }
     }
+
+    pub(super) fn of(self, of: Option<String>) -> Entry {
+        Entry { of, ..self }
+    }
+
+    /// What it is about, as the control port would be told.
+    pub(super) fn name(&self) -> String {
+        qualified(self.of.as_deref(), &self.spec.endpoint)
+    }
+}
+
+/// A destination with its pool, or with the service that it is the writer of.
+pub(super) fn qualified(of: Option<&str>, endpoint: &Endpoint) -> String {
+    of.map_or_else(|| endpoint.to_string(), |of| format!("{of}/{endpoint}"))
 }
 
 /// The address, if it is not a name.
@@ -52,9 +69,9 @@ pub(super) fn address_of(endpoint: &Endpoint) -> Option<SocketAddr> {
 }
 
 /// Where the names were.
-pub(super) fn saved_addresses(entries: &[Entry]) -> HashMap<Endpoint, Vec<SocketAddr>> {
+pub(super) fn saved_addresses<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> HashMap<Endpoint, Vec<SocketAddr>> {
     let mut saved: HashMap<Endpoint, Vec<SocketAddr>> = HashMap::new();
-    for Entry { spec, address } in entries {
+    for Entry { spec, address, .. } in entries {
         saved.entry(spec.endpoint.clone()).or_default().extend(address);
     }
     saved.retain(|_, addresses| !addresses.is_empty());
@@ -62,14 +79,13 @@ pub(super) fn saved_addresses(entries: &[Entry]) -> HashMap<Endpoint, Vec<Socket
 }
 
 /// Writes it.
-pub(super) fn print(Contents { entries, writer, at }: &Contents) -> String {
-    let printed = |address: &Option<SocketAddr>| address.map(|address| format!(" {address}")).unwrap_or_default();
-    let line = |it: &Entry| format!("{}:{}{}\n", it.spec.endpoint, it.spec.weight, printed(&it.address));
-    let mut body: String = entries.iter().map(line).collect();
-    if let Some((endpoint, address)) = writer {
-        body += &format!("{WRITER}{endpoint}{}\n", printed(address));
+pub(super) fn print(Contents { entries, writers, at }: &Contents) -> String {
+    let address = |it: &Entry| it.address.map(|address| format!(" {address}")).unwrap_or_default();
+    let mut body: String =
+        entries.iter().map(|it| format!("{}:{}{}\n", it.name(), it.spec.weight, address(it))).collect();
+    for (word, entries) in [(WRITER, writers), (AT, at)] {
+        body.extend(entries.iter().map(|it| format!("{word}{}{}\n", it.name(), address(it))));
     }
-    body.extend(at.iter().map(|(name, address)| format!("{AT}{name} {address}\n")));
     sealed(&body)
 }
 
@@ -99,11 +115,9 @@ pub(super) fn parse(text: &[u8]) -> Result<Contents, String> {
     let mut contents = Contents::default();
     for line in lines.filter(|line| !line.is_empty()) {
         if let Some(writer) = line.strip_prefix(WRITER) {
-            let Entry { spec, address } = parse_entry(writer)?;
-            contents.writer = Some((spec.endpoint, address));
+            contents.writers.push(parse_entry(writer)?);
         } else if let Some(at) = line.strip_prefix(AT) {
-            let Entry { spec, address } = parse_entry(at)?;
-            contents.at.extend(address.map(|address| (spec.endpoint, address)));
+            contents.at.extend(Some(parse_entry(at)?).filter(|it| it.address.is_some()));
         } else {
             contents.entries.push(parse_entry(line)?);
         }
@@ -113,9 +127,10 @@ pub(super) fn parse(text: &[u8]) -> Result<Contents, String> {
 
 fn parse_entry(line: &str) -> Result<Entry, String> {
     let (spec, address) = line.split_once(' ').map_or((line, None), |(spec, address)| (spec, Some(address)));
+    let (of, spec) = spec.split_once('/').map_or((None, spec), |(of, spec)| (Some(of.to_owned()), spec));
     let spec = parse_destination(spec, None).map_err(|error| format!("'{line}': {error}"))?;
     let address = address.map(str::parse).transpose().map_err(|_| format!("'{line}': not an address"))?;
     // An older glbd took such addresses of names for addresses.
     let address = address.filter(|address: &SocketAddr| can_be_connected_to(address.ip().to_canonical()));
-    Ok(Entry { spec, address })
+    Ok(Entry { of, spec, address })
 }

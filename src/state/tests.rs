@@ -1,12 +1,16 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::contents::Entry;
+use super::contents::{Entry, address_of};
 use super::*;
 use crate::address::parse_destination;
+use crate::config::Config;
 use crate::pool::health::ShutdownSessions;
-use crate::pool::{Balancing, PolicyKind, Pool, PoolSettings, Tried};
+use crate::pool::{Balancing, PolicyKind, Pool, PoolSettings, Rotation, Tried};
+use crate::service::{Service, ServiceEntry};
 
 fn spec(text: &str) -> DestinationSpec {
     parse_destination(text, None).expect("a destination")
@@ -44,9 +48,35 @@ fn contents(table: &Rotation) -> (Vec<(String, f64)>, Vec<SocketAddr>) {
     (rows, withdrawn)
 }
 
-fn file(directory: &tempfile::TempDir, base: &[DestinationSpec]) -> StateFile {
-    let base = Base { destinations: base.to_vec(), all_addresses: false, finds_more: true };
-    StateFile::new(&directory.path().join("state"), base)
+fn file(directory: &tempfile::TempDir) -> StateFile {
+    StateFile::new(&directory.path().join("state"))
+}
+
+/// A daemon that was asked for these destinations, and has them in this table.
+fn setup(table: &Rotation, base: &[DestinationSpec]) -> Setup {
+    let mut config = config("main", base);
+    let (pool, service) = (config.pools.remove(0), config.services.remove(0));
+    let pools = vec![PoolEntry { config: pool, pool: table.pool().clone() }];
+    let options = service.connections.clone();
+    let entry = Service { rotation: table.clone(), options };
+    Setup { pools, services: vec![ServiceEntry { config: service, service: Arc::new(entry) }], ..Setup::default() }
+}
+
+fn changes(table: &Rotation, base: &[DestinationSpec]) -> Vec<Entry> {
+    Base { destinations: base, all_addresses: false, finds_more: true }.changes(table)
+}
+
+fn load(state: &StateFile, table: &Rotation, base: &[DestinationSpec]) -> Loaded {
+    state.load(&setup(table, base), &OwnAddresses::default()).expect("a file")
+}
+
+fn config(name: &str, base: &[DestinationSpec]) -> Config {
+    let words = ["glbd", "-w", "tcp", "--discover", "1"].map(str::to_owned);
+    let mut config = Config::from_command_line(words).expect("a command line");
+    config.pools[0].destinations = base.to_vec();
+    config.pools[0].name = name.into();
+    (config.services[0].pool, config.services[0].name) = (name.into(), name.into());
+    config
 }
 
 fn change() -> impl Strategy<Value = DestinationSpec> {
@@ -59,12 +89,12 @@ proptest! {
     fn whatever_was_changed_is_there_after_a_restart(changes in prop::collection::vec(change(), 0..40)) {
         let directory = tempfile::tempdir().expect("a directory");
         let base: Vec<DestinationSpec> = (1..5).map(|port| spec(&format!("10.0.0.1:{port}:{port}"))).collect();
-        let state = file(&directory, &base);
+        let state = file(&directory);
         let before = table(&base);
         changes.iter().for_each(|change| obey(&before, change));
-        state.save(&before).expect("a file");
+        state.save(&setup(&before, &base)).expect("a file");
         let after = table(&base);
-        prop_assert!(matches!(state.load(&after, &OwnAddresses::default()), Ok(Loaded::Changes(_, remarks)) if remarks.is_empty()));
+        prop_assert!(matches!(load(&state, &after, &base), Loaded::Changes(_, remarks) if remarks.is_empty()));
         prop_assert_eq!(contents(&before), contents(&after));
     }
 
@@ -74,7 +104,7 @@ proptest! {
         let changed = table(&base);
         obey(&changed, &spec("10.0.0.1:1:0.3"));
         obey(&changed, &spec("10.0.0.1:2:-1"));
-        let entries = file(&tempfile::tempdir().expect("a directory"), &base).changes(&changed);
+        let entries = changes(&changed, &base);
         let text = print(&Contents { entries, ..Contents::default() }).into_bytes();
         prop_assert!(parse(&text).is_ok());
         // The last byte is a newline, which is not missed.
@@ -94,54 +124,50 @@ proptest! {
 #[test]
 fn nothing_is_written_of_what_the_command_line_says_anyway() {
     let base = [spec("10.0.0.1:1:2"), spec("10.0.0.1:2")];
-    let state = file(&tempfile::tempdir().expect("a directory"), &base);
     let table = table(&base);
-    assert_eq!(state.changes(&table), []);
+    assert_eq!(changes(&table, &base), []);
     obey(&table, &spec("10.0.0.1:1:0"));
-    assert_eq!(state.changes(&table).len(), 1);
+    assert_eq!(changes(&table, &base).len(), 1);
     obey(&table, &spec("10.0.0.1:1:2"));
-    assert_eq!(state.changes(&table), []);
+    assert_eq!(changes(&table, &base), []);
 }
 
 #[test]
 fn what_was_added_and_removed_leaves_nothing_where_nothing_is_found_by_itself() {
-    let base = Base { destinations: vec![spec("10.0.0.1:1")], all_addresses: false, finds_more: false };
-    let state = StateFile::new(Path::new("/no/such/file"), base);
+    let destinations = [spec("10.0.0.1:1")];
+    let base = Base { destinations: &destinations, all_addresses: false, finds_more: false };
     let table = table(&[spec("10.0.0.1:1")]);
     obey(&table, &spec("10.0.0.1:2"));
     obey(&table, &spec("10.0.0.1:2:-1"));
-    assert_eq!(state.changes(&table), []);
+    assert_eq!(base.changes(&table), []);
     obey(&table, &spec("10.0.0.1:1:-1"));
-    assert_eq!(state.changes(&table).len(), 1);
+    assert_eq!(base.changes(&table).len(), 1);
 }
 
 #[test]
 fn each_address_of_a_name_is_kept() {
     let directory = tempfile::tempdir().expect("a directory");
-    let (state, before) = (file(&directory, &[]), table(&[]));
+    let (state, before) = (file(&directory), table(&[]));
     let named = spec("nowhere.invalid:3306:2");
     let addresses = [1, 2].map(|last| SocketAddr::from(([10, 0, 0, last], 3306)));
     for address in addresses {
         before.set(&named.endpoint, address, named.weight).expect("there is room");
     }
-    state.save(&before).expect("a file");
+    state.save(&setup(&before, &[])).expect("a file");
     let after = table(&[]);
-    state.load(&after, &OwnAddresses::default()).expect("a file");
+    load(&state, &after, &[]);
     assert_eq!(contents(&after), contents(&before));
 }
 
 #[test]
 fn a_name_that_does_not_resolve_is_where_it_was() {
     let directory = tempfile::tempdir().expect("a directory");
-    let (state, before) = (file(&directory, &[]), table(&[]));
+    let (state, before) = (file(&directory), table(&[]));
     let (named, address) = (spec("nowhere.invalid:3306:2"), SocketAddr::from(([10, 0, 0, 9], 3306)));
     before.set(&named.endpoint, address, named.weight).expect("there is room");
-    state.save(&before).expect("a file");
+    state.save(&setup(&before, &[])).expect("a file");
     let after = table(&[]);
-    assert_eq!(
-        state.load(&after, &OwnAddresses::default()).expect("a file"),
-        Loaded::Changes(vec!["nowhere.invalid:3306:2".to_owned()], vec![])
-    );
+    assert_eq!(load(&state, &after, &[]), Loaded::Changes(vec!["nowhere.invalid:3306:2".to_owned()], vec![]));
     let row = after.snapshot().remove(0);
     assert_eq!((row.wanted_as, row.address, row.weight), (vec![named.endpoint], address, 2.0));
 }
@@ -150,22 +176,19 @@ fn a_name_that_does_not_resolve_is_where_it_was() {
 fn the_single_destination_that_was_chosen_by_hand_is_chosen_again() {
     let directory = tempfile::tempdir().expect("a directory");
     let base = [spec("10.0.0.1:1:3"), spec("10.0.0.1:2"), spec("10.0.0.1:3")];
-    let (state, before) = (file(&directory, &base), table_with(PolicyKind::Single, &base));
+    let (state, before) = (file(&directory), table_with(PolicyKind::Single, &base));
     let (second, now) = (SocketAddr::from(([10, 0, 0, 1], 2)), Instant::now());
     before.switch_single(second, Duration::ZERO, now, Box::new(|_| {})).expect("it is fit");
-    state.save(&before).expect("a file");
+    state.save(&setup(&before, &base)).expect("a file");
     let after = table_with(PolicyKind::Single, &base);
-    assert_eq!(
-        state.load(&after, &OwnAddresses::default()).expect("a file"),
-        Loaded::Changes(vec!["writer 10.0.0.1:2".to_owned()], vec![])
-    );
+    assert_eq!(load(&state, &after, &base), Loaded::Changes(vec!["writer 10.0.0.1:2".to_owned()], vec![]));
     assert_eq!(
         after.pick([10, 0, 0, 9].into(), &mut Tried::default(), now).leased().map(|it| it.address()),
         Some(second)
     );
     // Where nothing is single any more, that is said.
     let remarks = vec!["writer 10.0.0.1:2: it cannot be the single destination".to_owned()];
-    assert_eq!(state.load(&table(&base), &OwnAddresses::default()).expect("a file"), Loaded::Changes(vec![], remarks));
+    assert_eq!(load(&state, &table(&base), &base), Loaded::Changes(vec![], remarks));
 }
 
 #[test]
@@ -173,8 +196,8 @@ fn an_address_that_nothing_can_be_connected_to_is_nobodys() {
     for useless in ["0.0.0.0:3306", "[::]:3306", "[::ffff:0.0.0.0]:3306", "224.0.0.1:3306"] {
         let address: SocketAddr = useless.parse().expect("an address");
         let named = spec("nowhere.invalid:3306:2");
-        let entries = vec![Entry { spec: named.clone(), address: Some(address) }];
-        let text = print(&Contents { entries, at: vec![(named.endpoint.clone(), address)], writer: None });
+        let entries = vec![Entry { of: None, spec: named.clone(), address: Some(address) }];
+        let text = print(&Contents { at: entries.clone(), entries, writers: Vec::new() });
         let contents = parse(text.as_bytes()).expect("it is whole");
         assert_eq!((contents.entries[0].address, contents.at.len()), (None, 0), "{useless}");
         // Nor in the table of another process.
@@ -184,4 +207,39 @@ fn an_address_that_nothing_can_be_connected_to_is_nobodys() {
         after.restore_choices(before.save_choices(Instant::now()), Instant::now());
         assert_eq!(after.snapshot(), [], "{useless}");
     }
+}
+
+#[test]
+fn each_pool_has_its_own_changes_and_each_service_its_own_writer() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let base = [spec("10.0.0.1:1"), spec("10.0.0.1:2")];
+    let both = |first: &Rotation, second: &Rotation| {
+        let [mut one, other] = [first, second].map(|it| setup(it, &base));
+        one.pools[0].config.name = "galera".into();
+        (one.services[0].config.name, one.services[0].config.pool) = ("writer".into(), "galera".into());
+        one.pools.extend(other.pools);
+        one.services.extend(other.services);
+        one
+    };
+    let pair = || (table_with(PolicyKind::Single, &base), table(&base));
+    let (first, second) = pair();
+    obey(&first, &spec("10.0.0.1:1:0"));
+    obey(&second, &spec("10.0.0.1:3:5"));
+    let chosen = SocketAddr::from(([10, 0, 0, 1], 2));
+    first.switch_single(chosen, Duration::ZERO, Instant::now(), Box::new(|_| {})).expect("it is fit");
+    let state = file(&directory);
+    state.save(&both(&first, &second)).expect("a file");
+    let (third, fourth) = pair();
+    let loaded = state.load(&both(&third, &fourth), &OwnAddresses::default()).expect("a file");
+    let made = ["galera/10.0.0.1:1:0", "10.0.0.1:3:5", "writer writer/10.0.0.1:2"].map(str::to_owned);
+    assert_eq!(loaded, Loaded::Changes(made.to_vec(), vec![]));
+    assert_eq!((contents(&third), contents(&fourth)), (contents(&first), contents(&second)));
+    // A pool that is there no more is said to be, and costs the others nothing.
+    let alone = table(&base);
+    let Loaded::Changes(made, remarks) = load(&state, &alone, &base) else { panic!("it is whole") };
+    assert_eq!(made, ["10.0.0.1:3:5"]);
+    assert_eq!(
+        remarks,
+        ["writer writer/10.0.0.1:2: there is no such service", "galera/10.0.0.1:1: there is no such pool"]
+    );
 }

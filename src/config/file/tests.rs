@@ -1,8 +1,8 @@
 use clap::CommandFactory;
 use proptest::prelude::*;
 
-use super::super::Config;
 use super::super::keys::KEYS;
+use super::super::{Config, Greeting, PolicyKind, Refused};
 use super::*;
 
 const SMALLEST: &str = "[pool.main]\n[service.main]\nlisten = 3306\n";
@@ -23,14 +23,14 @@ fn of_command_line(words: &[&str]) -> Config {
 
 /// What a file comes to.
 fn of_file(text: &str) -> Config {
-    let contents = read(text).expect("a file without a fault");
-    Config::from_command_line(contents.command_line(Vec::new())).expect("a command line")
+    let (config, _) = Config::from_text(text, &[]).expect("a file without a fault");
+    config
 }
 
 fn printed(words: &[&str]) -> String {
     let words = ["glbd"].iter().chain(words).chain(["--print-config"].iter()).map(|word| (*word).to_owned());
     match Config::from_command_line(words) {
-        Err(super::super::Refused::Show(text)) => text,
+        Err(Refused::Show(text)) => text,
         other => panic!("{other:?}"),
     }
 }
@@ -72,7 +72,65 @@ fn a_file_says_the_same_as_a_command_line() {
         "10.0.0.1",
         "db2:3307:0.5",
     ];
-    assert_eq!(format!("{:?}", of_file(file)), format!("{:?}", of_command_line(&words)));
+    let mut of_file = of_file(file);
+    assert_eq!((&*of_file.pools[0].name, &*of_file.services[0].name), ("nodes", "writer"));
+    // On the command line, nobody gives them names.
+    (of_file.pools[0].name, of_file.services[0].name, of_file.services[0].pool) =
+        ("main".into(), "main".into(), "main".into());
+    assert_eq!(format!("{of_file:?}"), format!("{:?}", of_command_line(&words)));
+}
+
+#[test]
+fn several_services_may_share_a_pool_and_others_have_their_own() {
+    let file = r#"
+        [process]
+        threads = 3
+        [service.writer]
+        pool = "nodes"
+        listen = 3306
+        policy = "single"
+        [service.queue]
+        pool = "rabbits"
+        listen = "127.0.0.1:5672"
+        client-idle-timeout = 7
+        [service.reader]
+        pool = "nodes"
+        listen = 3307
+        [pool.rabbits]
+        destinations = ["r1"]
+        watchdog = "tcp"
+        interval = 3
+        [pool.nodes]
+        destinations = ["10.0.0.1:3306", "db2:3306:0.5"]
+        watchdog = "galera"
+    "#;
+    let config = of_file(file);
+    let names = |names: Vec<&super::super::Name>| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(config.pools.iter().map(|it| &it.name).collect()), ["rabbits", "nodes"]);
+    assert_eq!(names(config.services.iter().map(|it| &it.name).collect()), ["writer", "queue", "reader"]);
+    assert_eq!(names(config.services.iter().map(|it| &it.pool).collect()), ["nodes", "rabbits", "nodes"]);
+    let greetings: Vec<_> = config.services.iter().map(|it| it.connections.greeting).collect();
+    assert_eq!(greetings, [Greeting::Mysql, Greeting::None, Greeting::Mysql], "it follows from the pool's watchdog");
+    let policies: Vec<_> = config.services.iter().map(|it| (it.policy, it.connections.client_idle_timeout)).collect();
+    let seven = Some(std::time::Duration::from_secs(7));
+    let least = PolicyKind::LeastConnected;
+    assert_eq!(policies, [(PolicyKind::Single, None), (least, seven), (least, None)]);
+    assert_eq!(config.pools[0].destinations[0].endpoint.port, 5672, "the port of its only service");
+    assert_eq!(config.pools.iter().map(|it| it.interval.as_secs()).collect::<Vec<_>>(), [3, 1]);
+    assert_eq!(config.threads, 3);
+    let (same, matches) = Config::from_text(file, &[]).expect("a file");
+    let printed = super::super::print::print(&same, &matches);
+    assert_eq!(format!("{:?}", of_file(&printed)), format!("{same:?}"), "{printed}");
+}
+
+#[test]
+fn what_is_wrong_with_a_pool_is_told_once_however_many_services_use_it() {
+    let file = "[pool.a]\ntimeout = 5\n[service.b]\nlisten = 1\n[service.c]\nlisten = 2\n\n\
+        [pool.d]\nrise = 2\n[service.e]\nlisten = 3\npool = 'd'\n";
+    let file = file.replace("listen = 1", "listen = 1\npool = 'a'").replace("listen = 2", "listen = 2\npool = 'a'");
+    let Err(Refused::WrongFile(told)) = Config::from_text(&file, &[]) else { panic!("it is wrong") };
+    let needs = "needs checks of the destinations: give watchdog as well";
+    assert_eq!(told, [format!("2:11: pool.a.timeout {needs}"), format!("11:8: pool.d.rise {needs}")]);
 }
 
 #[test]
@@ -114,7 +172,7 @@ fn the_page_about_the_file_has_every_key_and_an_example_without_a_fault() {
     let lines = page.lines().skip_while(|line| !line.starts_with("    "));
     let example: Vec<&str> = lines.take_while(|line| line.is_empty() || line.starts_with("    ")).collect();
     let config = of_file(&example.join("\n"));
-    assert_eq!(config.pool.destinations.len(), 3);
+    assert_eq!(config.pools[0].destinations.len(), 3);
 }
 
 #[test]
@@ -149,10 +207,18 @@ fn what_is_no_file_of_ours_is_told() {
         ("[pool.'a b']", "1:7: 'a b' is no name for a pool: it takes 1 to 64 letters, digits, '-' and '_'"),
         ("[pool.a]\n[service.b]\npool = 'c'\nlisten = 1", "3:8: service.b.pool: there is no pool 'c'"),
         ("[pool.a]\n[service.b]\ntop = true", "3:1: service.b has no 'listen', where clients connect"),
-        ("[pool.a]\n[pool.b]\n[service.c]\nlisten = 1", "2:7: pool.b: glbd serves one pool so far, and there is 'a'"),
+        ("[pool.a]\n[pool.b]\n[service.c]\nlisten = 1", "4:1: service.c has no 'pool': there are a, b"),
         (
-            "[pool.a]\n[service.b]\nlisten = 1\n[service.c]\nlisten = 2",
-            "4:10: service.c: glbd serves one service so far, and there is 'b'",
+            "[pool.a]\n[pool.b]\n[service.c]\npool = 'a'\nlisten = 1",
+            "2:7: pool.b: no service takes destinations from it",
+        ),
+        (
+            "[pool.a]\n[service.b]\nlisten = 1\n[service.c]\nlisten = '1'",
+            "5:10: service.c.listen: service.b listens at *:1",
+        ),
+        (
+            "[pool.a]\ndestinations = ['db1:1', 'db2']\n[service.b]\nlisten = 1\n[service.c]\nlisten = 2",
+            "2:26: pool.a.destinations: 'db2': its services listen at several ports, so it needs one of its own",
         ),
     ] {
         assert_eq!(complaints(text).first().map(String::as_str), Some(expected), "{text}");
@@ -177,6 +243,7 @@ fn a_file_that_is_nothing_but_faults_is_told_of_in_a_hundred_lines() {
 fn what_is_wrong_with_the_whole_is_said_in_the_words_of_the_file() {
     let file = "[pool.main]\ninterval = 1\ntimeout = 5\n[service.main]\nlisten = 1\n";
     let contents = read(file).expect("each by itself is right");
+    let contents = contents.parts().next().expect("a service");
     let complaint = contents.locate(file, "--timeout needs checks of the destinations: give --watchdog as well");
     let expected = "3:11: pool.main.timeout needs checks of the destinations: give watchdog as well";
     assert_eq!(complaint.map(|it| it.to_string()).as_deref(), Some(expected));
@@ -219,7 +286,9 @@ proptest! {
         for value in [quoted.to_string(), toml::Value::Array(vec![quoted.clone()]).to_string()] {
             let file = format!("[{section}]\n{} = {value}\n{}", key.name, SMALLEST.replace(&format!("[{section}]\n"), ""));
             if let Ok(contents) = read(&file) {
-                prop_assert!(contents.options.len() <= 1, "{:?}", contents.options);
+                let said = [&contents.process, &contents.pools[0].1, &contents.services[0].1];
+                let options: Vec<&String> = said.iter().flat_map(|said| &said.options).collect();
+                prop_assert!(options.len() <= 1, "{options:?}");
             }
         }
     }

@@ -12,8 +12,10 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::predecessors::{PredecessorLink, Predecessors, Word};
-use super::{Message, Order};
-use crate::pool::{Event, Rotation};
+use super::{Holder, Message, Order, clients, count_there};
+use crate::config::Name;
+use crate::pool::{Event, RotationId};
+use crate::service::{Inventory, PoolEntry};
 use crate::stats::Stats;
 use crate::worker;
 
@@ -24,7 +26,7 @@ pub(super) struct Listener {
     poll: Poll,
     heard: Receiver<Word>,
     links: Vec<PredecessorLink>,
-    table: Rotation,
+    inventory: Inventory,
     stats: Stats,
     workers: worker::Handle,
     paused: bool,
@@ -37,7 +39,7 @@ impl Listener {
     /// The thread's part and what speaks to it, before the thread is started.
     pub(super) fn new(
         links: Vec<PredecessorLink>,
-        table: &Rotation,
+        inventory: &Inventory,
         stats: &Stats,
         workers: &worker::Handle,
     ) -> io::Result<(Listener, Predecessors)> {
@@ -49,24 +51,30 @@ impl Listener {
             poll.registry().register(&mut SourceFd(&link.channel.as_raw_fd()), LINK, interests)?;
         }
         let (words, heard) = unbounded();
-        let (orders, bell) = (words.clone(), Arc::clone(&waker));
-        table.subscribe(Box::new(move |event| {
-            let word = match event {
-                Event::Closed(_, address, _) => Word::Order(Order::Close(address)),
-                Event::Moved(_, from, to) => Word::Order(Order::Move(from, to)),
-                Event::Settled => Word::Settled,
-                Event::Added(_) => Word::Added,
-                _ => return,
-            };
-            if orders.send(word).is_ok() {
-                // Fails only when the counter behind it is full, and then the thread will wake.
-                let _ = bell.wake();
-            }
-        }));
-        let (table, stats, workers) = (table.clone(), stats.clone(), workers.clone());
+        for PoolEntry { config, pool } in &inventory.now().pools {
+            let (name, inventory) = (Name::clone(&config.name), inventory.clone());
+            let (orders, bell) = (words.clone(), Arc::clone(&waker));
+            pool.subscribe(Box::new(move |event| {
+                let word = match event {
+                    Event::Closed(_, address, whose) => match holder(&inventory, &name, whose) {
+                        Some(holder) => Word::Order(Order::Close(holder, address)),
+                        None => return,
+                    },
+                    Event::Moved(_, from, to) => Word::Order(Order::Move(name.to_string(), from, to)),
+                    Event::Settled => Word::Settled,
+                    Event::Added(_) => Word::Added,
+                    _ => return,
+                };
+                if orders.send(word).is_ok() {
+                    // Fails only when the counter behind it is full, and then the thread will wake.
+                    let _ = bell.wake();
+                }
+            }));
+        }
+        let (inventory, stats, workers) = (inventory.clone(), stats.clone(), workers.clone());
         let (alive, ended) = bounded(0);
         let listener =
-            Listener { poll, heard, links, table, stats, workers, paused: false, stopping: None, _alive: alive };
+            Listener { poll, heard, links, inventory, stats, workers, paused: false, stopping: None, _alive: alive };
         Ok((listener, Predecessors::new(words, waker, ended)))
     }
 
@@ -102,7 +110,7 @@ impl Listener {
         match word {
             Word::Order(order) => self.order(order),
             Word::Settled => self.order_single(),
-            Word::Added => self.count(self.links.iter().flat_map(|link| link.connections.keys().copied()).collect()),
+            Word::Added => self.count(self.links.iter().flat_map(|link| link.connections.keys().cloned()).collect()),
             Word::Stop(done) => {
                 self.order(Order::Stop);
                 self.stopping = Some(done);
@@ -123,17 +131,31 @@ impl Listener {
 
     /// Tells them where the single destination is, unless it is being moved: they hear it when that is over.
     fn order_single(&mut self) {
-        if let Some(address) = self.table.single() {
-            self.order(Order::Single(address));
+        for service in &self.inventory.now().services {
+            if let Some(address) = service.rotation().single() {
+                self.order(Order::Single(service.config.name.to_string(), address));
+            }
         }
     }
 
     fn order(&mut self, order: Order) {
-        self.links.iter_mut().for_each(|link| link.order(order));
-        if let Order::Move(from, to) = order {
-            // What was reported since the table moved it could not be counted there.
-            self.count([from, to].into());
+        let holders = match &order {
+            Order::Move(pool, ..) => self.holders(pool),
+            _ => Vec::new(),
+        };
+        self.links.iter_mut().for_each(|link| link.order(order.clone(), &holders));
+        if let Order::Move(_, from, to) = order {
+            // What was reported since the pool moved it could not be counted there.
+            self.count(holders.into_iter().flat_map(|holder| [(holder.clone(), from), (holder, to)]).collect());
         }
+    }
+
+    /// Those who may hold connections of a pool.
+    fn holders(&self, pool: &str) -> Vec<Holder> {
+        let setup = self.inventory.now();
+        let services = setup.services.iter().filter(|it| &*it.config.pool == pool);
+        let services = services.map(|it| Holder::Service(it.config.name.to_string()));
+        [Holder::Pool(pool.to_owned())].into_iter().chain(services).collect()
     }
 
     pub(super) fn tell(&mut self) {
@@ -157,11 +179,12 @@ impl Listener {
                 match link.channel.receive() {
                     Ok(Some((Message::Traffic { connections, counted }, _))) => {
                         stats.add(counted);
-                        for (address, count) in connections {
-                            changed.insert(address);
+                        for (holder, address, count) in connections {
+                            let key = (holder, address);
+                            changed.insert(key.clone());
                             match count {
-                                0 => link.connections.remove(&address),
-                                count => link.connections.insert(address, count),
+                                0 => link.connections.remove(&key),
+                                count => link.connections.insert(key, count),
                             };
                         }
                     }
@@ -169,7 +192,7 @@ impl Listener {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break true,
                     // It has ended.
                     Ok(None) | Err(_) => {
-                        changed.extend(link.connections.keys());
+                        changed.extend(link.connections.keys().cloned());
                         break false;
                     }
                 }
@@ -178,17 +201,26 @@ impl Listener {
         self.count(changed);
     }
 
-    fn count(&self, addresses: BTreeSet<SocketAddr>) {
-        for address in addresses {
-            let connections = self.links.iter().filter_map(|link| link.connections.get(&address)).sum();
-            self.table.set_elsewhere(address, connections);
-            self.table.set_sessions_elsewhere(address, connections);
+    fn count(&self, keys: BTreeSet<(Holder, SocketAddr)>) {
+        let setup = self.inventory.now();
+        for key in keys {
+            let connections = self.links.iter().filter_map(|link| link.connections.get(&key)).sum();
+            let (holder, address) = key;
+            count_there(&setup, &holder, address, connections);
         }
         self.workers.set_elsewhere(self.clients());
     }
 
     /// How many clients they have.
     pub(super) fn clients(&self) -> usize {
-        self.links.iter().flat_map(|link| link.connections.values()).sum()
+        clients(self.links.iter().flat_map(|link| &link.connections).map(|((holder, _), count)| (holder, *count)))
     }
+}
+
+/// Whose connections are closed: all of the pool's, or those of one of its services. `None` if that is no more.
+fn holder(inventory: &Inventory, pool: &Name, whose: Option<RotationId>) -> Option<Holder> {
+    let Some(rotation) = whose else { return Some(Holder::Pool(pool.to_string())) };
+    let setup = inventory.now();
+    let service = setup.services_of(pool).find(|it| it.rotation().id() == rotation)?;
+    Some(Holder::Service(service.config.name.to_string()))
 }

@@ -29,13 +29,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::{self, Channel};
 use crate::checker::Credentials;
-use crate::pool::{Rotation, SavedPool, SavedRotation};
+use crate::pool::{SavedPool, SavedRotation};
 use crate::process::Handed;
+use crate::service::{PoolEntry, Setup};
 use crate::stats::{SavedStats, Totals};
 use crate::worker;
 pub(super) use inheritance::{Inheritance, Predecessor};
 pub(super) use predecessors::{PredecessorLink, Predecessors};
-pub(super) use reports::Reports;
+pub(super) use reports::{Reports, follow_nobody};
 pub(super) use successor::{Offer, Successor};
 
 /// Two processes understand each other when they say the same.
@@ -68,15 +69,24 @@ pub(super) fn hear(bytes: &[u8]) {
     let _ = channel::parse::<Message>(bytes);
 }
 
+/// Whose connections are meant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(super) enum Holder {
+    /// All of the pool of this name.
+    Pool(String),
+    /// Those of the service of this name, which keeps to a single destination. They are the pool's as well.
+    Service(String),
+}
+
 /// What an old process is to do.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Order {
-    /// Close its connections to this destination.
-    Close(SocketAddr),
-    /// Know the destination by another address, where it is now.
-    Move(SocketAddr, SocketAddr),
-    /// Send clients that wait for the single destination to this one.
-    Single(SocketAddr),
+    /// Close these connections to this destination.
+    Close(Holder, SocketAddr),
+    /// Know the destination of this pool by another address, where it is now.
+    Move(String, SocketAddr, SocketAddr),
+    /// Send clients of this service that wait for the single destination to this one.
+    Single(String, SocketAddr),
     /// Stop at once.
     Stop,
 }
@@ -102,7 +112,31 @@ enum Role {
 const PORTION: usize = 500;
 
 /// How many connections there are to each of these destinations.
-type Connections = Vec<(SocketAddr, usize)>;
+type Connections = Vec<(Holder, SocketAddr, usize)>;
+
+/// A pool that is handed over.
+#[derive(Serialize, Deserialize)]
+pub(super) struct HandedPool {
+    pub name: String,
+    pub pool: SavedPool,
+    /// The destinations that were asked for, before hands changed them.
+    pub asked_for: Vec<String>,
+    pub credentials: Option<Credentials>,
+}
+
+/// A service that is handed over.
+#[derive(Serialize, Deserialize)]
+pub(super) struct HandedService {
+    pub name: String,
+    pub pool: String,
+    pub choices: SavedRotation,
+    /// Where it was asked to listen.
+    pub listen: String,
+    /// How many of the listening sockets are its own.
+    pub sockets: usize,
+    /// Whether they are a service manager's.
+    pub borrowed: bool,
+}
 
 /// What the new process is to go on with, beside descriptors.
 #[derive(Serialize, Deserialize)]
@@ -111,44 +145,71 @@ pub(super) struct State {
     pub pid: u32,
     /// Where the paths of the command line begin.
     pub directory: PathBuf,
-    /// Whether the sockets are a service manager's.
-    pub borrowed: bool,
-    pub table: SavedPool,
-    pub choices: SavedRotation,
+    pub pools: Vec<HandedPool>,
+    /// In the order of the listening sockets.
+    pub services: Vec<HandedService>,
+    /// Whether the control socket is a service manager's.
+    pub borrowed_control: bool,
     pub stats: SavedStats,
     pub leftovers: Handed,
-    pub credentials: Option<Credentials>,
     /// Connections that the old process has.
     pub connections: Connections,
     /// Connections that those before it have, and what they have not been told, in the order of their descriptors.
     pub predecessors: Vec<(Connections, Vec<Order>)>,
     /// What its configuration says of what stays as it is.
-    #[serde(default)]
     pub lasting: Vec<(String, String)>,
 }
 
 impl State {
     /// Counts the connections that the processes before this one have, as many as they had when this was written, so
     /// that the first clients find the limit and the balance as they are.
-    pub(super) fn count_elsewhere(&self, table: &Rotation, workers: &worker::Handle) {
-        workers.set_elsewhere(self.elsewhere().values().sum());
-        self.count_in(table);
+    pub(super) fn count_elsewhere(&self, setup: &Setup, workers: &worker::Handle) {
+        workers.set_elsewhere(clients(self.elsewhere().iter().map(|((holder, _), count)| (holder, *count))));
+        self.count_in(setup);
     }
 
-    /// Counts those connections in the table only.
-    pub(super) fn count_in(&self, table: &Rotation) {
-        self.elsewhere().into_iter().for_each(|(address, count)| {
-            table.set_elsewhere(address, count);
-            table.set_sessions_elsewhere(address, count);
-        });
+    /// Counts those connections in the pools only.
+    pub(super) fn count_in(&self, setup: &Setup) {
+        self.elsewhere().into_iter().for_each(|((holder, address), count)| count_there(setup, &holder, address, count));
     }
 
-    fn elsewhere(&self) -> HashMap<SocketAddr, usize> {
-        let mut elsewhere: HashMap<SocketAddr, usize> = HashMap::new();
+    fn elsewhere(&self) -> HashMap<(Holder, SocketAddr), usize> {
+        let mut elsewhere: HashMap<(Holder, SocketAddr), usize> = HashMap::new();
         let older = self.predecessors.iter().map(|(connections, _)| connections);
-        for (address, count) in older.chain([&self.connections]).flatten() {
-            *elsewhere.entry(*address).or_default() += count;
+        for (holder, address, count) in older.chain([&self.connections]).flatten() {
+            *elsewhere.entry((holder.clone(), *address)).or_default() += count;
         }
         elsewhere
     }
+}
+
+/// The connections that this process has.
+pub(super) fn own_connections(setup: &Setup) -> Connections {
+    let mut connections = Connections::new();
+    for PoolEntry { config, pool } in setup.pools.iter().chain(&setup.retired) {
+        let holder = || Holder::Pool(config.name.to_string());
+        connections.extend(pool.own_connections().into_iter().map(|(address, count)| (holder(), address, count)));
+    }
+    for service in &setup.services {
+        let holder = || Holder::Service(service.config.name.to_string());
+        let sessions = service.rotation().own_sessions().into_iter();
+        connections.extend(sessions.map(|(address, count)| (holder(), address, count)));
+    }
+    connections
+}
+
+/// Counts connections of other processes where there are such a pool and such a destination.
+fn count_there(setup: &Setup, holder: &Holder, address: SocketAddr, count: usize) {
+    match holder {
+        Holder::Pool(name) => setup.pool(name).into_iter().for_each(|it| it.pool.set_elsewhere(address, count)),
+        Holder::Service(name) => {
+            let services = setup.service(name).into_iter();
+            services.for_each(|it| it.rotation().set_sessions_elsewhere(address, count));
+        }
+    }
+}
+
+/// How many clients have these connections: those of services are the pools' as well.
+fn clients<'h>(connections: impl Iterator<Item = (&'h Holder, usize)>) -> usize {
+    connections.filter(|(holder, _)| matches!(holder, Holder::Pool(_))).map(|(_, count)| count).sum()
 }

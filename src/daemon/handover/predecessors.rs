@@ -13,8 +13,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::Waker;
 
 use super::listener::Listener;
-use super::{Channel, Connections, Message, Order, PORTION};
-use crate::pool::Rotation;
+use super::{Channel, Connections, Holder, Message, Order, PORTION};
+use crate::service::Inventory;
 use crate::stats::Stats;
 use crate::worker;
 
@@ -26,32 +26,37 @@ const STOPPING: Duration = Duration::from_millis(300);
 /// One of them.
 pub(in crate::daemon) struct PredecessorLink {
     pub(super) channel: Channel,
-    pub(super) connections: HashMap<SocketAddr, usize>,
+    pub(super) connections: HashMap<(Holder, SocketAddr), usize>,
     /// Those that it has not been told yet.
     pub(super) orders: VecDeque<Order>,
 }
 
 impl PredecessorLink {
     pub(super) fn new(channel: Channel, connections: &Connections, orders: &[Order]) -> PredecessorLink {
-        let (connections, orders) = (connections.iter().copied().collect(), orders.iter().copied().collect());
+        let connections = connections.iter().map(|(holder, address, count)| ((holder.clone(), *address), *count));
+        let (connections, orders) = (connections.collect(), orders.iter().cloned().collect());
         PredecessorLink { channel, connections, orders }
     }
 
     /// What it has, for the next one that hears of it.
     pub(in crate::daemon) fn connections(&self) -> Connections {
-        self.connections.iter().map(|(address, count)| (*address, *count)).collect()
+        let connections = self.connections.iter();
+        connections.map(|((holder, address), count)| (holder.clone(), *address, *count)).collect()
     }
 
     /// What it has not been told yet.
     pub(in crate::daemon) fn orders(&self) -> Vec<Order> {
-        self.orders.iter().copied().collect()
+        self.orders.iter().cloned().collect()
     }
 
-    pub(super) fn order(&mut self, order: Order) {
-        if let Order::Move(from, to) = order
-            && let Some(count) = self.connections.remove(&from)
-        {
-            *self.connections.entry(to).or_default() += count;
+    /// Has it told something. Those who hold connections of a pool in which a destination moves are `holders`.
+    pub(super) fn order(&mut self, order: Order, holders: &[Holder]) {
+        if let Order::Move(_, from, to) = order {
+            for holder in holders {
+                if let Some(count) = self.connections.remove(&(holder.clone(), from)) {
+                    *self.connections.entry((holder.clone(), to)).or_default() += count;
+                }
+            }
         }
         self.orders.push_back(order);
     }
@@ -59,7 +64,7 @@ impl PredecessorLink {
     /// Tells it what it has to do, as far as it listens. False when there is no use in that any more.
     pub(super) fn tell(&mut self) -> bool {
         while !self.orders.is_empty() {
-            let portion: Vec<Order> = self.orders.iter().take(PORTION).copied().collect();
+            let portion: Vec<Order> = self.orders.iter().take(PORTION).cloned().collect();
             let count = portion.len();
             match self.channel.send(&Message::Orders(portion), &[]) {
                 Ok(()) => drop(self.orders.drain(..count)),
@@ -103,18 +108,18 @@ pub(in crate::daemon) struct Predecessors {
 }
 
 impl Predecessors {
-    /// Starts to listen to them, and to go on counting their connections in `table` and for the limit of `workers`, which
+    /// Starts to listen to them, and to go on counting their connections in the pools and for the limit of `workers`, which
     /// begins with [`State::count_elsewhere`](super::State::count_elsewhere), and what they carry in `stats`.
     ///
     /// # Errors
     /// When there is no descriptor or no thread left.
     pub(in crate::daemon) fn start(
         links: Vec<PredecessorLink>,
-        table: &Rotation,
+        inventory: &Inventory,
         stats: &Stats,
         workers: &worker::Handle,
     ) -> io::Result<Self> {
-        let (listener, predecessors) = Listener::new(links, table, stats, workers)?;
+        let (listener, predecessors) = Listener::new(links, inventory, stats, workers)?;
         thread::Builder::new().name("predecessors".into()).spawn(move || listener.run())?;
         Ok(predecessors)
     }
@@ -123,9 +128,9 @@ impl Predecessors {
         Predecessors { words, waker, ended }
     }
 
-    /// Has them close their connections to this destination.
-    pub(in crate::daemon) fn close(&self, address: SocketAddr) {
-        self.say(Word::Order(Order::Close(address)));
+    /// Has them close a service's connections to this destination.
+    pub(in crate::daemon) fn close(&self, service: &str, address: SocketAddr) {
+        self.say(Word::Order(Order::Close(Holder::Service(service.to_owned()), address)));
     }
 
     /// Has them stop at once.

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::{Channel, Connections, Message, Order, PORTION, State, Successor};
-use crate::pool::Rotation;
+use super::{Channel, Connections, Holder, Message, Order, PORTION, State, Successor, own_connections};
+use crate::service::Inventory;
 use crate::stats::{Stats, Totals};
 
 /// How often there is something to tell.
@@ -27,13 +27,13 @@ pub(in crate::daemon) struct Reports {
 
 pub(super) struct Reporter {
     channel: Channel,
-    table: Rotation,
+    inventory: Inventory,
     stats: Stats,
     ending: Arc<AtomicBool>,
     /// What the other process has heard.
-    connections: BTreeMap<SocketAddr, usize>,
-    /// Addresses of which it may have heard before it moved a destination, or after: reported again, changed or not.
-    uncertain: BTreeSet<SocketAddr>,
+    connections: BTreeMap<(Holder, SocketAddr), usize>,
+    /// Those of which it may have heard before it moved a destination, or after: reported again, changed or not.
+    uncertain: BTreeSet<(Holder, SocketAddr)>,
     totals: Totals,
 }
 
@@ -46,13 +46,13 @@ impl Reports {
     pub(in crate::daemon) fn start(
         successor: Successor,
         state: &State,
-        table: &Rotation,
+        inventory: &Inventory,
         stats: &Stats,
         stop: impl Fn() + Send + 'static,
     ) -> io::Result<Reports> {
         let channel = successor.let_go();
         let ending = Arc::new(AtomicBool::new(false));
-        let reporter = Reporter::new(channel, &state.connections, state.stats.totals, table, stats, &ending);
+        let reporter = Reporter::new(channel, &state.connections, state.stats.totals, inventory, stats, &ending);
         let thread = thread::Builder::new().name("reports".into()).spawn(move || reporter.run(stop))?;
         Ok(Reports { ending, thread })
     }
@@ -73,16 +73,16 @@ impl Reporter {
         channel: Channel,
         connections: &Connections,
         totals: Totals,
-        table: &Rotation,
+        inventory: &Inventory,
         stats: &Stats,
         ending: &Arc<AtomicBool>,
     ) -> Reporter {
         Reporter {
             channel,
-            table: table.clone(),
+            inventory: inventory.clone(),
             stats: stats.clone(),
             ending: Arc::clone(ending),
-            connections: connections.iter().copied().collect(),
+            connections: keyed(connections.iter().cloned()),
             uncertain: BTreeSet::new(),
             totals,
         }
@@ -94,7 +94,7 @@ impl Reporter {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // Whoever took over is gone, and this process not told to stop: the connections go on.
-                Err(_) => return self.table.follow_nobody(),
+                Err(_) => return follow_nobody(&self.inventory),
             }
             self.report();
         }
@@ -115,28 +115,43 @@ impl Reporter {
     }
 
     fn obey(&mut self, order: Order, stop: &impl Fn()) {
+        let setup = self.inventory.now();
         match order {
-            Order::Close(address) => self.table.close_sessions(address),
-            Order::Move(from, to) => {
-                self.table.rename(from, to);
-                self.uncertain.extend([from, to]);
+            Order::Close(Holder::Pool(name), address) => {
+                let pools = setup.pools.iter().chain(&setup.retired).filter(|it| *it.config.name == name);
+                pools.for_each(|it| it.pool.close_sessions(address));
             }
-            Order::Single(address) => self.table.follow_single(address),
+            Order::Close(Holder::Service(name), address) => {
+                setup.service(&name).into_iter().for_each(|it| it.rotation().close_own_sessions(address));
+            }
+            Order::Move(name, from, to) => {
+                setup.pool(&name).into_iter().for_each(|it| it.pool.rename(from, to));
+                let services = setup.services.iter().filter(|it| *it.config.pool == name);
+                let holders = services.map(|it| Holder::Service(it.config.name.to_string()));
+                let holders = holders.chain([Holder::Pool(name.clone())]);
+                self.uncertain.extend(holders.flat_map(|holder| [(holder.clone(), from), (holder, to)]));
+            }
+            Order::Single(name, address) => {
+                setup.service(&name).into_iter().for_each(|it| it.rotation().follow_single(address));
+            }
             Order::Stop => stop(),
         }
     }
 
     /// Tells what has changed. What cannot be said now, since the other process does not listen, is said the next time.
     pub(super) fn report(&mut self) {
-        let mut now: BTreeMap<SocketAddr, usize> = BTreeMap::new();
-        for (address, count) in self.table.own_connections() {
-            *now.entry(address).or_default() += count;
-        }
-        let addresses: BTreeSet<SocketAddr> = now.keys().chain(self.connections.keys()).copied().collect();
-        let count = |of: &BTreeMap<SocketAddr, usize>, address: &SocketAddr| of.get(address).copied().unwrap_or(0);
-        let has_changed = |address: &&SocketAddr| count(&now, address) != count(&self.connections, address);
-        let changed = addresses.iter().filter(has_changed).chain(&self.uncertain).collect::<BTreeSet<_>>();
-        let changed: Vec<_> = changed.into_iter().map(|address| (*address, count(&now, address))).collect();
+        let now = keyed(own_connections(&self.inventory.now()).into_iter());
+        let keys: BTreeSet<_> = now.keys().chain(self.connections.keys()).cloned().collect();
+        let count = |of: &BTreeMap<_, usize>, key: &(Holder, SocketAddr)| of.get(key).copied().unwrap_or(0);
+        let has_changed = |key: &&(Holder, SocketAddr)| count(&now, key) != count(&self.connections, key);
+        let changed = keys.iter().filter(has_changed).chain(&self.uncertain).cloned().collect::<BTreeSet<_>>();
+        let changed: Connections = changed
+            .into_iter()
+            .map(|key| {
+                let count = count(&now, &key);
+                (key.0, key.1, count)
+            })
+            .collect();
         let totals = self.stats.totals();
         if changed.is_empty() && totals == self.totals {
             return;
@@ -148,11 +163,24 @@ impl Reporter {
                 return;
             }
             self.totals = totals;
-            self.connections.extend(portion.iter().copied());
-            for (address, _) in portion {
-                self.uncertain.remove(address);
+            for (holder, address, count) in portion {
+                let key = (holder.clone(), *address);
+                self.uncertain.remove(&key);
+                self.connections.insert(key, *count);
             }
         }
         self.connections.retain(|_, count| *count > 0);
     }
+}
+
+/// The same by holder and address. Two destinations of a process that has been told of a move may be at one address.
+fn keyed(connections: impl Iterator<Item = (Holder, SocketAddr, usize)>) -> BTreeMap<(Holder, SocketAddr), usize> {
+    let mut keyed = BTreeMap::new();
+    connections.for_each(|(holder, address, count)| *keyed.entry((holder, address)).or_default() += count);
+    keyed
+}
+
+/// The process that has taken over is gone: clients wait for it no longer.
+pub(in crate::daemon) fn follow_nobody(inventory: &Inventory) {
+    inventory.now().services.iter().for_each(|it| it.rotation().follow_nobody());
 }

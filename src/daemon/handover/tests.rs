@@ -12,8 +12,9 @@ use super::reports::Reporter;
 use super::*;
 use crate::address::{Endpoint, Host};
 use crate::config::Config;
-use crate::daemon::prepared::empty_pool;
-use crate::pool::{Lease, Tried};
+use crate::daemon::prepared::empty_setup;
+use crate::pool::{Lease, Rotation, Tried};
+use crate::service::Inventory;
 use crate::stats::Stats;
 use crate::worker::{Limits, Workers};
 
@@ -61,13 +62,15 @@ fn name(number: u8) -> Endpoint {
     Endpoint { host: Host::Name(format!("db{number}")), port: 3306 }
 }
 
-fn table() -> Rotation {
+fn table() -> (Inventory, Rotation) {
     let config = Config::from_command_line(["glbd", "--random", "1"].map(str::to_owned)).expect("a configuration");
-    let table = empty_pool(&config);
+    let (inventory, setup) = (Inventory::default(), empty_setup(&config));
+    let table = setup.services[0].rotation().clone();
+    inventory.set(setup);
     for number in 0..NAMES {
         table.set(&name(number), at(u16::from(number) + 1), 1.0).expect("there is room");
     }
-    table
+    (inventory, table)
 }
 
 struct Both {
@@ -81,20 +84,26 @@ struct Both {
 
 impl Both {
     fn new(connections: usize) -> Both {
-        let (old, new) = (table(), table());
+        let ((there, old), (here, new)) = (table(), table());
         let leases: Vec<Lease> = (0..connections).filter_map(|_| pick(&old)).collect();
         let stats = Stats::new(1);
-        let state_connections = old.own_connections();
-        let (here, there) = Channel::pair().expect("descriptors");
-        there.never_wait().expect("a socket");
-        let reporter =
-            Reporter::new(there, &state_connections, stats.totals(), &old, &stats, &Arc::new(AtomicBool::new(false)));
+        let state_connections = own_connections(&there.now());
+        let (ours, theirs) = Channel::pair().expect("descriptors");
+        theirs.never_wait().expect("a socket");
+        let reporter = Reporter::new(
+            theirs,
+            &state_connections,
+            stats.totals(),
+            &there,
+            &stats,
+            &Arc::new(AtomicBool::new(false)),
+        );
         let limits = Limits { connections: 100, pipes: 0 };
         let workers = Workers::new(0, Vec::new(), limits, &stats, false).expect("no worker");
         let (workers, _) = workers.start().expect("no thread");
-        state_connections.iter().for_each(|(address, count)| new.set_elsewhere(*address, *count));
-        let link = PredecessorLink::new(here, &state_connections, &[]);
-        let (listener, _predecessors) = Listener::new(vec![link], &new, &stats, &workers).expect("descriptors");
+        state_connections.iter().for_each(|(_, address, count)| new.set_elsewhere(*address, *count));
+        let link = PredecessorLink::new(ours, &state_connections, &[]);
+        let (listener, _predecessors) = Listener::new(vec![link], &here, &stats, &workers).expect("descriptors");
         Both { old, leases, reporter, new, listener, _predecessors }
     }
 

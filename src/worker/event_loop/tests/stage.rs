@@ -51,7 +51,8 @@ impl Stage {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for (rotation, options) in services {
             let words = ["glbd", "1"].iter().chain(*options).map(|word| (*word).to_owned());
-            let options = Config::from_command_line(words).expect("a command line").service.connections;
+            let mut config = Config::from_command_line(words).expect("a command line");
+            let options = config.services.remove(0).connections;
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
             listener.set_nonblocking(true).expect("O_NONBLOCK");
             let own = mio::net::TcpListener::from_std(listener.try_clone().expect("a descriptor"));

@@ -1,0 +1,89 @@
+//! Which pool or service a command means.
+
+use std::net::SocketAddr;
+
+use super::command::Target;
+use crate::address::{Endpoint, Host};
+use crate::config::PolicyKind;
+use crate::pool::Pool;
+use crate::service::{PoolEntry, ServiceEntry, Setup};
+
+/// The port that destinations are at which are named without one: where clients connect, if that is one port for all.
+pub(super) fn usual_port(setup: &Setup) -> Option<u16> {
+    let mut ports = setup.services.iter().map(|it| it.config.listen.port);
+    let first = ports.next()?;
+    ports.all(|port| port == first).then_some(first)
+}
+
+/// The pool that a destination is in, or is to be in.
+///
+/// # Errors
+/// What has to be said to find it.
+pub(super) fn pool_of<'s>(setup: &'s Setup, target: &Target) -> Result<&'s PoolEntry, String> {
+    let all = || names(setup.pools.iter().map(|it| &*it.config.name));
+    if let Some(name) = &target.of {
+        return setup.pool(name).ok_or_else(|| format!("there is no pool '{name}'; there are {}", all()));
+    }
+    if let [only] = &setup.pools[..] {
+        return Ok(only);
+    }
+    let endpoint = &target.spec.endpoint;
+    let having: Vec<&PoolEntry> = setup.pools.iter().filter(|it| has(&it.pool, endpoint)).collect();
+    match having[..] {
+        [only] => Ok(only),
+        [] => Err(format!("say which pool, as in {}/{endpoint}; there are {}", setup.pools[0].config.name, all())),
+        [first, ..] => {
+            let name = &first.config.name;
+            let all = names(having.iter().map(|it| &*it.config.name));
+            Err(format!("it is in several pools, {all}: say which, as in {name}/{endpoint}"))
+        }
+    }
+}
+
+/// The service whose single destination is meant, by its own name or by that of its pool.
+///
+/// # Errors
+/// What has to be said to find it.
+pub(super) fn service_of<'s>(setup: &'s Setup, target: &Target) -> Result<&'s ServiceEntry, String> {
+    let all = || names(setup.services.iter().map(|it| &*it.config.name));
+    let is_single = |it: &&ServiceEntry| it.config.policy == PolicyKind::Single;
+    let is_meant = |it: &&ServiceEntry| target.of.as_ref().is_none_or(|name| **name == *it.config.pool);
+    if let Some(service) = target.of.as_ref().and_then(|name| setup.service(name)) {
+        return Ok(service);
+    }
+    let meant: Vec<&ServiceEntry> = setup.services.iter().filter(is_meant).collect();
+    let single: Vec<&ServiceEntry> = meant.iter().copied().filter(is_single).collect();
+    match (&meant[..], &single[..]) {
+        ([only], _) | (_, [only]) => Ok(only),
+        ([], _) => {
+            let name = target.of.as_deref().unwrap_or_default();
+            Err(format!("there is no service '{name}'; there are {}", all()))
+        }
+        (_, []) => Err("there is no single destination to move: no service has the policy 'single'".to_owned()),
+        (_, several) => {
+            let (name, endpoint) = (&several[0].config.name, &target.spec.endpoint);
+            let all = names(several.iter().map(|it| &*it.config.name));
+            Err(format!("several services have a single destination, {all}: say which, as in {name}/{endpoint}"))
+        }
+    }
+}
+
+/// Where a destination is, as far as it need not be resolved: one that is in the pool can be removed when its name no
+/// longer resolves.
+pub(super) fn known_addresses(pool: &Pool, endpoint: &Endpoint) -> Vec<SocketAddr> {
+    match endpoint.host {
+        Host::Address(address) => vec![SocketAddr::new(address, endpoint.port)],
+        Host::Name(_) => pool.addresses_of(endpoint),
+    }
+}
+
+fn has(pool: &Pool, endpoint: &Endpoint) -> bool {
+    match endpoint.host {
+        Host::Address(address) => pool.has(SocketAddr::new(address, endpoint.port)),
+        Host::Name(_) => pool.is_unresolved(endpoint) || !pool.addresses_of(endpoint).is_empty(),
+    }
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<&str>>().join(", ")
+}

@@ -1,0 +1,70 @@
+//! Destinations that are not asked for any more, and go when their last connections have ended.
+
+use std::net::SocketAddr;
+
+use log::info;
+
+use super::Pool;
+use super::inner::Inner;
+use super::named::Standing;
+use crate::address::{Endpoint, Host};
+
+/// What has become of a destination that is not asked for any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dismissed {
+    /// It is gone.
+    Removed(SocketAddr),
+    /// It takes no new clients, and goes with the last of so many connections.
+    Drained(SocketAddr, usize),
+    /// It stays: it is asked for otherwise as well.
+    Stays(SocketAddr),
+}
+
+impl Pool {
+    /// Nobody asks for a destination by this name or address any more. Returns what has become of those that it stands for.
+    pub fn dismiss(&self, endpoint: &Endpoint) -> Vec<Dismissed> {
+        let mut inner = self.0.lock();
+        if matches!(inner.names.get(endpoint), Some(Standing::Nowhere { .. })) {
+            inner.names.remove(endpoint);
+            return Vec::new();
+        }
+        let slots = match endpoint.host {
+            Host::Address(address) => inner.at(SocketAddr::new(address, endpoint.port)).into_iter().collect(),
+            Host::Name(_) => inner.slots_of(endpoint),
+        };
+        slots.into_iter().map(|slot| inner.dismiss(slot, endpoint)).collect()
+    }
+}
+
+impl Inner {
+    fn dismiss(&mut self, slot: usize, endpoint: &Endpoint) -> Dismissed {
+        let destination = &mut self.destinations[slot];
+        let address = destination.address;
+        if destination.is_wanted_otherwise(endpoint) {
+            self.unwant(slot, endpoint);
+            return Dismissed::Stays(address);
+        }
+        // What stands for it nowhere is not resolved any more.
+        self.unregister(slot, endpoint);
+        self.reweight(slot, 0.0);
+        let destination = &mut self.destinations[slot];
+        destination.leaving = true;
+        let connections = destination.all_connections();
+        match connections {
+            0 => {
+                self.remove(slot);
+                Dismissed::Removed(address)
+            }
+            _ => Dismissed::Drained(address, connections),
+        }
+    }
+
+    /// A connection on a destination has ended, which may have been the last that it stayed for.
+    pub(super) fn let_go(&mut self, slot: usize) {
+        let destination = &self.destinations[slot];
+        if destination.leaving && destination.all_connections() == 0 {
+            info!("destination {} removed: it is not asked for any more, and has no connections", destination.address);
+            self.remove(slot);
+        }
+    }
+}

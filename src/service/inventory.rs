@@ -1,0 +1,99 @@
+//! The pools and the services that there are, by name.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::Service;
+use crate::config::{MAIN, Name, PoolConfig, ServiceConfig};
+use crate::pool::{Pool, Rotation};
+
+/// A pool, and what was asked for.
+#[derive(Clone)]
+pub struct PoolEntry {
+    /// What was asked for: hands may have changed the destinations since.
+    pub config: PoolConfig,
+    /// The destinations.
+    pub pool: Pool,
+}
+
+/// A service, and what was asked for.
+#[derive(Clone)]
+pub struct ServiceEntry {
+    /// What was asked for.
+    pub config: ServiceConfig,
+    /// What its new connections have in common.
+    pub service: Arc<Service>,
+}
+
+impl ServiceEntry {
+    /// What picks its destinations.
+    pub fn rotation(&self) -> &Rotation {
+        &self.service.rotation
+    }
+}
+
+/// All pools and services at one moment, in the order in which they were asked for.
+#[derive(Clone, Default)]
+pub struct Setup {
+    /// Those with destinations.
+    pub pools: Vec<PoolEntry>,
+    /// Those with clients. Each takes destinations from one of the pools.
+    pub services: Vec<ServiceEntry>,
+    /// Pools that are no longer asked for, whose last connections have not ended.
+    pub retired: Vec<PoolEntry>,
+}
+
+impl Setup {
+    /// Whether there is one pool and one service, which need not be named.
+    pub fn is_plain(&self) -> bool {
+        self.pools.len() == 1 && self.services.len() == 1
+    }
+
+    /// The pool of this name.
+    pub fn pool(&self, name: &str) -> Option<&PoolEntry> {
+        self.pools.iter().find(|it| &*it.config.name == name)
+    }
+
+    /// The pool that is meant where nobody says which: the only one, or that which is called `main`.
+    pub fn pool_without_a_name(&self) -> Option<&PoolEntry> {
+        if let [only] = &self.pools[..] { Some(only) } else { self.pool(MAIN) }
+    }
+
+    /// The service of this name.
+    pub fn service(&self, name: &str) -> Option<&ServiceEntry> {
+        self.services.iter().find(|it| &*it.config.name == name)
+    }
+
+    /// The services that take destinations from a pool.
+    pub fn services_of<'a>(&'a self, pool: &'a Name) -> impl Iterator<Item = &'a ServiceEntry> {
+        self.services.iter().filter(move |it| it.config.pool == *pool)
+    }
+
+    /// The connections on all destinations together, those of other processes included.
+    pub fn connections(&self) -> usize {
+        self.pools.iter().chain(&self.retired).map(|it| it.pool.connections()).sum()
+    }
+
+    /// The connections of this process on all destinations together.
+    pub fn own_connections(&self) -> usize {
+        let own = self.pools.iter().chain(&self.retired).flat_map(|it| it.pool.own_connections());
+        own.map(|(_, count)| count).sum()
+    }
+}
+
+/// What there is now. All clones say the same.
+#[derive(Clone, Default)]
+pub struct Inventory(Arc<RwLock<Arc<Setup>>>);
+
+impl Inventory {
+    /// What there is at this moment.
+    pub fn now(&self) -> Arc<Setup> {
+        Arc::clone(&self.0.read())
+    }
+
+    /// From now on, there is this.
+    pub fn set(&self, setup: Setup) {
+        *self.0.write() = Arc::new(setup);
+    }
+}
