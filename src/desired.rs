@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::address::{DestinationSpec, Endpoint};
+use crate::config::{Config, Name, PoolConfig, ServiceConfig};
 
 /// From the destinations that were asked for to those that are asked for now.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -46,5 +47,227 @@ impl DestinationsChange {
     /// Whether nothing has changed.
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.dropped.is_empty() && self.reweighted.is_empty()
+    }
+}
+
+/// One thing that has to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Task<'c> {
+    /// This pool is new.
+    AddPool(&'c PoolConfig),
+    /// This pool is asked for otherwise than before.
+    ChangePool(&'c PoolConfig, PoolChange),
+    /// Nobody asks for this pool any more.
+    DropPool(&'c Name),
+    /// This service is new.
+    AddService(&'c ServiceConfig),
+    /// This service is asked for otherwise than before.
+    ChangeService(&'c ServiceConfig, ServiceChange),
+    /// Nobody asks for this service any more.
+    DropService(&'c Name),
+    /// What the process has for this key of the file is another, and so it stays until then.
+    Wait(&'static str, Until),
+}
+
+/// What is different about a pool.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PoolChange {
+    /// The destinations.
+    pub destinations: DestinationsChange,
+    /// How they are checked, or how long they are avoided.
+    pub checks: bool,
+    /// How their names are resolved.
+    pub names: bool,
+}
+
+/// What is different about a service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ServiceChange {
+    /// Where it listens.
+    pub listening: bool,
+    /// Which pool it takes destinations from.
+    pub pool: bool,
+    /// How it chooses from them.
+    pub choosing: bool,
+    /// How connections are treated.
+    pub connections: bool,
+}
+
+/// What it takes for a change to come into force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Another process that takes over.
+    Upgrade,
+    /// A start.
+    Restart,
+}
+
+/// What has to be done so that what is `wanted` is there, where there is what was asked for `before`.
+pub fn difference<'c>(before: &'c Config, wanted: &'c Config) -> Vec<Task<'c>> {
+    let mut tasks = Vec::new();
+    for pool in &wanted.pools {
+        match before.pools.iter().find(|it| it.name == pool.name) {
+            None => tasks.push(Task::AddPool(pool)),
+            Some(old) => tasks.extend(pool_change(old, pool).map(|change| Task::ChangePool(pool, change))),
+        }
+    }
+    for service in &wanted.services {
+        match before.services.iter().find(|it| it.name == service.name) {
+            None => tasks.push(Task::AddService(service)),
+            Some(old) => {
+                let change = service_change((before, old), (wanted, service));
+                tasks.extend(change.map(|change| Task::ChangeService(service, change)));
+            }
+        }
+    }
+    let dropped = before.services.iter().filter(|old| wanted.services.iter().all(|it| it.name != old.name));
+    tasks.extend(dropped.map(|it| Task::DropService(&it.name)));
+    let dropped = before.pools.iter().filter(|old| wanted.pools.iter().all(|it| it.name != old.name));
+    tasks.extend(dropped.map(|it| Task::DropPool(&it.name)));
+    tasks.extend(process_changes(before, wanted));
+    tasks
+}
+
+fn pool_change(before: &PoolConfig, now: &PoolConfig) -> Option<PoolChange> {
+    let change = PoolChange {
+        destinations: DestinationsChange::between(&before.destinations, &now.destinations),
+        checks: (before.interval, before.recheck_after, &before.watchdog)
+            != (now.interval, now.recheck_after, &now.watchdog),
+        names: (before.resolve, before.resolve_all) != (now.resolve, now.resolve_all),
+    };
+    (!change.destinations.is_empty() || change.checks || change.names).then_some(change)
+}
+
+fn service_change(
+    (before, old): (&Config, &ServiceConfig),
+    (wanted, new): (&Config, &ServiceConfig),
+) -> Option<ServiceChange> {
+    let shutdown_sessions = |config: &Config, service| {
+        let options = config.pool_of(service).watchdog.as_ref();
+        options.map(|options| options.shutdown_sessions).unwrap_or_default()
+    };
+    let change = ServiceChange {
+        listening: old.listen != new.listen,
+        pool: old.pool != new.pool,
+        choosing: (old.policy, old.top, shutdown_sessions(before, old))
+            != (new.policy, new.top, shutdown_sessions(wanted, new)),
+        connections: old.connections != new.connections,
+    };
+    (change != ServiceChange::default()).then_some(change)
+}
+
+/// What a process keeps for as long as it lives.
+fn process_changes<'c>(before: &Config, now: &Config) -> impl Iterator<Item = Task<'c>> + use<'c> {
+    let kept = [
+        ("threads", before.threads != now.threads, Until::Upgrade),
+        ("max-connections", before.max_connections != now.max_connections, Until::Upgrade),
+        ("state", before.state != now.state, Until::Upgrade),
+        ("log", before.log != now.log, Until::Upgrade),
+        ("control", before.control != now.control, Until::Restart),
+        ("fifo", before.fifo != now.fifo, Until::Restart),
+        ("daemon", before.daemon != now.daemon, Until::Restart),
+        ("user", before.user != now.user, Until::Restart),
+        ("pidfile", before.pidfile != now.pidfile, Until::Restart),
+    ];
+    kept.into_iter().filter(|(_, differs, _)| *differs).map(|(key, _, until)| Task::Wait(key, until))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::address::parse_destination;
+
+    const FILE: &str = "[process]\nthreads = 2\n[pool.a]\ndestinations = ['10.0.0.1:1', '10.0.0.2:1:2']\nwatchdog = 'tcp'\n\
+        [pool.b]\n[service.w]\npool = 'a'\nlisten = 1\n[service.r]\npool = 'a'\nlisten = 2\n\
+        [service.q]\npool = 'b'\nlisten = 3\n";
+
+    fn config(text: &str) -> Config {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), text).expect("a file");
+        let words = ["glbd", "--config", file.path().to_str().expect("text")].map(str::to_owned);
+        Config::from_command_line(words).expect("a file without a fault")
+    }
+
+    fn specs(texts: &[&str]) -> Vec<DestinationSpec> {
+        texts.iter().map(|text| parse_destination(text, None).expect("a destination")).collect()
+    }
+
+    /// The tasks when these words of the file are others.
+    fn after(words: &str, others: &str) -> Vec<String> {
+        assert!(FILE.contains(words), "{words}");
+        let (before, wanted) = (config(FILE), config(&FILE.replacen(words, others, 1)));
+        let print = |task: &Task| match task {
+            Task::AddPool(pool) => format!("add pool {}", pool.name),
+            Task::ChangePool(pool, change) => format!("change pool {}: {change:?}", pool.name),
+            Task::AddService(service) => format!("add service {}", service.name),
+            Task::ChangeService(service, change) => format!("change service {}: {change:?}", service.name),
+            other => format!("{other:?}"),
+        };
+        difference(&before, &wanted).iter().map(print).collect()
+    }
+
+    #[test]
+    fn what_has_not_changed_is_left_alone() {
+        assert_eq!(after("threads", "threads"), [""; 0]);
+    }
+
+    #[test]
+    fn each_change_is_told_apart() {
+        let change = |of: &str, what: &str| format!("change {of}: {what}");
+        let service = |name: &str, field: &str| {
+            let fields = ["listening", "pool", "choosing", "connections"].map(|it| format!("{it}: {}", it == field));
+            change(&format!("service {name}"), &format!("ServiceChange {{ {} }}", fields.join(", ")))
+        };
+        assert_eq!(after("listen = 2", "listen = 4"), [service("r", "listening")]);
+        assert_eq!(after("listen = 2", "listen = 2\ntop = true"), [service("r", "choosing")]);
+        assert_eq!(after("listen = 2", "listen = 2\nretries = 9"), [service("r", "connections")]);
+        assert_eq!(
+            after("pool = 'b'\nlisten = 3", "pool = 'a'\nlisten = 3\n[service.n]\npool = 'b'\nlisten = 5"),
+            [service("q", "pool"), "add service n".to_owned()]
+        );
+        assert_eq!(
+            after("threads = 2", "threads = 3\nuser = 'x'"),
+            ["Wait(\"threads\", Upgrade)", "Wait(\"user\", Restart)"]
+        );
+        let found = after("watchdog = 'tcp'", "watchdog = 'tcp'\nshutdown-sessions = 'never'");
+        assert_eq!(found.len(), 3, "the pool's checks, and what both services do when their writer moves: {found:?}");
+        assert_eq!(found[1..], [service("w", "choosing"), service("r", "choosing")]);
+    }
+
+    #[test]
+    fn the_last_weight_of_a_destination_counts() {
+        let (before, now) = (specs(&["a:1:2", "b:1", "c:1"]), specs(&["b:1:3", "a:1", "a:1:2", "d:1", "d:1:7"]));
+        let change = DestinationsChange::between(&before, &now);
+        assert_eq!(change.added, specs(&["d:1:7"]));
+        assert_eq!(change.dropped, [specs(&["c:1"])[0].endpoint.clone()]);
+        assert_eq!(change.reweighted, specs(&["b:1:3"]));
+    }
+
+    fn list() -> impl Strategy<Value = Vec<DestinationSpec>> {
+        let one = (1u16..6, 0u8..3).prop_map(|(port, weight)| specs(&[&format!("h:{port}:{weight}")]).remove(0));
+        prop::collection::vec(one, 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_lists_are_the_change_makes_one_of_the_other(before in list(), now in list()) {
+            let weights = |specs: &[DestinationSpec]| -> BTreeMap<u16, f64> {
+                specs.iter().map(|spec| (spec.endpoint.port, spec.weight)).collect()
+            };
+            let change = DestinationsChange::between(&before, &now);
+            let mut made = weights(&before);
+            for endpoint in &change.dropped {
+                prop_assert!(made.remove(&endpoint.port).is_some());
+            }
+            for spec in &change.reweighted {
+                prop_assert!(made.insert(spec.endpoint.port, spec.weight).is_some());
+            }
+            for spec in &change.added {
+                prop_assert!(made.insert(spec.endpoint.port, spec.weight).is_none());
+            }
+            prop_assert_eq!(made, weights(&now));
+        }
     }
 }

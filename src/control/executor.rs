@@ -107,7 +107,11 @@ impl Executor {
             }
             Ok(Command::Nothing) => Reply::Text(String::new()),
             Ok(Command::Change(target)) => match lookup::pool_of(&setup, &target) {
-                Ok(entry) => self.change_or_resolve(entry, target, late),
+                Ok(entry) => {
+                    // By the time that it is resolved, another pool may have it as well.
+                    let of = (setup.pools.len() > 1).then(|| entry.config.name.to_string());
+                    self.change_or_resolve(&entry.pool, Target { of: target.of.or(of), ..target }, late)
+                }
                 Err(reason) => Reply::Text(answer(&target, Err(reason))),
             },
             Ok(Command::Reweigh(target)) => {
@@ -127,14 +131,12 @@ impl Executor {
         }
     }
 
-    fn change_or_resolve(&self, PoolEntry { config, pool }: &PoolEntry, target: Target, late: LateAnswer<'_>) -> Reply {
+    fn change_or_resolve(&self, pool: &Pool, target: Target, late: LateAnswer<'_>) -> Reply {
         let endpoint = &target.spec.endpoint;
         let known = lookup::known_addresses(pool, endpoint);
         if !known.is_empty() || pool.is_unresolved(endpoint) {
             return Reply::Text(self.finish(&target, Ok(known), late.asker()));
         }
-        // By the time that it is resolved, another pool may have it as well.
-        let target = Target { of: target.of.or_else(|| Some(config.name.to_string())), ..target };
         self.resolve(target, late.resolved())
     }
 

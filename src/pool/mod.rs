@@ -19,6 +19,7 @@ mod moves;
 mod named;
 mod policy;
 mod reason;
+mod reconfigured;
 mod refusals;
 mod rotation;
 mod saved;

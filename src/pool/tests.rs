@@ -9,9 +9,11 @@ use super::health::{Health, Reason, ShutdownSessions, Verdict};
 use super::*;
 use crate::address::Host;
 
+mod dismissal;
 mod health;
 mod names;
 mod overlap;
+mod reconfigured;
 mod refusals;
 mod rotations;
 mod saved;

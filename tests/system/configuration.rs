@@ -171,20 +171,43 @@ fn a_daemon_whose_file_is_wrong_is_not_upgraded_and_goes_on() {
 
 #[test]
 fn an_upgrade_says_what_in_the_file_takes_a_restart() {
-    let (daemon, servers) = (Daemon::new(), [Server::echo(), Server::echo()]);
-    let file = write(&daemon, &text(&daemon, &[&servers[0]], "", ""));
+    let (daemon, server) = (Daemon::new(), Server::echo());
+    let file = write(&daemon, &text(&daemon, &[&server], "", ""));
     daemon.start(&["--config", &file]);
-    let more = text(&daemon, &[&servers[0], &servers[1]], "", "").replace("threads = 2", "threads = 3");
-    write(&daemon, &more);
+    write(&daemon, &text(&daemon, &[&server], "", "").replace("user = \"root\"", "user = \"daemon\""));
     for upgrades in 1..=2 {
         daemon.upgrade();
-        for name in ["destinations", "threads"] {
-            let line = format!("WARN {file}: another '{name}' than before takes effect at a restart");
-            wait_until("it is said each time", || log(&daemon).matches(&line).count() == upgrades);
-        }
-        assert!(!log(&daemon).contains("another 'listen'"), "{}", log(&daemon));
-        assert_eq!(daemon.info().rows.len(), 1);
+        let line = format!("WARN {file}: another 'user' than before takes effect at a restart");
+        wait_until("it is said each time", || log(&daemon).matches(&line).count() == upgrades);
+        assert_eq!(log(&daemon).matches("takes effect at a restart").count(), upgrades, "{}", log(&daemon));
     }
+}
+
+#[test]
+fn an_upgrade_has_destinations_and_threads_follow_the_file_and_keeps_what_hands_have_changed() {
+    let (daemon, servers) = (Daemon::new(), [0; 4].map(|_| Server::echo()));
+    let [first, second, third, by_hand] = servers.each_ref();
+    let file = write(&daemon, &text(&daemon, &[first, second, third], "", "policy = \"round-robin\""));
+    daemon.start(&["--config", &file]);
+    assert_eq!(daemon.control(&format!("{by_hand}:5")), "Ok\n");
+    assert_eq!(daemon.control(&format!("{second}:0")), "Ok\n");
+    let sessions: Vec<_> = (0..8).map(|_| daemon.connect()).collect();
+    assert!(sessions.iter().all(echoes));
+    let others = text(&daemon, &[second, third], "", "policy = \"round-robin\"");
+    let others =
+        others.replace(&format!("\"{third}\""), &format!("\"{third}:2\"")).replace("threads = 2", "threads = 3");
+    write(&daemon, &others);
+    daemon.upgrade();
+    let weights = |daemon: &Daemon| {
+        daemon.info().rows.iter().map(|row| (row.address.to_string(), row.weight)).collect::<Vec<_>>()
+    };
+    let expected = [(first, 0.0), (second, 0.0), (third, 2.0), (by_hand, 5.0)];
+    assert_eq!(weights(&daemon), expected.map(|(server, weight)| (server.to_string(), weight)));
+    wait_until("the log says so", || log(&daemon).contains("4 destinations, 3 threads, round robin"));
+    assert!(sessions.iter().all(echoes), "of the one that was dropped as well");
+    drop(sessions);
+    wait_until("it goes with its last connection", || weights(&daemon).len() == 3);
+    assert!(log(&daemon).contains(&format!("destination {first} removed: it is not asked for any more")));
 }
 
 #[test]

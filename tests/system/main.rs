@@ -16,6 +16,7 @@ mod names;
 mod options;
 mod policies;
 mod relay;
+mod services;
 mod soak;
 mod state;
 mod sticky;

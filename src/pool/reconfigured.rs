@@ -1,0 +1,73 @@
+//! Pools and rotations whose settings change while they are used.
+
+use super::health::Health;
+use super::inner::Inner;
+use super::single::SingleDestination;
+use super::tiers::Tiers;
+use super::{Balancing, Event, Pool, PoolSettings, Rotation, RotationId};
+
+impl Pool {
+    /// Has other settings from now on. Where a watchdog comes, destinations stay as they are until it has judged them;
+    /// where it goes, all count as fit.
+    pub fn configure(&self, settings: PoolSettings) {
+        let mut inner = self.0.lock();
+        let was_watched = std::mem::replace(&mut inner.settings, settings).watched;
+        if was_watched == settings.watched {
+            return;
+        }
+        if was_watched {
+            let slots: Vec<usize> = inner.destinations.iter().map(|(slot, _)| slot).collect();
+            slots.into_iter().for_each(|slot| inner.rejoin(slot, |it| it.health = Health::at_first(false)));
+            inner.checks_note = None;
+            inner.answer_awaited();
+        }
+        let rotations: Vec<_> = inner.rotations.iter().map(|(id, it)| (RotationId(id), it.balancing)).collect();
+        rotations.into_iter().for_each(|(id, balancing)| inner.rebalance(id, balancing));
+    }
+}
+
+impl Rotation {
+    /// Chooses otherwise from now on. Connections stay, also as sessions of a single destination, which stays where it is if
+    /// there still is one.
+    pub fn rebalance(&self, balancing: Balancing) {
+        self.pool().0.lock().rebalance(self.id(), balancing);
+    }
+}
+
+impl Inner {
+    fn rebalance(&mut self, id: RotationId, balancing: Balancing) {
+        let kept = self.current_single(id);
+        let chosen = self.rotation(id).tiers.choice().and_then(|chosen| self.find(chosen));
+        let weight = chosen.map(|slot| self.rotation(id).tiers.outweighs(&self.destinations[slot]));
+        let mut tiers = Tiers::new(balancing.policy, balancing.top);
+        self.destinations.iter().for_each(|(_, destination)| tiers.join(destination));
+        let new = SingleDestination::new(&balancing, self.settings.watched);
+        let state = self.rotation_mut(id);
+        (state.tiers, state.balancing) = (tiers, balancing);
+        state.single = match (state.single.take(), new) {
+            (Some(old), Some(new)) => {
+                Some(Box::new(SingleDestination { watched: new.watched, closes: new.closes, current: None, ..*old }))
+            }
+            (Some(mut old), None) => {
+                let moves = old.switchover.iter_mut();
+                moves.for_each(|it| it.answer(Err("cancelled: nothing is single any more".to_owned())));
+                None
+            }
+            (None, new) => new,
+        };
+        if let Some((slot, weight)) = chosen.zip(weight) {
+            self.choose(id, slot, weight);
+        }
+        if let Some(slot) = kept {
+            let kept = self.destinations[slot].id;
+            match self.single_mut(id) {
+                Some(single) if single.watched => single.current = Some(kept),
+                Some(_) => self.rotation_mut(id).tiers.keep_to(kept.serial),
+                None => {}
+            }
+        }
+        self.review_singles();
+        // Who waited for a move picks again.
+        self.tell(Event::Settled);
+    }
+}
