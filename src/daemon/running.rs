@@ -129,22 +129,19 @@ fn start_health(
     closes_sessions: &Arc<AtomicBool>,
 ) -> io::Result<Option<health::Handle>> {
     let (Some(options), Some(credentials)) = (&config.pool.watchdog, &prepared.credentials) else { return Ok(None) };
-    let (once, table) = (AtomicBool::new(true), prepared.table.clone());
-    let settings = health::Settings {
+    let (table, own_addresses) = (prepared.table.clone(), prepared.own_addresses());
+    let (mark, closes_sessions) = (checker::mark().to_owned(), Arc::clone(closes_sessions));
+    let health = health::start(health::Settings { mark, own_addresses, closes_sessions })?;
+    health.watch(health::Watch {
+        pool: prepared.table.pool().clone(),
         options: options.clone(),
         credentials: credentials.clone(),
-        mark: checker::mark().to_owned(),
-        table: prepared.table.pool().clone(),
-        own_addresses: prepared.own_addresses(),
-        closes_sessions: Arc::clone(closes_sessions),
         on_first_verdicts: Box::new(move || {
-            if once.swap(false, Ordering::SeqCst) {
-                table.elect_single();
-                gate.remove_obstacle();
-            }
+            table.elect_single();
+            gate.remove_obstacle();
         }),
-    };
-    health::start(settings).map(Some)
+    });
+    Ok(Some(health))
 }
 
 impl Running {
