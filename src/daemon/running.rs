@@ -97,12 +97,9 @@ pub(super) fn start(
     let gate = Gate { workers: workers.clone(), obstacles: Arc::new(AtomicUsize::new(obstacles)) };
     let closes_sessions = Arc::new(AtomicBool::new(!waits));
     let health = start_health(config, prepared, gate.clone(), &closes_sessions)?;
-    let names = names::Settings {
-        table: table.pool().clone(),
-        interval: config.pool.resolve,
-        all: config.pool.resolve_all,
-        own_addresses: prepared.own_addresses(),
-    };
+    let names = names::Handle::new(prepared.own_addresses());
+    let (pool, interval, all) = (table.pool().clone(), config.pool.resolve, config.pool.resolve_all);
+    names.follow(names::Settings { pool, interval, all })?;
     Ok(Running {
         table: table.clone(),
         stats,
@@ -111,7 +108,7 @@ pub(super) fn start(
         control: control.start(waits)?,
         health,
         closes_sessions,
-        names: names::start(names)?,
+        names: Some(names),
         shows: Vec::new(),
         doors: Some(opened.doors),
         predecessors: None,
