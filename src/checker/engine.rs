@@ -1,33 +1,25 @@
-//! Carries out what the daemon asks for: a task for each destination.
+//! Carries out what the daemon asks for: a task for each destination of each pool.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use tokio::runtime;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep};
 
-use super::members::Members;
-use super::probe::{self, Prober};
-use super::protocol::{Answer, Finding, Report, Request, Settings, cut};
+use super::probe;
+use super::protocol::{Id, ProbeSettings, Report, Request};
+use super::task::{COURTESY, Common, PoolChecks, check_when_asked};
 use crate::channel::Channel;
-use crate::resolve;
+use crate::resolve::{self, Resolver};
 use crate::sys;
 
-/// How long a check is waited for that was not answered in time, before it is given up and another may begin. MySQL
-/// counts logins that were cut short, and in the end refuses all connections from their host.
-const LONGEST_CHECK: Duration = Duration::from_secs(20);
-/// How long what the probes have started, and the servers that they are logged in to, may take to say goodbye.
-const COURTESY: Duration = Duration::from_millis(200);
 const STEP: Duration = Duration::from_millis(5);
 /// How long the daemon may leave everything unread.
 const LONGEST_SILENCE: Duration = Duration::from_secs(30);
@@ -47,32 +39,79 @@ async fn serve(daemon: Channel) -> io::Result<()> {
     let Some(Request::Settings(settings)) = received.recv().await else {
         return Err(io::ErrorKind::InvalidData.into());
     };
-    let settings = *settings;
     probe::take_mark(&settings.mark);
     resolve::prefer_ipv6(settings.prefer_ipv6);
     probe::log_to(reports.clone());
-    let prober = Prober::new(&settings.spec, settings.credentials.clone()).map_err(io::Error::other)?;
-    let common = Rc::new(Common { settings, prober, members: Members::default(), reports });
-    let mut tasks: HashMap<u64, UnboundedSender<bool>> = HashMap::new();
+    let mut pools = Pools::new(reports);
     while let Some(request) = received.recv().await {
-        match request {
-            Request::Watch { id, address } => {
-                let (checks, received) = unbounded_channel();
-                tokio::task::spawn_local(check_when_asked(Rc::clone(&common), id, address, received));
-                tasks.insert(id, checks);
-            }
-            Request::Forget { id } => drop(tasks.remove(&id)),
-            // The task ends only after this end is gone.
-            Request::Check { id, fresh } => drop(tasks.get(&id).map(|checks| checks.send(fresh))),
-            Request::Settings(_) => return Err(io::ErrorKind::InvalidData.into()),
-        }
+        pools.obey(request)?;
     }
-    drop(tasks);
+    let common = Rc::downgrade(&pools.common);
+    drop(pools);
     let since = Instant::now();
-    while (Rc::strong_count(&common) > 1 || probe::are_any_ending()) && since.elapsed() < COURTESY {
+    while (common.strong_count() > 0 || probe::are_any_ending()) && since.elapsed() < COURTESY {
         sleep(STEP).await;
     }
     Ok(())
+}
+
+/// The pools whose destinations are checked, by their numbers.
+struct Pools {
+    pools: HashMap<u32, Pool>,
+    common: Rc<Common>,
+}
+
+struct Pool {
+    /// As the next task is to check.
+    checks: Rc<PoolChecks>,
+    /// The way to each destination's task, which ends when this end is gone.
+    tasks: HashMap<u64, UnboundedSender<bool>>,
+}
+
+impl Pools {
+    fn new(reports: Sender<Report>) -> Pools {
+        Pools {
+            pools: HashMap::new(),
+            common: Rc::new(Common { reports, resolver: Resolver::for_pools(resolve::resolve_every) }),
+        }
+    }
+
+    /// Carries out a request. What is asked of a destination that is not watched is ignored.
+    ///
+    /// # Errors
+    /// `InvalidData` for what a daemon never says: a second [`Request::Settings`], and a destination of no known pool.
+    /// Ignoring that one would leave it unchecked, and the daemon waiting for reports.
+    fn obey(&mut self, request: Request) -> io::Result<()> {
+        let task = |id: Id| self.pools.get(&id.pool)?.tasks.get(&id.serial);
+        match request {
+            Request::Settings(_) => return Err(io::ErrorKind::InvalidData.into()),
+            Request::Pool { pool, settings } => self.add(pool, *settings),
+            Request::ForgetPool { pool } => drop(self.pools.remove(&pool)),
+            Request::Watch { id, address } => return self.watch(id, address),
+            Request::Forget { id } => {
+                drop(self.pools.get_mut(&id.pool).map(|pool| pool.tasks.remove(&id.serial)));
+            }
+            // It fails only when the task has met a defect.
+            Request::Check { id, fresh } => drop(task(id).map(|checks| checks.send(fresh))),
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, number: u32, settings: ProbeSettings) {
+        let checks = Rc::new(PoolChecks::new(settings, Rc::clone(&self.common)));
+        match self.pools.get_mut(&number) {
+            Some(pool) => pool.checks = checks,
+            None => drop(self.pools.insert(number, Pool { checks, tasks: HashMap::new() })),
+        }
+    }
+
+    fn watch(&mut self, id: Id, address: SocketAddr) -> io::Result<()> {
+        let Some(pool) = self.pools.get_mut(&id.pool) else { return Err(io::ErrorKind::InvalidData.into()) };
+        let (checks, received) = unbounded_channel();
+        tokio::task::spawn_local(check_when_asked(Rc::clone(&pool.checks), id, address, received));
+        pool.tasks.insert(id.serial, checks);
+        Ok(())
+    }
 }
 
 /// Passes on what the daemon asks for, until it closes its end.
@@ -97,188 +136,129 @@ fn send(daemon: &Channel, reports: &Receiver<Report>) {
     }
 }
 
-/// What all tasks use.
-struct Common {
-    settings: Settings,
-    prober: Prober,
-    members: Members,
-    reports: Sender<Report>,
-}
-
-impl Common {
-    fn finding(&self, result: io::Result<probe::Answer>, port: u16) -> Finding {
-        match result {
-            Err(error) if is_ours(&error) => Finding::Shortage(cut(&error.to_string())),
-            Err(error) => Finding::Silence(cut(&error.to_string())),
-            Ok(answer) => {
-                let (members, members_are_complete) = self.members.locate(&answer.members, port);
-                let (verdict, absent, galera) = (answer.verdict, answer.absent, answer.galera);
-                let reason = cut(&answer.reason);
-                Finding::Answer(Answer { verdict, reason, absent, members, members_are_complete, galera })
-            }
-        }
-    }
-}
-
-/// Whether it is this machine that kept the probe from being made. That includes a want of ports, which many clients
-/// bring about, and of processes.
-fn is_ours(error: &io::Error) -> bool {
-    sys::is_shortage(error) || matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAGAIN))
-}
-
-/// One destination's task: checks it whenever the daemon asks for it, until the daemon forgets it.
-async fn check_when_asked(common: Rc<Common>, id: u64, address: SocketAddr, mut checks: UnboundedReceiver<bool>) {
-    let mut probe = common.prober.probe(address);
-    while let Some(fresh) = checks.recv().await {
-        let is_waited_for = probe.is_waited_for();
-        let check = Check { common: &common, id, address, is_waited_for };
-        if !probe.may_ask() {
-            check.send(Finding::Pause, Instant::now(), false);
-            continue;
-        }
-        match check.carry_out(guarded(probe.ask(fresh)), &mut checks).await {
-            Progress::Done => {}
-            Progress::GivenUp => probe.give_up(),
-            // Whatever state it is in.
-            Progress::Panicked => probe = common.prober.probe(address),
-            Progress::Forgotten => break,
-        }
-    }
-    probe.end().await;
-}
-
-/// A check under way.
-struct Check<'a> {
-    common: &'a Common,
-    id: u64,
-    address: SocketAddr,
-    is_waited_for: bool,
-}
-
-/// How a check has ended.
-enum Progress {
-    /// It was answered, or failed.
-    Done,
-    /// It took too long.
-    GivenUp,
-    Panicked,
-    /// The daemon does not want to know any more.
-    Forgotten,
-}
-
-impl Check<'_> {
-    /// Reports the result, and silence each time that one has been waited for in vain.
-    async fn carry_out(&self, asking: impl Future<Output = Guarded>, checks: &mut UnboundedReceiver<bool>) -> Progress {
-        let (began, patience) = (Instant::now(), self.common.settings.timeout);
-        let mut asking = pin!(asking);
-        let mut was_silent = false;
-        loop {
-            let result = tokio::select! {
-                biased;
-                result = timeout(patience, &mut asking) => result,
-                () = until_forgotten(checks) => return self.forget(asking).await,
-            };
-            match result {
-                Ok(result) => return self.report(result, was_silent, began, true),
-                Err(_) => {
-                    let reason = format!("no answer within {} s", patience.as_secs_f64());
-                    self.send(Finding::Silence(reason), began, was_silent);
-                    was_silent = true;
-                }
-            }
-            if !self.is_waited_for || began.elapsed() >= LONGEST_CHECK {
-                return Progress::GivenUp;
-            }
-            // The daemon asks again in its own time; the answer may come first.
-            tokio::select! {
-                biased;
-                result = timeout_at(began + LONGEST_CHECK, &mut asking) => {
-                    return result.map_or(Progress::GivenUp, |result| self.report(result, was_silent, began, false));
-                }
-                next = checks.recv() => if next.is_none() { return self.forget(asking).await },
-            }
-        }
-    }
-
-    /// The daemon does not want the result any more. The check may still finish if that takes little time, because servers
-    /// count logins that are cut short.
-    async fn forget(&self, asking: Pin<&mut impl Future<Output = Guarded>>) -> Progress {
-        if self.is_waited_for {
-            // Whatever it finds.
-            let _ = timeout(COURTESY, asking).await;
-        }
-        Progress::Forgotten
-    }
-
-    fn send(&self, finding: Finding, began: Instant, is_late: bool) {
-        let (id, address, took) = (self.id, self.address, began.elapsed());
-        // The receiver lives as long as the process.
-        let _ = self.common.reports.send(Report::Checked { id, address, finding, took, is_late });
-    }
-
-    /// Reports a result, unless it is silence of which the daemon knows already and for which it does not wait:
-    /// nothing `is_due` then.
-    fn report(&self, result: Guarded, was_silent: bool, began: Instant, is_due: bool) -> Progress {
-        let (result, progress) = match result {
-            Some(result) => (result, Progress::Done),
-            None => (Err(io::Error::other("the check has met a defect of glbd's")), Progress::Panicked),
-        };
-        if is_due || result.is_ok() {
-            self.send(self.common.finding(result, self.address.port()), began, was_silent);
-        }
-        progress
-    }
-}
-
-/// Waits until the daemon forgets the destination. What it asks for meanwhile is what is under way.
-async fn until_forgotten(checks: &mut UnboundedReceiver<bool>) {
-    while checks.recv().await.is_some() {}
-}
-
-/// The result of a check; `None` if it has panicked.
-type Guarded = Option<io::Result<probe::Answer>>;
-
-/// Keeps a panic from the other checks. What it leaves behind is not used again.
-async fn guarded(mut asking: probe::Asking<'_>) -> Guarded {
-    let poll = |context: &mut Context<'_>| {
-        let polled = catch_unwind(AssertUnwindSafe(|| asking.as_mut().poll(context)));
-        polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
-    };
-    std::future::poll_fn(poll).await
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::Ipv4Addr;
 
-    #[test]
-    fn what_runs_out_on_this_machine_says_nothing_of_the_destination() {
-        for (number, ours) in [
-            (libc::EMFILE, true),
-            (libc::ENFILE, true),
-            (libc::ENOMEM, true),
-            (libc::EADDRNOTAVAIL, true),
-            (libc::EAGAIN, true),
-            (libc::ECONNREFUSED, false),
-            (libc::EHOSTUNREACH, false),
-            (libc::ETIMEDOUT, false),
-        ] {
-            let error = io::Error::from_raw_os_error(number);
-            assert_eq!(is_ours(&error), ours, "{error}");
-        }
-        assert!(!is_ours(&io::Error::other("the script answers nonsense")));
+    use super::*;
+    use crate::checker::Credentials;
+    use crate::checker::protocol::{Finding, Settings};
+    use crate::config::{GaleraOptions, ProbeSpec, TlsMode};
+    use crate::pool::health::Verdict;
+
+    const WITHIN: Duration = Duration::from_secs(20);
+
+    /// Sends these requests, and returns the reports that follow, as many as are waited for.
+    fn reports_on(requests: Vec<Request>, count: usize) -> Vec<Report> {
+        let (reports, received) = crossbeam_channel::unbounded();
+        let carry_out = async {
+            let mut pools = Pools::new(reports);
+            requests.into_iter().for_each(|request| pools.obey(request).expect("what a daemon says"));
+            let mut heard = Vec::new();
+            let since = Instant::now();
+            while heard.len() < count && since.elapsed() < WITHIN {
+                heard.extend(received.try_iter());
+                sleep(STEP).await;
+            }
+            heard
+        };
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        LocalSet::new().block_on(&runtime, carry_out)
+    }
+
+    fn pool(pool: u32, spec: ProbeSpec, timeout: Duration) -> Request {
+        let settings = ProbeSettings { spec, credentials: Credentials::default(), timeout };
+        Request::Pool { pool, settings: Box::new(settings) }
+    }
+
+    /// Watches and checks the first destination of a pool.
+    fn check(pool: u32, address: SocketAddr) -> [Request; 2] {
+        let id = Id { pool, serial: 0 };
+        [Request::Watch { id, address }, Request::Check { id, fresh: false }]
+    }
+
+    /// By pool, what was found.
+    fn findings(reports: Vec<Report>) -> Vec<(u32, Finding)> {
+        let finding = |report| match report {
+            Report::Checked { id, finding, .. } => (id.pool, finding),
+            Report::Log(text) => panic!("{text}"),
+        };
+        let mut findings: Vec<_> = reports.into_iter().map(finding).collect();
+        findings.sort_by_key(|(pool, _)| *pool);
+        findings
+    }
+
+    /// A script that answers so.
+    fn says(answer: &str) -> ProbeSpec {
+        // The address is put behind the first word.
+        ProbeSpec::Exec(format!(r#"true ; while read -r poll; do [ "$poll" = quit ] && exit; echo {answer}; done"#))
+    }
+
+    fn nowhere() -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, 1).into()
     }
 
     #[test]
-    fn a_check_that_cannot_be_made_is_no_silence() {
-        let (spec, credentials) = (crate::config::ProbeSpec::Tcp, crate::checker::Credentials::default());
-        let prober = Prober::new(&spec, credentials.clone()).expect("no credentials are needed");
-        let (timeout, mark, prefer_ipv6) = (Duration::ZERO, String::new(), false);
-        let settings = Settings { spec, credentials, timeout, mark, prefer_ipv6 };
-        let reports = crossbeam_channel::unbounded().0;
-        let common = Common { settings, prober, members: Members::default(), reports };
-        let failed = |number| common.finding(Err(io::Error::from_raw_os_error(number)), 1);
-        assert!(matches!(failed(libc::EMFILE), Finding::Shortage(_)));
-        assert!(matches!(failed(libc::ECONNREFUSED), Finding::Silence(_)));
+    fn a_pool_whose_prober_cannot_be_made_does_not_hurt_another() {
+        let impossible = ProbeSpec::Galera(GaleraOptions { tls: Some(TlsMode::VerifyCa), ..GaleraOptions::default() });
+        let mut requests = vec![pool(1, impossible, WITHIN), pool(2, ProbeSpec::Tcp, WITHIN)];
+        requests.extend(check(1, nowhere()).into_iter().chain(check(2, nowhere())));
+        let findings = findings(reports_on(requests, 2));
+        assert!(
+            matches!(&findings[..], [(1, Finding::Shortage(why)), (2, Finding::Answer(_) | Finding::Silence(_))] if !why.is_empty()),
+            "{findings:?}"
+        );
+    }
+    #[test]
+    fn a_pool_that_is_replaced_is_checked_otherwise_once_its_destinations_are_watched_anew() {
+        let verdict = |finding: &Finding| match finding {
+            Finding::Answer(answer) => Some(answer.verdict),
+            _ => None,
+        };
+        let mut requests = vec![pool(1, says("3"), WITHIN), pool(2, says("2"), WITHIN)];
+        requests.extend(check(1, nowhere()).into_iter().chain(check(2, nowhere())));
+        requests.push(pool(2, says("3"), WITHIN));
+        let before = findings(reports_on(requests.clone(), 2));
+        let [(1, first), (2, second)] = &before[..] else { panic!("{before:?}") };
+        assert_eq!((verdict(first), verdict(second)), (Some(Verdict::Ready), Some(Verdict::Avoid)), "{before:?}");
+        requests.truncate(3);
+        requests.extend([pool(2, says("2"), WITHIN), check(2, nowhere())[0].clone(), pool(2, says("3"), WITHIN)]);
+        requests.extend(check(2, nowhere()));
+        let anew = findings(reports_on(requests, 1));
+        assert_eq!(
+            anew.iter().map(|(pool, finding)| (*pool, verdict(finding))).collect::<Vec<_>>(),
+            [(2, Some(Verdict::Ready))]
+        );
+    }
+
+    #[test]
+    fn a_pool_has_its_own_timeout_and_one_that_is_forgotten_is_not_checked() {
+        let hangs = || ProbeSpec::Exec("true ; exec sleep 60".to_owned());
+        let mut requests = vec![pool(1, hangs(), Duration::ZERO), pool(2, hangs(), WITHIN), pool(3, says("3"), WITHIN)];
+        requests.extend(check(2, nowhere()));
+        let [watch, check_it] = check(3, nowhere());
+        requests.extend([watch, Request::ForgetPool { pool: 3 }, check_it]);
+        requests.extend(check(1, nowhere()));
+        let findings = findings(reports_on(requests, 1));
+        assert!(matches!(&findings[..], [(1, Finding::Silence(_))]), "{findings:?}");
+    }
+
+    #[test]
+    fn what_no_daemon_says_ends_the_checker_and_a_destination_that_is_not_watched_is_passed_over() {
+        let mut pools = Pools::new(crossbeam_channel::unbounded().0);
+        let id = Id { pool: 7, serial: 0 };
+        for request in [
+            Request::Check { id, fresh: false },
+            Request::Forget { id },
+            Request::ForgetPool { pool: 7 },
+            pool(8, ProbeSpec::Tcp, WITHIN),
+            Request::Check { id: Id { pool: 8, ..id }, fresh: false },
+        ] {
+            assert!(pools.obey(request.clone()).is_ok(), "{request:?}");
+        }
+        let settings = Settings { mark: String::new(), prefer_ipv6: false };
+        for request in [Request::Settings(settings), Request::Watch { id, address: nowhere() }] {
+            assert!(pools.obey(request.clone()).is_err(), "{request:?}");
+        }
     }
 }

@@ -18,8 +18,7 @@ const FRESH: Duration = Duration::from_secs(10);
 /// Most names that are remembered.
 const MAX_NAMES: usize = 1024;
 
-/// Knows the addresses of the names that nodes report.
-#[derive(Default)]
+/// Knows the addresses of the names that the nodes of a pool report.
 pub(super) struct Members {
     resolver: Resolver,
     known: Arc<Mutex<HashMap<Endpoint, Known>>>,
@@ -34,6 +33,11 @@ struct Known {
 }
 
 impl Members {
+    /// Looks names up by a resolver that others may use as well.
+    pub(super) fn new(resolver: Resolver) -> Members {
+        Members { resolver, known: Arc::default() }
+    }
+
     /// The addresses of `members`, those without a port at `port`; and whether none of them is missing. What is no
     /// address at all is passed over: a node may say anything of itself.
     pub(super) fn locate(&self, members: &[String], port: u16) -> (Vec<SocketAddr>, bool) {
@@ -62,9 +66,11 @@ impl Members {
                 return None;
             }
         }
+        let is_due = |it: &Known| !it.pending && now.duration_since(it.asked) >= FRESH;
+        let is_due = known.get(&endpoint).is_none_or(is_due);
+        let has_room = is_due && self.resolver.has_room_for(known.values().filter(|it| it.pending).count());
         let entry = known.entry(endpoint.clone()).or_insert(Known { address: None, asked: now, pending: false });
-        let is_new = entry.asked == now;
-        if !entry.pending && (is_new || now.duration_since(entry.asked) >= FRESH) {
+        if is_due {
             let answers = Arc::clone(&self.known);
             let name = endpoint.clone();
             let done = move |found: std::io::Result<Vec<SocketAddr>>| {
@@ -75,7 +81,7 @@ impl Members {
                 }
             };
             // When too many are being looked up already, the next answer asks again.
-            entry.pending = self.resolver.resolve_later(endpoint, entry.address, done).is_ok();
+            entry.pending = has_room && self.resolver.resolve_later(endpoint, entry.address, done).is_ok();
             entry.asked = if entry.pending { now } else { now.checked_sub(FRESH).unwrap_or(now) };
         }
         entry.address
@@ -94,14 +100,14 @@ mod tests {
 
     #[test]
     fn addresses_are_taken_as_they_are_and_nonsense_is_passed_over() {
-        let members = Members::default();
+        let members = Members::new(Resolver::default());
         let found = locate(&members, &["10.0.0.1", "10.0.0.2:3307", "[::1]:3308", "", "10.0.0.3:99999", "a b"]);
         assert_eq!(found, (["10.0.0.1:3306", "10.0.0.2:3307", "[::1]:3308"].map(str::to_owned).to_vec(), true));
     }
 
     #[test]
     fn a_name_is_there_once_it_is_resolved_and_never_waited_for() {
-        let members = Members::default();
+        let members = Members::new(Resolver::default());
         let first = locate(&members, &["localhost:7", "10.0.0.1"]);
         assert!(first.0.contains(&"10.0.0.1:3306".to_owned()), "{first:?}");
         let since = Instant::now();
@@ -117,7 +123,7 @@ mod tests {
 
     /// With as many names as are remembered, all of which were asked for so long ago.
     fn full(age: Duration, pending: bool) -> Members {
-        let members = Members::default();
+        let members = Members::new(Resolver::default());
         let asked = Instant::now().checked_sub(age).expect("a machine that has run for that long");
         let known = |number| (name(number), Known { address: Some(([10, 0, 0, 1], 1).into()), asked, pending });
         members.known.lock().extend((0..MAX_NAMES).map(known));

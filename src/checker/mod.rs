@@ -1,4 +1,4 @@
-//! The checker: a separate process, started from the same program, that checks the destinations.
+//! The checker: a separate process, started from the same program, that checks the destinations of all pools.
 //!
 //! It holds the credentials and everything that reads what servers and scripts say, and no client's connection:
 //! whatever a node answers, the worst that it can bring down is this process, which the daemon replaces. OpenBSD's
@@ -13,6 +13,7 @@ pub mod mysql;
 mod option_file;
 mod probe;
 pub mod protocol;
+mod task;
 
 use std::ffi::OsStr;
 use std::io;

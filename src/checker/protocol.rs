@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::option_file::Credentials;
 use crate::config::ProbeSpec;
+use crate::pool::DestinationId;
 use crate::pool::health::{Reason, Verdict};
 
 /// Most members of a cluster that one answer may name.
@@ -21,42 +22,75 @@ pub const MAX_TEXT: usize = 1000;
 /// From the daemon to the checker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Request {
-    /// How to check; the first message.
-    Settings(Box<Settings>),
-    /// A destination that will be checked.
+    /// What is common to all pools; the first message, and sent once.
+    Settings(Settings),
+    /// Adds a pool, or replaces how its destinations are checked. Those that are being watched go on as before until they
+    /// are watched anew.
+    Pool {
+        /// The pool's number.
+        pool: u32,
+        /// How to check its destinations.
+        settings: Box<ProbeSettings>,
+    },
+    /// Stops watching all destinations of a pool, and forgets the pool.
+    ForgetPool {
+        /// The pool's number.
+        pool: u32,
+    },
+    /// Adds a destination of a pool that was added before. One that is watched is watched anew.
     Watch {
-        /// The daemon's number for it, which no other destination has, earlier or later.
-        id: u64,
+        /// Which it is.
+        id: Id,
         /// Where it is.
         address: SocketAddr,
     },
-    /// A destination that will not be checked any more.
+    /// Stops watching a destination.
     Forget {
-        /// See [`Request::Watch`].
-        id: u64,
+        /// Which it is.
+        id: Id,
     },
     /// Check a destination, and report. While the check before has not been answered, that one is waited for.
     Check {
-        /// See [`Request::Watch`].
-        id: u64,
+        /// Which it is.
+        id: Id,
         /// Whether a connection that is kept will not do: a new client must be able to log in.
         fresh: bool,
     },
 }
 
-/// How to check.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The daemon's number for a destination, which no other one has, earlier or later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Id {
+    /// Its pool's number.
+    pub pool: u32,
+    /// Its number in that pool.
+    pub serial: u64,
+}
+
+impl From<DestinationId> for Id {
+    fn from(id: DestinationId) -> Id {
+        Id { pool: id.pool(), serial: id.serial() }
+    }
+}
+
+/// What is common to all pools.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
+    /// `NAME=VALUE` in the environment of scripts.
+    pub mark: String,
+    /// Whether the IPv6 addresses of names are preferred.
+    pub prefer_ipv6: bool,
+}
+
+/// How to check the destinations of a pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProbeSettings {
     /// What to ask.
     pub spec: ProbeSpec,
     /// Who to log in as.
     pub credentials: Credentials,
     /// How long an answer may take until the destination counts as silent.
     pub timeout: Duration,
-    /// `NAME=VALUE` in the environment of scripts.
-    pub mark: String,
-    /// Whether the IPv6 addresses of names are preferred.
-    pub prefer_ipv6: bool,
 }
 
 /// From the checker to the daemon.
@@ -64,8 +98,8 @@ pub struct Settings {
 pub enum Report {
     /// What a check has found out. Each [`Request::Check`] brings at least one of these.
     Checked {
-        /// See [`Request::Watch`].
-        id: u64,
+        /// Which destination it was.
+        id: Id,
         /// See [`Request::Watch`]: a name's destination keeps its number when it moves.
         address: SocketAddr,
         /// The result.
@@ -86,7 +120,7 @@ pub enum Finding {
     Answer(Answer),
     /// It does not answer, for this reason.
     Silence(String),
-    /// It was not asked, for lack of something on this machine.
+    /// It was not asked, for lack of something on this machine, or of a way to ask.
     Shortage(String),
     /// It was not asked, since its script is not to be started again so soon.
     Pause,
@@ -167,7 +201,7 @@ mod tests {
 
     fn checked(finding: Finding) -> Report {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        Report::Checked { id: 0, address, finding, took: Duration::ZERO, is_late: false }
+        Report::Checked { id: Id { pool: 0, serial: 0 }, address, finding, took: Duration::ZERO, is_late: false }
     }
 
     fn answer(reason: String, members: usize, state_uuid: String) -> Finding {

@@ -51,13 +51,36 @@ enum State {
     },
     /// None is there until this moment.
     Absent(Instant),
+    /// None is wanted.
+    Unwanted,
 }
 
 impl Link {
-    /// No checker yet; it is to be started at once.
-    pub(super) fn new(settings: Settings, heard: Sender<Heard>, now: Instant) -> Link {
-        let (state, trouble) = (State::Absent(now), LogThrottle::after(3));
+    /// No checker yet, and none wanted before [`demand`](Link::demand).
+    pub(super) fn new(settings: Settings, heard: Sender<Heard>) -> Link {
+        let (state, trouble) = (State::Unwanted, LogThrottle::after(3));
         Link { settings, heard, state, pause: PAUSE.0, generation: 0, trouble }
+    }
+
+    /// Has a checker started at once, unless there is one, or one is to be started after a pause.
+    pub(super) fn demand(&mut self, now: Instant) {
+        if matches!(self.state, State::Unwanted) {
+            self.state = State::Absent(now);
+        }
+    }
+
+    /// Ends the checker; none is wanted any more. What it has reported before does not count.
+    pub(super) fn end(&mut self) {
+        self.say_goodbye();
+        self.generation += 1;
+        (self.state, self.pause) = (State::Unwanted, PAUSE.0);
+    }
+
+    fn say_goodbye(&mut self) {
+        if let State::Running { child, channel, .. } = &mut self.state {
+            channel.close();
+            end_of(child, FAREWELL);
+        }
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -72,7 +95,7 @@ impl Link {
     /// When to start the next one, if there is none.
     pub(super) fn starts_at(&self) -> Option<Instant> {
         match self.state {
-            State::Running { .. } => None,
+            State::Running { .. } | State::Unwanted => None,
             State::Absent(until) => Some(until),
         }
     }
@@ -99,10 +122,10 @@ impl Link {
         // From here on, whatever fails ends it.
         self.state = State::Running { child, channel, since: now };
         thread::Builder::new().name("reports".into()).spawn(move || pass_on(&reports, generation, &heard))?;
-        let settings = Request::Settings(Box::new(self.settings.clone()));
+        let settings = Request::Settings(self.settings.clone());
         match &self.state {
             State::Running { channel, .. } => channel.send(&settings, &[]),
-            State::Absent(_) => Ok(()),
+            State::Absent(_) | State::Unwanted => Ok(()),
         }
     }
 
@@ -144,10 +167,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        if let State::Running { child, channel, .. } = &mut self.state {
-            channel.close();
-            end_of(child, FAREWELL);
-        }
+        self.say_goodbye();
     }
 }
 
@@ -193,9 +213,7 @@ mod tests {
     use crossbeam_channel::unbounded;
 
     use super::*;
-    use crate::checker::Credentials;
-    use crate::checker::protocol::{Answer, Finding, MAX_MEMBERS, MAX_TEXT};
-    use crate::config::ProbeSpec;
+    use crate::checker::protocol::{Answer, Finding, Id, MAX_MEMBERS, MAX_TEXT};
     use crate::pool::health::Verdict;
 
     /// What is heard of a checker that reports these.
@@ -225,7 +243,7 @@ mod tests {
             let members = vec![address; members];
             let finding =
                 Finding::Answer(Answer { verdict, reason, absent, members, members_are_complete, galera: None });
-            Report::Checked { id: 0, address, finding, took: Duration::ZERO, is_late: false }
+            Report::Checked { id: Id { pool: 0, serial: 0 }, address, finding, took: Duration::ZERO, is_late: false }
         };
         let within = [answer(MAX_MEMBERS), Report::Log("x".repeat(MAX_TEXT))];
         let [first, second] = within.clone();
@@ -241,21 +259,15 @@ mod tests {
         let (ours, theirs) = Channel::pair().expect("a channel");
         ours.never_wait().expect("a socket");
         let child = Command::new("sleep").arg("60").spawn().expect("a process");
-        let settings = Settings {
-            spec: ProbeSpec::Tcp,
-            credentials: Credentials::default(),
-            timeout: Duration::from_secs(1),
-            prefer_ipv6: false,
-            mark: String::new(),
-        };
-        let mut link = Link::new(settings, unbounded().0, now);
+        let settings = Settings { mark: String::new(), prefer_ipv6: false };
+        let mut link = Link::new(settings, unbounded().0);
         link.state = State::Running { child, channel: ours, since: now };
         (link, theirs)
     }
 
     #[test]
     fn a_checker_that_reads_nothing_hangs_and_one_whose_end_is_closed_is_said_to_have_closed_it() {
-        let (now, request) = (Instant::now(), Request::Forget { id: 0 });
+        let (now, request) = (Instant::now(), Request::ForgetPool { pool: 0 });
         let (mut hung, _unread) = link(now);
         let why = (0..1_000_000).find_map(|_| hung.send(&request, now).err());
         assert_eq!(why.as_deref(), Some("the checker process hangs"));

@@ -36,6 +36,11 @@ impl ClusterView {
         self.latencies.remove(&id);
     }
 
+    /// What was said of members does not count any more.
+    pub(super) fn forget_members(&mut self) {
+        self.members.clear();
+    }
+
     /// Whether some fit destination knows the members, and none of those that do counts this one among them. When all
     /// are silent, none is known to have left.
     pub(super) fn has_left(&self, address: SocketAddr) -> bool {

@@ -42,7 +42,7 @@ pub(super) struct Monitor {
 #[derive(Default)]
 pub(super) struct Due {
     /// The checks to ask for, and for each whether it is to log in afresh.
-    pub checks: Vec<(u64, bool)>,
+    pub checks: Vec<(DestinationId, bool)>,
     /// What the weights are to be multiplied by that have grown.
     pub scales: Vec<(DestinationId, f64)>,
 }
@@ -76,6 +76,26 @@ impl Monitor {
             components: Components::default(),
             outvoted: HashSet::new(),
             unjudged: HashSet::new(),
+        }
+    }
+
+    /// How they are watched.
+    pub(super) fn options(&self) -> &WatchdogOptions {
+        &self.options
+    }
+
+    /// Goes on with other options: what is known of each destination stays, and all are checked again at once. Members
+    /// that were reported before count only where they still are.
+    pub(super) fn change_options(&mut self, options: WatchdogOptions, now: Instant) {
+        let asks_alike = std::mem::discriminant(&options.probe) == std::mem::discriminant(&self.options.probe);
+        if !(asks_alike && options.discover) {
+            self.view.forget_members();
+        }
+        self.options = options;
+        let all: Vec<u64> = self.watched.keys().copied().collect();
+        for id in all {
+            let (rise, fall) = (self.options.rise, self.options.fall);
+            self.change(id, |it| it.begin_again(rise, fall, now));
         }
     }
 
@@ -132,9 +152,9 @@ impl Monitor {
         self.unjudged.is_empty()
     }
 
-    /// Every destination's number and address.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = (u64, SocketAddr)> {
-        self.watched.iter().map(|(id, it)| (*id, it.address))
+    /// Every destination and its address.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (DestinationId, SocketAddr)> {
+        self.watched.values().map(|it| (it.id, it.address))
     }
 
     /// Has a destination checked as soon as may be; `fresh`, as a new client would be served.
@@ -159,7 +179,7 @@ impl Monitor {
         while let Some(id) = self.schedule.pop_due(now) {
             let Some(watched) = self.watched.get_mut(&id) else { continue };
             if watched.next_check().is_some_and(|next| next <= now) {
-                due.checks.push((id, watched.begin_check(now)));
+                due.checks.push((watched.id, watched.begin_check(now)));
             }
             if watched.next_step(&self.options).is_some_and(|step| step <= now) {
                 watched.rescale(&self.view, &self.options, now);

@@ -146,6 +146,15 @@ impl Watched {
         self.next = now;
     }
 
+    /// Begins to count anew, and has it checked at once, now that it is checked otherwise. Reports that are under way may
+    /// still come.
+    pub(super) fn begin_again(&mut self, rise: u32, fall: u32, now: Instant) {
+        self.hysteresis = Hysteresis::new(rise, fall, self.verdict());
+        self.due_reports = self.due_reports.max(REPORTS);
+        self.phase = fastrand::f64();
+        self.check_again(now);
+    }
+
     /// When to check it; `None` while it is being checked.
     pub(super) fn next_check(&self) -> Option<Instant> {
         (!self.is_being_checked).then(|| self.hinted.map_or(self.next, |hinted| hinted.min(self.next)))

@@ -71,6 +71,11 @@ impl DestinationId {
         self.slot as usize
     }
 
+    /// The [number](Pool::number) of its pool.
+    pub fn pool(self) -> u32 {
+        self.pool
+    }
+
     /// A number that no other destination of its pool has had or will have.
     pub fn serial(self) -> u64 {
         self.serial
@@ -183,6 +188,11 @@ impl Pool {
             checks_note: None,
             subscribers: Vec::new(),
         })))
+    }
+
+    /// A number that no other pool of this process has had or will have.
+    pub fn number(&self) -> u32 {
+        self.0.lock().number
     }
 
     /// Has `subscriber` told of every event from now on.

@@ -21,7 +21,7 @@ use crate::address::{Endpoint, Host, ListenAddress, can_be_connected_to};
 
 /// How often whoever waits for names looks whether that is still wanted.
 const STEP: Duration = Duration::from_millis(50);
-/// Most names that are being resolved at once.
+/// Most names that are being resolved at once for one purpose, and of one pool.
 const MAX_LOOKUPS: usize = 16;
 
 /// How long names are waited for where something else waits for them.
@@ -223,14 +223,46 @@ pub fn resolve_all(
     found
 }
 
-/// Resolves names without anybody waiting.
-#[derive(Clone, Default)]
+/// Looks up a name, as [`resolve_every`] does.
+pub type LookUp = fn(&Endpoint, Option<SocketAddr>) -> io::Result<Vec<SocketAddr>>;
+
+/// Resolves names without anybody waiting. All clones share one limit.
+#[derive(Clone)]
 pub struct Resolver {
     running: Arc<AtomicUsize>,
+    most: usize,
+    look_up: LookUp,
+}
+
+impl Default for Resolver {
+    fn default() -> Resolver {
+        Resolver::new(MAX_LOOKUPS, resolve_every)
+    }
 }
 
 impl Resolver {
-    /// Calls `done` with what [`resolve_every`] says, from another thread.
+    /// Looks up so many names at once, at most.
+    fn new(most: usize, look_up: LookUp) -> Resolver {
+        Resolver { running: Arc::default(), most, look_up }
+    }
+
+    /// One whose limit several pools share: see [`has_room_for`](Resolver::has_room_for).
+    pub fn for_pools(look_up: LookUp) -> Resolver {
+        Resolver::new(2 * MAX_LOOKUPS, look_up)
+    }
+
+    /// How many more names may be looked up now.
+    pub fn free(&self) -> usize {
+        self.most.saturating_sub(self.running.load(Ordering::Relaxed))
+    }
+
+    /// Whether a pool with so many lookups under way may begin another one. Each pool leaves as many lookups free as it has
+    /// under way, so that names that all hang do not keep those of another pool from being looked up.
+    pub fn has_room_for(&self, running: usize) -> bool {
+        running < self.free().min(MAX_LOOKUPS)
+    }
+
+    /// Calls `done` with what the lookup finds, from another thread.
     ///
     /// # Errors
     /// When too many names are being resolved already, or no thread can be started; `done` is not called then.
@@ -240,9 +272,10 @@ impl Resolver {
         kept: Option<SocketAddr>,
         done: impl FnOnce(io::Result<Vec<SocketAddr>>) + Send + 'static,
     ) -> io::Result<()> {
-        let lookup = Lookup::begin(&self.running)?;
+        let lookup = Lookup::begin(&self.running, self.most)?;
+        let look_up = self.look_up;
         thread::Builder::new().name("resolver".into()).spawn(move || {
-            let answer = resolve_every(&endpoint, kept);
+            let answer = look_up(&endpoint, kept);
             drop(lookup);
             done(answer);
         })?;
@@ -254,9 +287,9 @@ impl Resolver {
 struct Lookup(Arc<AtomicUsize>);
 
 impl Lookup {
-    fn begin(running: &Arc<AtomicUsize>) -> io::Result<Lookup> {
+    fn begin(running: &Arc<AtomicUsize>, most: usize) -> io::Result<Lookup> {
         let lookup = Lookup(Arc::clone(running));
-        if running.fetch_add(1, Ordering::Relaxed) >= MAX_LOOKUPS {
+        if running.fetch_add(1, Ordering::Relaxed) >= most {
             return Err(io::Error::other("too many names are being resolved, try again"));
         }
         Ok(lookup)

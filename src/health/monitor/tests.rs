@@ -98,6 +98,7 @@ impl Simulation {
                 }
                 _ => {
                     for (id, _) in self.monitor.due(self.now).checks {
+                        let id = id.serial();
                         let (says, takes) = self.scripts[id as usize](self.millisecond());
                         self.under_way.push((self.now + Duration::from_millis(takes), id, says, self.now));
                     }

@@ -50,7 +50,7 @@ impl Watch {
     /// Which are to be checked in this millisecond.
     pub(super) fn due(&mut self, milliseconds: u64) -> Vec<(u64, bool)> {
         let now = self.at(milliseconds);
-        self.monitor.due(now).checks
+        self.monitor.due(now).checks.into_iter().map(|(id, fresh)| (id.serial(), fresh)).collect()
     }
 
     /// A check that ends in this millisecond finds it READY.
@@ -255,7 +255,7 @@ fn a_report_counts_for_a_destination_that_is_watched_where_it_is() {
     let ids = watch.ids.clone();
     assert!(watch.monitor.is_watched(ids[1]) && watch.monitor.is_watched_at(1, address(1)));
     assert!(!watch.monitor.is_watched_at(1, address(0)) && !watch.monitor.is_watched_at(7, address(1)));
-    assert_eq!(watch.monitor.addresses().collect::<Vec<_>>(), [(0, address(0)), (1, address(1))]);
+    assert_eq!(watch.monitor.addresses().collect::<Vec<_>>(), [(ids[0], address(0)), (ids[1], address(1))]);
     watch.monitor.forget(ids[1]);
     assert!(!watch.monitor.is_watched(ids[1]) && !watch.monitor.is_watched_at(1, address(1)));
     assert!(

@@ -10,7 +10,7 @@ fn steps(watch: &mut Watch) -> Vec<(u128, f64)> {
         let Due { checks, scales } = watch.monitor.due(next);
         for (id, _) in checks {
             let timing = Timing { took: Duration::ZERO, is_late: false };
-            watch.monitor.report(id, &says(Verdict::Ready), timing, next).expect("it is watched");
+            watch.monitor.report(id.serial(), &says(Verdict::Ready), timing, next).expect("it is watched");
         }
         steps.extend(scales.into_iter().map(|(_, scale)| (next.duration_since(watch.now).as_millis(), scale)));
     }

@@ -1,149 +1,117 @@
-//! Host names among the destinations, resolved again from time to time: machines move, and some names stand for several.
-//!
-//! Each name is resolved in a thread of its own, so that no name waits for another one. A name that no longer resolves
-//! changes nothing; a name that has never resolved is tried more often.
+//! The names of one pool: when each is to be looked up, and what follows from its addresses.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use log::{info, warn};
 
+use super::Settings;
 use crate::address::Endpoint;
 use crate::pool::health::Reason;
 use crate::pool::{Followed, Pool};
-use crate::resolve::{self, OwnAddresses, Resolver};
-use crate::supervise;
+use crate::resolve::{self, OwnAddresses};
 
 /// Between two attempts to resolve a name that never has, unless names are resolved more often anyway.
 const RETRY: Duration = Duration::from_secs(5);
 /// How long resolving a name may take before a log line says so.
 const LATE: Duration = Duration::from_secs(5);
 
-/// What is resolved, and how often.
-pub struct Settings {
-    /// The destinations.
-    pub table: Pool,
-    /// Between two rounds; `None`: names that have resolved are not resolved again.
-    pub interval: Option<Duration>,
-    /// Whether all addresses of a name are destinations, not only one.
-    pub all: bool,
-    /// Where this daemon listens: nothing that it may balance to.
-    pub own_addresses: OwnAddresses,
-}
-
-/// The thread that resolves names, which ends with this.
-pub struct Handle {
-    _stop: Sender<()>,
-}
-
-/// Starts the thread that resolves names again. Returns `None` if there is nothing to resolve.
-///
-/// # Errors
-/// When it cannot be started.
-pub fn start(settings: Settings) -> io::Result<Option<Handle>> {
-    if settings.interval.is_none() && settings.table.unresolved().is_empty() {
-        return Ok(None);
-    }
-    let (stop, stopped) = bounded::<()>(0);
-    let mut names = Names::new(settings);
-    supervise::start("names", move || names.run(&stopped))?;
-    Ok(Some(Handle { _stop: stop }))
-}
-
-type Answer = (Endpoint, io::Result<Vec<SocketAddr>>);
-
-struct Names {
+/// The names of one pool.
+pub(super) struct PoolNames {
     settings: Settings,
-    resolver: Resolver,
     /// Those that are being resolved, since when.
     asked: HashMap<Endpoint, Instant>,
     /// Those whose turn comes when others are answered.
     waiting: VecDeque<Endpoint>,
-    answers: (Sender<Answer>, Receiver<Answer>),
     /// Those that something was wrong with the last time, which is told once.
     in_trouble: HashSet<Endpoint>,
     /// When all are asked for.
     next_round: Option<Instant>,
     /// When those are that have not resolved yet.
     next_retry: Instant,
-    /// Whether there may be such. None is added later.
+    /// Whether there may be such.
     retries: bool,
 }
 
-impl Names {
-    fn new(settings: Settings) -> Names {
-        let now = Instant::now();
-        // The start has logged these already.
-        let in_trouble: HashSet<Endpoint> = settings.table.unresolved().into_iter().map(|it| it.endpoint).collect();
-        Names {
+impl PoolNames {
+    pub(super) fn new(settings: Settings, now: Instant) -> PoolNames {
+        let unresolved = unresolved(&settings.pool);
+        PoolNames {
             next_round: settings.interval.map(|interval| now + interval),
             next_retry: now,
-            retries: !in_trouble.is_empty(),
+            retries: !unresolved.is_empty(),
             settings,
-            resolver: Resolver::default(),
             asked: HashMap::new(),
             waiting: VecDeque::new(),
-            answers: unbounded(),
-            in_trouble,
+            // Whoever has added them has logged these already.
+            in_trouble: unresolved.into_iter().collect(),
         }
     }
 
-    fn run(&mut self, stopped: &Receiver<()>) {
-        loop {
-            let now = Instant::now();
-            let Some(next) = self.begin_rounds(now) else { return };
-            let answers = self.answers.1.clone();
-            select! {
-                recv(stopped) -> _ => return,
-                recv(answers) -> answer => answer.into_iter().for_each(|(name, answer)| self.hear(&name, answer)),
-                default(next.saturating_duration_since(now)) => {}
-            }
-            self.ask();
+    /// Goes on in another way, which applies to names that have resolved at once, if they are resolved again at all.
+    pub(super) fn change(&mut self, settings: Settings, now: Instant) {
+        if settings.all != self.settings.all {
+            self.next_round = settings.interval.map(|_| now);
+        } else if settings.interval != self.settings.interval {
+            self.next_round = settings.interval.map(|interval| now + interval);
         }
+        // What was not there before was added by someone who has logged it.
+        let unresolved = unresolved(&settings.pool);
+        self.retries = !unresolved.is_empty();
+        self.in_trouble.extend(unresolved);
+        self.next_retry = now;
+        self.settings = settings;
     }
 
-    /// Asks for those whose time has come. Returns when the next one's comes, or `None` if nothing is left to be done.
-    fn begin_rounds(&mut self, now: Instant) -> Option<Instant> {
+    /// Whether nothing is left to be done.
+    pub(super) fn is_done(&self) -> bool {
+        self.next_round.is_none() && !self.retries
+    }
+
+    /// Has those asked for whose time has come.
+    pub(super) fn begin_rounds(&mut self, now: Instant) {
         if self.next_round.is_some_and(|next| next <= now) {
             self.next_round = self.settings.interval.map(|interval| now + interval);
             self.tell_late_ones(now);
-            let names = self.settings.table.names();
+            let names = self.settings.pool.names();
             self.in_trouble.retain(|name| names.contains(name));
             self.want(names);
         }
         if self.retries && self.next_retry <= now {
-            let unresolved: Vec<Endpoint> =
-                self.settings.table.unresolved().into_iter().map(|it| it.endpoint).collect();
+            let unresolved = unresolved(&self.settings.pool);
             self.retries = !unresolved.is_empty();
             self.next_retry = now + self.settings.interval.map_or(RETRY, |interval| interval.min(RETRY));
             self.want(unresolved);
         }
+    }
+
+    /// When the next ones' time comes.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.next_round.into_iter().chain(self.retries.then_some(self.next_retry)).min()
     }
 
     fn want(&mut self, names: Vec<Endpoint>) {
         let queued: HashSet<Endpoint> = self.waiting.iter().cloned().collect();
         self.waiting.extend(names.into_iter().filter(|name| !self.asked.contains_key(name) && !queued.contains(name)));
-        self.ask();
     }
 
-    /// As many as may be asked for at once.
-    fn ask(&mut self) {
-        while let Some(name) = self.waiting.front().cloned() {
-            let answer = self.answers.0.clone();
-            let told = name.clone();
-            // Sending fails only when this thread has ended, which needs no answer any more.
-            let done = move |addresses| drop(answer.send((told, addresses)));
-            let kept = self.settings.table.sound_address_of(&name);
-            if self.resolver.resolve_later(name.clone(), kept, done).is_err() {
-                return;
-            }
-            self.waiting.pop_front();
-            self.asked.insert(name, Instant::now());
-        }
+    /// How many are being looked up, where another one waits for that.
+    pub(super) fn running_if_any_waits(&self) -> Option<usize> {
+        (!self.waiting.is_empty()).then_some(self.asked.len())
+    }
+
+    /// The next one to look up, and the address that it is to keep if it can.
+    pub(super) fn next(&self) -> Option<(Endpoint, Option<SocketAddr>)> {
+        let name = self.waiting.front()?;
+        Some((name.clone(), self.settings.pool.sound_address_of(name)))
+    }
+
+    /// The next one is being looked up.
+    pub(super) fn next_is_asked(&mut self, now: Instant) {
+        let name = self.waiting.pop_front();
+        self.asked.extend(name.map(|name| (name, now)));
     }
 
     fn tell_late_ones(&mut self, now: Instant) {
@@ -154,18 +122,19 @@ impl Names {
         }
     }
 
-    fn hear(&mut self, name: &Endpoint, answer: io::Result<Vec<SocketAddr>>) {
+    /// Takes into account what looking up a name has found.
+    pub(super) fn on_answer(&mut self, name: &Endpoint, answer: io::Result<Vec<SocketAddr>>, own: &OwnAddresses) {
         self.asked.remove(name);
         match answer {
-            Ok(addresses) => self.follow(name, addresses),
+            Ok(addresses) => self.follow(name, addresses, own),
             Err(error) => self.trouble(name, &resolve::in_one_line(&error)),
         }
     }
 
     fn trouble(&mut self, name: &Endpoint, reason: &str) {
-        self.settings.table.still_unresolved(name, Reason::new(reason));
+        self.settings.pool.still_unresolved(name, Reason::new(reason));
         if self.in_trouble.insert(name.clone()) {
-            let stay = if self.settings.table.addresses_of(name).is_empty() {
+            let stay = if self.settings.pool.addresses_of(name).is_empty() {
                 "it is asked for again and again"
             } else {
                 "its destinations stay as they are"
@@ -174,8 +143,8 @@ impl Names {
         }
     }
 
-    fn follow(&mut self, name: &Endpoint, mut addresses: Vec<SocketAddr>) {
-        let is_own = |address: &SocketAddr| self.settings.own_addresses.include(*address);
+    fn follow(&mut self, name: &Endpoint, mut addresses: Vec<SocketAddr>, own: &OwnAddresses) {
+        let is_own = |address: &SocketAddr| own.include(*address);
         let own = addresses.iter().copied().find(is_own);
         addresses.retain(|address| !is_own(address));
         match own {
@@ -189,10 +158,14 @@ impl Names {
         if addresses.is_empty() {
             return;
         }
-        for news in self.settings.table.follow(name, &addresses, self.settings.all) {
+        for news in self.settings.pool.follow(name, &addresses, self.settings.all) {
             tell(name, news);
         }
     }
+}
+
+fn unresolved(pool: &Pool) -> Vec<Endpoint> {
+    pool.unresolved().into_iter().map(|it| it.endpoint).collect()
 }
 
 fn tell(name: &Endpoint, news: Followed) {
