@@ -22,7 +22,7 @@ use crate::repeat::Repeating;
 use crate::resolve;
 use crate::service::Service;
 use crate::stats::{SavedStats, Stats};
-use crate::worker::{self, Workers};
+use crate::worker::{self, ListenerGroup, Workers};
 
 /// The threads, how to reach them, and what they share.
 pub(super) struct Running {
@@ -49,13 +49,14 @@ pub(super) struct Running {
 #[derive(Clone)]
 struct Gate {
     workers: worker::Handle,
+    listeners: ListenerGroup,
     obstacles: Arc<AtomicUsize>,
 }
 
 impl Gate {
     fn remove_obstacle(&self) {
         if self.obstacles.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.workers.accept();
+            self.workers.accept(self.listeners);
         }
     }
 }
@@ -76,10 +77,11 @@ pub(super) fn start(
     let limits = worker::Limits { connections: max_connections, pipes: prepared.limits.pipes };
     // The process before this one, and destinations of which nothing is known.
     let obstacles = usize::from(waits) + usize::from(config.pool.watchdog.is_some());
-    let service = Arc::new(Service { rotation: table.clone(), options: config.service.connections.clone() });
-    let count = opened.listeners.len();
-    let workers = Workers::new(count, vec![(service, opened.listeners)], limits, &stats, obstacles > 0)?;
-    workers.follow(table);
+    let name = config.service.listen.to_string();
+    let service = Service::new(&name, table.clone(), config.service.connections.clone());
+    let workers = Workers::new(opened.listeners.len(), limits, &stats)?;
+    let listeners = workers.handle().serve(&service, opened.listeners, obstacles > 0)?;
+    workers.handle().follow(table);
     let has_fifo = opened.fifo.is_some();
     let control = Control::new(control::Settings {
         listener: opened.control,
@@ -94,7 +96,7 @@ pub(super) fn start(
         state: prepared.state.clone(),
     })?;
     let (workers, threads) = workers.start()?;
-    let gate = Gate { workers: workers.clone(), obstacles: Arc::new(AtomicUsize::new(obstacles)) };
+    let gate = Gate { workers: workers.clone(), listeners, obstacles: Arc::new(AtomicUsize::new(obstacles)) };
     let closes_sessions = Arc::new(AtomicBool::new(!waits));
     let health = start_health(config, prepared, gate.clone(), &closes_sessions)?;
     let names = names::Settings {

@@ -1,5 +1,6 @@
 //! A worker that is driven by hand over real sockets, so that what happens between two of its turns is certain.
 
+mod changes;
 mod services;
 mod stage;
 
