@@ -59,6 +59,13 @@ impl Acceptor {
         self.group
     }
 
+    /// Its clients are those of the service that has replaced its own, if one has.
+    pub(super) fn follow_replacement(&mut self) {
+        if let Some(replacement) = self.service.replacement() {
+            self.service = Arc::clone(replacement);
+        }
+    }
+
     /// From now on clients are let in.
     pub(super) fn release(&mut self) {
         self.held = false;

@@ -59,6 +59,11 @@ impl Acceptors {
         self.acceptors.iter_mut().filter(move |acceptor| acceptor.group() == group)
     }
 
+    /// Services may have been replaced.
+    pub(super) fn follow_replacements(&mut self) {
+        self.acceptors.iter_mut().for_each(Acceptor::follow_replacement);
+    }
+
     /// There may be room again.
     pub(super) fn look_for_room(&mut self) {
         self.acceptors.iter_mut().for_each(Acceptor::look_for_room);

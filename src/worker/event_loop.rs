@@ -168,6 +168,10 @@ impl Worker {
                 Message::Retire(group) => {
                     self.acceptors.remove(group).into_iter().for_each(|acceptor| self.retire(acceptor));
                 }
+                Message::Replaced => {
+                    self.acceptors.follow_replacements();
+                    self.with_all(Connection::follow_replacement);
+                }
                 Message::Drain => {
                     self.acceptors.remove_all().into_iter().for_each(|acceptor| self.retire(acceptor));
                     self.stop_accepting();
@@ -201,7 +205,11 @@ impl Worker {
         }
     }
 
-    fn serve(&mut self, newcomer: Newcomer) {
+    fn serve(&mut self, mut newcomer: Newcomer) {
+        // The worker that has accepted it may not have read yet that the service was replaced.
+        if let Some(replacement) = newcomer.service.replacement() {
+            newcomer.service = Arc::clone(replacement);
+        }
         self.generation = self.generation.wrapping_add(1);
         let entry = self.connections.vacant_entry();
         let key = Key::new(self.generation, entry.key());

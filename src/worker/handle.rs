@@ -85,6 +85,23 @@ impl Handle {
         self.send_to_all(|| Message::Retire(group));
     }
 
+    /// Has the second of each pair take the place of the first: groups of listening sockets and connections are the
+    /// second's from now on, and a group that was held still is. Neither may have been replaced before.
+    ///
+    /// New connections have its options. So have existing ones, where an option counts after the connection was made: the
+    /// timeouts above all, as if a side that has been idle for longer than half its new timeout had been idle for half
+    /// of it. Options that were set on a socket stay as they were: TCP_NODELAY, keepalive probes, TCP_USER_TIMEOUT; on
+    /// listening sockets as well, which new connections inherit from.
+    ///
+    /// A connection stays on its destination, and counts for the rotation that has picked it. A client without a
+    /// destination gets one of the second's rotation; an attempt that is under way may still succeed.
+    pub fn replace(&self, changes: Vec<(Arc<Service>, Arc<Service>)>) {
+        for (before, after) in changes {
+            before.replace_with(after);
+        }
+        self.send_to_all(|| Message::Replaced);
+    }
+
     /// Tells the workers what happens to a pool that a service picks from. To be called once for each pool.
     pub fn follow(&self, pool: &Pool) {
         for worker in &self.0.workers {

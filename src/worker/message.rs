@@ -18,6 +18,8 @@ pub(super) enum Message {
     Accept(ListenerGroup),
     /// Accept the clients that wait in the backlogs of a group, and close its sockets.
     Retire(ListenerGroup),
+    /// Services have been replaced: acceptors and connections go over to those that have taken their place.
+    Replaced,
     /// Accept the clients that wait in the backlogs and no others, and end with the last connection.
     Drain,
     /// Accept no more clients, since another process does, and end with the last connection.
