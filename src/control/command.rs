@@ -12,9 +12,9 @@ use crate::address::{DestinationSpec, parse_destination};
 const GRACE: Duration = Duration::from_secs(10);
 const WEIGHT: &str = "weight HOST:PORT:WEIGHT, 0 or more";
 /// What a line may begin with.
-const WORDS: [&str; 14] = [
+const WORDS: [&str; 15] = [
     "getinfo", "getwatch", "getstats", "help", "version", "prompt", "quit", "writer", "add", "drain", "remove",
-    "weight", "enable", "loglevel",
+    "weight", "enable", "reload", "loglevel",
 ];
 const LOG_LEVEL: &str = "loglevel error|warn|info|debug";
 /// Longest grace, in seconds.
@@ -45,6 +45,8 @@ pub(super) enum Command {
     Enable(Target),
     /// Move the single destination to this one, and let sessions on the former go on for so long. The weight says nothing.
     Writer(Target, Duration),
+    /// Read the configuration file again.
+    Reload,
     /// Log lines of this level and of those that matter more.
     LogLevel(LevelFilter),
     /// An empty line.
@@ -102,6 +104,7 @@ impl Command {
             "help" | "?" => Ok(Command::Help),
             "version" => Ok(Command::Version),
             "prompt" => Ok(Command::Prompt),
+            "reload" => Ok(Command::Reload),
             "quit" | "exit" => Ok(Command::Quit),
             _ if lower.starts_with("getinfo") => Ok(Command::Info),
             _ if lower.starts_with("getwatch") => Ok(Command::Watch),
@@ -237,6 +240,7 @@ mod tests {
             ("help", Command::Help),
             (" version \t", Command::Version),
             ("prompt", Command::Prompt),
+            ("Reload ", Command::Reload),
             ("quit", Command::Quit),
             ("", Command::Nothing),
         ] {

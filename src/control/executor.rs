@@ -10,7 +10,7 @@ use log::{info, warn};
 
 use super::command::{Command, Target};
 use super::late::{Asker, LateAnswer};
-use super::{lookup, report};
+use super::{Reload, lookup, report};
 use crate::address::{DestinationSpec, Endpoint};
 use crate::counted::Counted;
 use crate::log::LogThrottle;
@@ -33,6 +33,7 @@ drain HOST:PORT    the same as HOST:PORT:0; add and remove are understood as wel
 weight HOST:PORT:W change the weight of one that is there; none is added
 enable HOST:PORT   give a drained one its weight back
 writer HOST:PORT   move the single destination there without overlap; GRACE seconds may follow (10)
+reload             read the configuration file again, and say what has changed
 loglevel LEVEL     log what is error, warn, info or debug (as with --verbose), and what matters more
 version            the version of this program
 prompt             keep this conversation open for more commands
@@ -51,6 +52,8 @@ pub(super) struct Executor {
     pub own_addresses: OwnAddresses,
     /// Where changes are kept; `None`: nowhere.
     pub state: Option<Arc<StateFile>>,
+    /// Has the configuration file read again; `None`: there is none.
+    pub reload: Option<Reload>,
     /// Resolves names of new destinations.
     pub resolver: Resolver,
     /// Another daemon has the table now, or will have one of its own: nothing is changed any more.
@@ -105,6 +108,15 @@ impl Executor {
                 info!("log level {}, {}", level.as_str().to_ascii_lowercase(), late.asker());
                 Reply::Text("Ok\n".to_owned())
             }
+            Ok(Command::Reload) => match &self.reload {
+                Some(reload) if !self.is_retired => {
+                    info!("the configuration file is read again, {}", late.asker());
+                    reload(late.reloaded());
+                    Reply::Later
+                }
+                Some(_) => Reply::Text(format!("Error: {RETIRED}\n")),
+                None => Reply::Text("Error: there is no configuration file: glbd runs without --config\n".to_owned()),
+            },
             Ok(Command::Nothing) => Reply::Text(String::new()),
             Ok(Command::Change(target)) => match lookup::pool_of(&setup, &target) {
                 Ok(entry) => {
@@ -277,7 +289,7 @@ impl Executor {
     }
 
     /// What was said to be done is not to be lost by a crash, nor is a change undone because a disk is full.
-    fn keep(&self) -> Result<(), String> {
+    pub(super) fn keep(&self) -> Result<(), String> {
         let Some(state) = &self.state else { return Ok(()) };
         self.remember();
         let path = state.path().display();

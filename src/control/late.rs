@@ -27,12 +27,22 @@ impl fmt::Display for Asker {
     }
 }
 
+/// What a reload has come to, a line for each thing; or why nothing has changed.
+pub type ReloadOutcome = Result<Vec<String>, Vec<String>>;
+
+/// Called with it, once.
+pub type ReloadDone = Box<dyn FnOnce(ReloadOutcome) + Send>;
+
 /// What other threads report to this one.
 pub(super) enum LateReport {
     /// A name was resolved.
     Resolved { asker: Asker, target: Target, addresses: io::Result<Vec<SocketAddr>> },
     /// A move of the single destination to this one has ended, or was given up for this reason.
     Switched { asker: Asker, target: Target, result: Result<(), String> },
+    /// The configuration file was read again, or not, for these reasons.
+    Reloaded { asker: Asker, outcome: ReloadOutcome },
+    /// Pools and services are others than before.
+    SetupChanged,
     /// The single destination has moved, or a move of it has a new deadline, or names have other addresses.
     TableChanged,
 }
@@ -84,6 +94,12 @@ impl LateAnswer<'_> {
     pub(super) fn resolved(self) -> impl FnOnce(Target, io::Result<Vec<SocketAddr>>) + Send + 'static {
         let (sender, asker) = (self.sender.clone(), self.asker);
         move |target, addresses| sender.send(LateReport::Resolved { asker, target, addresses })
+    }
+
+    /// For the thread that reads the configuration file.
+    pub(super) fn reloaded(self) -> ReloadDone {
+        let (sender, asker) = (self.sender.clone(), self.asker);
+        Box::new(move |outcome| sender.send(LateReport::Reloaded { asker, outcome }))
     }
 
     /// For the table, which moves the single destination.

@@ -35,6 +35,7 @@ use executor::Executor;
 use fifo::Fifo;
 pub use fifo::{create_fifo, remove_stale_fifo};
 use late::{Asker, LateReport, ReportSender};
+pub use late::{ReloadDone, ReloadOutcome};
 pub use report::{info, watch};
 pub use still::Handle;
 use still::Wish;
@@ -63,9 +64,14 @@ pub struct Settings {
     pub max_connections: usize,
     /// Where this daemon listens: nothing that it may balance to.
     pub own_addresses: OwnAddresses,
+    /// Has the configuration file read again; `None`: there is none.
+    pub reload: Option<Reload>,
     /// Where changes are kept; `None`: nowhere.
     pub state: Option<Arc<StateFile>>,
 }
+
+/// Has the configuration file read again by another thread, which says what that has come to.
+pub type Reload = Box<dyn Fn(ReloadDone) + Send>;
 
 /// The control thread.
 pub struct Control {
@@ -113,6 +119,7 @@ impl Control {
             max_connections: settings.max_connections,
             own_addresses: settings.own_addresses,
             state: settings.state,
+            reload: settings.reload,
             resolver: Resolver::default(),
             is_retired: false,
             unwritten: RefCell::default(),
@@ -216,6 +223,15 @@ impl Control {
                         asker => self.answer_late(asker, &answer),
                     }
                 }
+                LateReport::Reloaded { asker, outcome } => {
+                    let answer = match outcome {
+                        Ok(lines) => lines.into_iter().map(|line| line + "\n").chain(["Ok\n".to_owned()]).collect(),
+                        Err(reasons) => reasons.iter().map(|it| format!("Error: {it}\n")).collect::<String>(),
+                    };
+                    self.answer_late(asker, &answer);
+                }
+                // That it cannot be kept is logged.
+                LateReport::SetupChanged => drop(self.executor.keep()),
                 LateReport::TableChanged => has_changed = true,
             }
         }

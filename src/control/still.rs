@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Control;
 use super::fifo::Fifo;
-use super::late::ReportSender;
+use super::late::{LateReport, ReportSender};
 use crate::pool::Pool;
 
 /// How long conversations may go on before all stands still: long enough for a netcat with one command.
@@ -37,6 +37,11 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// Pools and services are others than before, which the state file is to follow.
+    pub fn setup_changed(&self) {
+        self.sender.send(LateReport::SetupChanged);
+    }
+
     /// Takes care of a pool that is new.
     pub fn follow(&self, pool: &Pool) {
         self.sender.follow(pool);

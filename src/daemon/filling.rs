@@ -58,6 +58,14 @@ impl Located {
         }
     }
 
+    /// Whether all of these could be destinations.
+    ///
+    /// # Errors
+    /// One line that says of the first which could not, and why.
+    pub(super) fn check(&self, specs: &[DestinationSpec], own: &OwnAddresses) -> Result<(), String> {
+        specs.iter().try_for_each(|spec| self.addresses(spec, own).map(drop))
+    }
+
     /// Adds destinations to a pool. Returns what the log should tell.
     ///
     /// # Errors

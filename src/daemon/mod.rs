@@ -7,6 +7,7 @@ mod handover;
 mod limits;
 mod opened;
 mod prepared;
+mod reload;
 mod running;
 mod service_manager;
 mod serving;
@@ -110,7 +111,7 @@ fn start_anew(mut config: Config, program: PathBuf) -> Result<(), String> {
         return Ok(());
     }
     start_log(&config).map_err(|error| format!("cannot start the log: {error}"))?;
-    let start = running::start(&config, &prepared, opened, None);
+    let start = running::start(&config, &prepared, opened, None, signals.requester());
     let mut running = start.map_err(|error| format!("cannot start: {error}"))?;
     say_what_runs(&config, &prepared);
     if let Some(background) = background {
@@ -185,7 +186,7 @@ impl Ready {
         let opened = Opened::inherited(&config, &prepared, open, fifo)?;
         start_log(&config).map_err(|error| format!("cannot start the log: {error}"))?;
         let stats = Some(std::mem::take(&mut state.stats));
-        let running = running::start(&config, &prepared, opened, stats);
+        let running = running::start(&config, &prepared, opened, stats, signals.requester());
         let running = running.map_err(|error| format!("cannot start: {error}"))?;
         predecessor
             .wait_for_go()

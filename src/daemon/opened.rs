@@ -88,6 +88,16 @@ impl Doors {
         self.services.iter().find(|it| &*it.service == service)
     }
 
+    /// One more way in.
+    pub(super) fn add(&mut self, door: Door) {
+        self.services.push(door);
+    }
+
+    /// The listening sockets of a service are nobody's any more, and closed once no thread has them.
+    pub(super) fn remove(&mut self, service: &str) {
+        self.services.retain(|it| &*it.service != service);
+    }
+
     /// Whether the control socket is a service manager's.
     pub(super) fn has_borrowed_control(&self) -> bool {
         self.borrowed
@@ -183,7 +193,8 @@ pub(super) fn open(
         leftovers.write_pidfile(path)?;
     }
     let mut probes = config.pools.iter().filter_map(|pool| pool.watchdog.as_ref()).map(|options| &options.probe);
-    if probes.any(|probe| matches!(probe, ProbeSpec::Exec(_))) {
+    // A file may bring scripts later on.
+    if config.file.is_some() || probes.any(|probe| matches!(probe, ProbeSpec::Exec(_))) {
         leftovers.add_marked_processes(checker::mark());
     }
     let identity = prepared.identity.as_ref();

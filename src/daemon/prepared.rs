@@ -17,7 +17,7 @@ use crate::checker::Credentials;
 use crate::config::{Config, Name, PoolConfig, ServiceConfig};
 use crate::counted::Counted;
 use crate::desired::DestinationsChange;
-use crate::pool::{Balancing, Pool, PoolSettings, Unresolved};
+use crate::pool::{Balancing, Pool, PoolSettings, Rotation, Unresolved};
 use crate::process::{self, Identity};
 use crate::resolve::{self, OwnAddresses};
 use crate::service::{PoolEntry, Service, ServiceEntry, Setup};
@@ -257,11 +257,19 @@ pub(super) fn empty_setup(config: &Config) -> Setup {
 
 /// A service that takes destinations from this pool.
 pub(super) fn service(config: &ServiceConfig, PoolEntry { config: pool_config, pool }: &PoolEntry) -> ServiceEntry {
-    let shutdown_sessions = pool_config.watchdog.as_ref().map(|options| options.shutdown_sessions);
-    let (policy, top) = (config.policy, config.top);
-    let balancing = Balancing { policy, top, shutdown_sessions: shutdown_sessions.unwrap_or_default() };
-    let service = Service { rotation: pool.rotation(balancing), options: config.connections.clone() };
-    ServiceEntry { config: config.clone(), service: Arc::new(service) }
+    service_with(config, pool.rotation(balancing(config, pool_config)))
+}
+
+/// A service that chooses by this rotation.
+pub(super) fn service_with(config: &ServiceConfig, rotation: Rotation) -> ServiceEntry {
+    let service = Service::new(&config.name, rotation, config.connections.clone());
+    ServiceEntry { config: config.clone(), service }
+}
+
+/// How a service chooses from this pool.
+pub(super) fn balancing(config: &ServiceConfig, pool: &PoolConfig) -> Balancing {
+    let shutdown_sessions = pool.watchdog.as_ref().map(|options| options.shutdown_sessions).unwrap_or_default();
+    Balancing { policy: config.policy, top: config.top, shutdown_sessions }
 }
 
 pub(super) fn pool_settings(config: &PoolConfig) -> PoolSettings {

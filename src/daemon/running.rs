@@ -2,28 +2,30 @@
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
+use crossbeam_channel::{Receiver, unbounded};
 use log::warn;
 
 use super::display;
 use super::handover::{PredecessorLink, Predecessors};
-use super::opened::{Doors, Opened, fifo_path};
+use super::opened::{Door, Doors, Opened, fifo_path};
 use super::prepared::Prepared;
 use super::service_manager;
 use crate::checker::{self, Credentials};
 use crate::config::{Config, Name};
-use crate::control::{self, Control};
+use crate::control::{self, Control, ReloadDone};
 use crate::health;
 use crate::names;
-use crate::pool::Rotation;
+use crate::pool::{Pool, Rotation};
 use crate::repeat::Repeating;
-use crate::resolve;
-use crate::service::{Inventory, PoolEntry};
+use crate::resolve::{self, OwnAddresses};
+use crate::service::{Inventory, PoolEntry, Setup};
 use crate::stats::{SavedStats, Stats};
-use crate::worker::{self, Workers};
+use crate::worker::{self, ListenerGroup, Workers};
 
 /// The threads, how to reach them, and what they share.
 pub(super) struct Running {
@@ -32,10 +34,15 @@ pub(super) struct Running {
     pub workers: worker::Handle,
     /// The workers'. `None` once these are to end by themselves.
     pub threads: Option<Vec<JoinHandle<()>>>,
+    /// How many workers there are.
+    pub worker_count: usize,
     pub control: control::Handle,
-    pub health: Vec<health::Handle>,
+    /// Those who have asked for the configuration file to be read again.
+    pub requests: Receiver<ReloadDone>,
+    /// `None` while no pool is watched.
+    pub health: Option<health::Handle>,
     closes_sessions: Arc<AtomicBool>,
-    pub names: Vec<names::Handle>,
+    pub names: Option<names::Handle>,
     /// What is shown on a terminal, or to the service manager.
     pub shows: Vec<Repeating>,
     /// `None` once the threads close the sockets in their own time, or another process has them.
@@ -43,32 +50,40 @@ pub(super) struct Running {
     pub predecessors: Option<Predecessors>,
     /// Who the checks of each pool log in as.
     pub credentials: HashMap<Name, Credentials>,
-    gate: Gate,
+    /// Where each service listens.
+    pub addresses: HashMap<Name, Vec<SocketAddr>>,
+    pub control_address: Option<SocketAddr>,
+    pub own_addresses: OwnAddresses,
+    /// The listening sockets of each service.
+    groups: HashMap<Name, ListenerGroup>,
+    gates: HashMap<Name, Gate>,
     has_fifo: bool,
 }
 
-/// Keeps clients in the backlog until nothing speaks against letting them in any more.
+/// Keeps a service's clients in the backlog until nothing speaks against letting them in any more.
 #[derive(Clone)]
 struct Gate {
     workers: worker::Handle,
+    group: ListenerGroup,
     obstacles: Arc<AtomicUsize>,
 }
 
 impl Gate {
     fn remove_obstacle(&self) {
         if self.obstacles.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.workers.accept();
+            self.workers.accept(self.group);
         }
     }
 }
 
 /// Starts all threads. Those of a process that takes over from another go on counting where that one is, and serve nobody
-/// before [`Running::begin`] and [`Running::heed`].
+/// before [`Running::begin`] and [`Running::heed`]. `wake` is called from another thread when there is a request.
 pub(super) fn start(
     config: &Config,
     prepared: &Prepared,
     opened: Opened,
     taken_over: Option<SavedStats>,
+    wake: impl Fn() + Send + 'static,
 ) -> io::Result<Running> {
     let (setup, max_connections) = (&prepared.setup, prepared.limits.connections);
     let inventory = Inventory::default();
@@ -77,13 +92,26 @@ pub(super) fn start(
     let waits = taken_over.is_some();
     let stats = Stats::resume(config.threads, taken_over.unwrap_or_default());
     let limits = worker::Limits { connections: max_connections, pipes: prepared.limits.pipes };
-    // The process before this one, and destinations of which nothing is known.
-    let watched = config.pools.iter().filter(|pool| pool.watchdog.is_some()).count();
-    let obstacles = usize::from(waits) + watched;
-    let services = setup.services.iter().map(|it| Arc::clone(&it.service)).zip(opened.listeners).collect();
-    let workers = Workers::new(config.threads, services, limits, &stats, obstacles > 0)?;
-    setup.pools.iter().for_each(|it| workers.follow(&it.pool));
+    let workers = Workers::new(config.threads, limits, &stats)?;
+    setup.pools.iter().for_each(|it| workers.handle().follow(&it.pool));
+    let (mut groups, mut gates) = (HashMap::new(), HashMap::new());
+    for (entry, listeners) in setup.services.iter().zip(opened.listeners) {
+        let name = &entry.config.name;
+        let watched = setup.pool(&entry.config.pool).is_some_and(|it| it.config.watchdog.is_some());
+        // The process before this one, and destinations of which nothing is known.
+        let obstacles = usize::from(waits) + usize::from(watched);
+        let group = workers.handle().serve(&entry.service, listeners, obstacles > 0)?;
+        let obstacles = Arc::new(AtomicUsize::new(obstacles));
+        gates.insert(Name::clone(name), Gate { workers: workers.handle().clone(), group, obstacles });
+        groups.insert(Name::clone(name), group);
+    }
     let has_fifo = opened.fifo.is_some();
+    let (request, requests) = unbounded();
+    let reload: control::Reload = Box::new(move |done| {
+        if request.send(done).is_ok() {
+            wake();
+        }
+    });
     let control = Control::new(control::Settings {
         listener: opened.control,
         fifo: opened.fifo,
@@ -93,74 +121,117 @@ pub(super) fn start(
         max_connections,
         own_addresses: prepared.own_addresses.clone(),
         state: prepared.state.clone(),
+        reload: config.file.as_ref().map(|_| reload),
     })?;
     let (workers, threads) = workers.start()?;
-    let gate = Gate { workers: workers.clone(), obstacles: Arc::new(AtomicUsize::new(obstacles)) };
-    let closes_sessions = Arc::new(AtomicBool::new(!waits));
-    let (mut health, mut names, mut credentials) = (Vec::new(), Vec::new(), HashMap::new());
-    for (entry, known) in setup.pools.iter().zip(&prepared.credentials) {
-        if let Some(known) = known {
-            credentials.insert(Name::clone(&entry.config.name), known.clone());
-            health.extend(start_health(entry, known, prepared, gate.clone(), &closes_sessions)?);
-        }
-        let settings = names::Settings {
-            table: entry.pool.clone(),
-            interval: entry.config.resolve,
-            all: entry.config.resolve_all,
-            own_addresses: prepared.own_addresses.clone(),
-        };
-        names.extend(names::start(settings)?);
-    }
-    Ok(Running {
+    let names = setup.services.iter().map(|it| Name::clone(&it.config.name));
+    let mut running = Running {
         inventory,
         stats,
         workers,
         threads: Some(threads),
+        worker_count: config.threads,
         control: control.start(waits)?,
-        health,
-        closes_sessions,
-        names,
+        requests,
+        health: None,
+        closes_sessions: Arc::new(AtomicBool::new(!waits)),
+        names: Some(names::Handle::new(prepared.own_addresses.clone())),
         shows: Vec::new(),
         doors: Some(opened.doors),
         predecessors: None,
-        credentials,
-        gate,
-        has_fifo,
-    })
-}
-
-/// Watches the destinations, where that is wanted, and lets clients in when all have been judged.
-fn start_health(
-    PoolEntry { config, pool }: &PoolEntry,
-    credentials: &Credentials,
-    prepared: &Prepared,
-    gate: Gate,
-    closes_sessions: &Arc<AtomicBool>,
-) -> io::Result<Option<health::Handle>> {
-    let Some(options) = &config.watchdog else { return Ok(None) };
-    let once = AtomicBool::new(true);
-    let rotations: Vec<Rotation> = prepared.setup.services_of(&config.name).map(|it| it.rotation().clone()).collect();
-    let settings = health::Settings {
-        options: options.clone(),
-        credentials: credentials.clone(),
-        mark: checker::mark().to_owned(),
-        table: pool.clone(),
+        credentials: HashMap::new(),
+        addresses: names.zip(prepared.listening.iter().cloned()).collect(),
+        control_address: prepared.control,
         own_addresses: prepared.own_addresses.clone(),
-        closes_sessions: Arc::clone(closes_sessions),
-        on_first_verdicts: Box::new(move || {
-            if once.swap(false, Ordering::SeqCst) {
-                rotations.iter().for_each(Rotation::elect_single);
-                gate.remove_obstacle();
-            }
-        }),
+        groups,
+        gates,
+        has_fifo,
     };
-    health::start(settings).map(Some)
+    for (entry, credentials) in setup.pools.iter().zip(&prepared.credentials) {
+        if let Some(credentials) = credentials {
+            running.credentials.insert(Name::clone(&entry.config.name), credentials.clone());
+            let of = setup.services_of(&entry.config.name);
+            let gates: Vec<Gate> = of.filter_map(|it| running.gates.get(&it.config.name).cloned()).collect();
+            running.watch(entry, setup, credentials, move || gates.iter().for_each(Gate::remove_obstacle))?;
+        }
+        running.resolve_names(entry)?;
+    }
+    Ok(running)
 }
 
 impl Running {
+    /// Watches the destinations of a pool, or in another way than before, if it is to be watched. Once all have been judged,
+    /// or a check's timeout is over, single destinations are chosen, and this is done.
+    ///
+    /// # Errors
+    /// When there is no thread for it.
+    pub(super) fn watch(
+        &mut self,
+        PoolEntry { config, pool }: &PoolEntry,
+        setup: &Setup,
+        credentials: &Credentials,
+        then: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        let Some(options) = config.watchdog.clone() else { return Ok(()) };
+        let health = match self.health.take() {
+            Some(health) => health,
+            None => health::start(health::Settings {
+                mark: checker::mark().to_owned(),
+                own_addresses: self.own_addresses.clone(),
+                closes_sessions: Arc::clone(&self.closes_sessions),
+            })?,
+        };
+        let (pool, credentials) = (pool.clone(), credentials.clone());
+        let rotations: Vec<Rotation> = setup.services_of(&config.name).map(|it| it.rotation().clone()).collect();
+        let on_first_verdicts = Box::new(move || {
+            rotations.iter().for_each(Rotation::elect_single);
+            then();
+        });
+        health.watch(health::Watch { pool, options, credentials, on_first_verdicts });
+        self.health = Some(health);
+        Ok(())
+    }
+
+    /// Watches the destinations of a pool no longer.
+    pub(super) fn watch_no_more(&self, pool: &Pool) {
+        self.health.iter().for_each(|health| health.forget(pool));
+    }
+
+    /// Has the names of a pool resolved as it is asked for now.
+    ///
+    /// # Errors
+    /// When there is no thread for it.
+    pub(super) fn resolve_names(&self, PoolEntry { config, pool }: &PoolEntry) -> io::Result<()> {
+        let (pool, interval, all) = (pool.clone(), config.resolve, config.resolve_all);
+        self.names.as_ref().map_or(Ok(()), |names| names.follow(names::Settings { pool, interval, all }))
+    }
+
+    /// Nobody asks for a pool any more. Its connections go on to their end.
+    pub(super) fn forget_pool(&self, pool: &Pool) {
+        self.watch_no_more(pool);
+        self.names.iter().for_each(|names| names.forget(pool));
+        pool.ask_nobody();
+    }
+
+    /// A service listens here from now on.
+    pub(super) fn open(&mut self, name: &Name, group: ListenerGroup, door: Door) {
+        self.groups.insert(Name::clone(name), group);
+        if let Some(doors) = &mut self.doors {
+            doors.remove(name);
+            doors.add(door);
+        }
+    }
+
+    /// A service listens no longer where it did. Whoever waits there is served.
+    pub(super) fn close(&mut self, name: &Name) {
+        self.groups.remove(name).into_iter().for_each(|group| self.workers.retire(group));
+        self.gates.remove(name);
+        self.doors.iter_mut().for_each(|doors| doors.remove(name));
+    }
+
     /// Serves from now on.
     pub(super) fn begin(&self) {
-        self.gate.remove_obstacle();
+        self.gates.values().for_each(Gate::remove_obstacle);
     }
 
     /// Takes the connections of these processes into account, and obeys the control port.

@@ -18,9 +18,10 @@ use super::handover::{
 use super::opened::Doors;
 use super::running::Running;
 use super::service_manager;
-use super::signals::Signals;
+use super::signals::{REQUEST, Signals};
 use crate::checker::Credentials;
 use crate::config::{Config, LogTarget, Name};
+use crate::control::ReloadDone;
 use crate::health;
 use crate::process::{self, Leftovers};
 use crate::service::{Inventory, PoolEntry, ServiceEntry, Setup};
@@ -56,9 +57,17 @@ impl Serving {
     pub(super) fn until_the_end(mut self) {
         while let Some(signal) = self.signals.next() {
             match signal {
+                REQUEST => self.answer_requests(),
                 _ if self.pass_on(signal) => {}
                 SIGUSR1 => self.drain(),
                 SIGUSR2 => self.upgrade(),
+                SIGHUP if self.config.file.is_some() => {
+                    if matches!(self.config.log, LogTarget::File(_)) {
+                        crate::log::reopen();
+                    }
+                    // The log says what it has come to.
+                    let _ = self.reload();
+                }
                 SIGHUP if matches!(self.config.log, LogTarget::File(_)) => crate::log::reopen(),
                 // The terminal that it was started from is gone, which is what being in the background is for.
                 SIGHUP if self.config.daemon => {}
@@ -69,6 +78,15 @@ impl Serving {
             }
         }
         self.end();
+    }
+
+    /// Reads the configuration file again for all who have asked for that.
+    fn answer_requests(&mut self) {
+        let waiting: Vec<ReloadDone> = self.running.requests.try_iter().collect();
+        if !waiting.is_empty() {
+            let outcome = self.reload();
+            waiting.into_iter().for_each(|done| done(outcome.clone()));
+        }
     }
 
     /// Whoever sends a signal right after an upgrade meant the daemon, and found the old process in the pid file.
@@ -95,9 +113,9 @@ impl Serving {
         // The kernel would end them cleanly, as if all had been said.
         self.running.workers.stop(STOPPING / 2);
         self.reports.take().into_iter().for_each(|it| it.finish(false));
-        std::mem::take(&mut self.running.health).into_iter().for_each(health::Handle::stop);
+        self.running.health.take().into_iter().for_each(health::Handle::stop);
         self.leftovers.remove();
-        for signal in self.signals.rest() {
+        for signal in self.signals.rest().into_iter().filter(|signal| *signal != REQUEST) {
             self.pass_on(signal);
         }
         crate::log::say_last("stopped");
@@ -202,10 +220,10 @@ impl Serving {
         self.leftovers.abandon();
         self.running.control.close();
         (self.running.doors, self.running.predecessors) = (None, None);
-        self.running.names.clear();
+        self.running.names = None;
         // From now on, the other process says what is down, and where the single destination is.
         self.running.inventory.now().pools.iter().for_each(|it| it.pool.ask_nobody());
-        std::mem::take(&mut self.running.health).into_iter().for_each(health::Handle::stop);
+        self.running.health.take().into_iter().for_each(health::Handle::stop);
         info!("process {pid} has taken over; the open connections go on to their end");
         let now = Instant::now();
         self.successor = i32::try_from(pid).ok().map(|pid| (Pid::from_raw(pid), now));

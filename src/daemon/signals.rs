@@ -14,6 +14,9 @@ use crate::sys;
 /// Those that are heeded. Of several that have come, the first here is heeded first.
 const HEEDED: [i32; 5] = [SIGHUP, SIGINT, SIGUSR1, SIGUSR2, SIGTERM];
 
+/// Stands for no signal: somebody in this process has asked for something.
+pub(super) const REQUEST: i32 = 0;
+
 /// Signals, in the order in which they are heeded.
 pub(super) struct Signals {
     arrivals: Arc<Arrivals>,
@@ -25,6 +28,8 @@ pub(super) struct Signals {
 /// unlike a pipe or a socket, so a signal is handled on a machine that has none left.
 struct Arrivals {
     signals: [AtomicBool; HEEDED.len()],
+    /// Somebody in this process has asked for something.
+    requested: AtomicBool,
     /// The wait was ended.
     ended: AtomicBool,
     bell: EventFd,
@@ -40,7 +45,7 @@ impl Arrivals {
 
     fn take(&self) -> impl Iterator<Item = i32> {
         let has_come = |(flag, _): &(&AtomicBool, i32)| flag.swap(false, Ordering::SeqCst);
-        self.signals.iter().zip(HEEDED).filter(has_come).map(|(_, signal)| signal)
+        self.signals.iter().zip(HEEDED).chain([(&self.requested, REQUEST)]).filter(has_come).map(|(_, signal)| signal)
     }
 }
 
@@ -52,7 +57,12 @@ impl Signals {
     /// When they cannot be taken.
     pub(super) fn register(in_background: bool) -> io::Result<Signals> {
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?;
-        let arrivals = Arc::new(Arrivals { signals: Default::default(), ended: AtomicBool::new(false), bell });
+        let arrivals = Arc::new(Arrivals {
+            signals: Default::default(),
+            requested: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            bell,
+        });
         for (index, signal) in HEEDED.into_iter().enumerate() {
             let may_stay_ignored = [SIGINT, SIGHUP].contains(&signal) && !in_background;
             if may_stay_ignored && sys::is_signal_ignored(signal) {
@@ -89,6 +99,12 @@ impl Signals {
     pub(super) fn rest(&mut self) -> Vec<i32> {
         self.queue.extend(self.arrivals.take());
         self.queue.drain(..).collect()
+    }
+
+    /// Has the wait end with a [`REQUEST`], from another thread.
+    pub(super) fn requester(&self) -> impl Fn() + Send + Clone + 'static {
+        let arrivals = Arc::clone(&self.arrivals);
+        move || arrivals.note(&arrivals.requested)
     }
 
     /// Ends the wait, from another thread.

@@ -54,7 +54,7 @@ impl Inner {
 
     pub(super) fn pick(&mut self, rotation: RotationId, client: IpAddr, tried: &mut Tried, now: Instant) -> Picked {
         self.readmit(now);
-        tried.forget_removed(self.removals, |id| self.find(id).is_some());
+        tried.forget_absent((self.number, self.removals), |id| self.find(id).is_some());
         match self.scope(rotation, tried, now) {
             PickScope::Wait => return Picked::Wait,
             PickScope::Only(slot) => return slot.map_or(Picked::Nothing, Picked::Slot),

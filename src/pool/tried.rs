@@ -9,8 +9,8 @@ use super::DestinationId;
 pub struct Tried {
     /// By slot, so that looking for one takes no longer when there are many.
     ids: HashMap<usize, DestinationId>,
-    /// How many destinations had been removed from the table when it was last picked from.
-    removals: u64,
+    /// The pool that was last picked from, and how many of its destinations had been removed by then.
+    pool: (u32, u64),
 }
 
 impl Tried {
@@ -29,9 +29,10 @@ impl Tried {
         self.ids.contains_key(&slot)
     }
 
-    /// Forgets those that are gone, whose slots may be others' now. `removals` is how many have gone ever.
-    pub(super) fn forget_removed(&mut self, removals: u64, is_there: impl Fn(DestinationId) -> bool) {
-        if std::mem::replace(&mut self.removals, removals) != removals {
+    /// Forgets those that are gone, or in another pool, whose slots are others' now. `pool` is the number of the pool that
+    /// is picked from, and how many of its destinations have gone ever.
+    pub(super) fn forget_absent(&mut self, pool: (u32, u64), is_there: impl Fn(DestinationId) -> bool) {
+        if std::mem::replace(&mut self.pool, pool) != pool {
             self.ids.retain(|_, id| is_there(*id));
         }
     }

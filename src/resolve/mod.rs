@@ -54,8 +54,9 @@ static PREFER_IPV6: AtomicBool = AtomicBool::new(false);
 pub struct OwnAddresses(Arc<RwLock<Vec<SocketAddr>>>);
 
 impl OwnAddresses {
-    /// From now on it listens at these.
-    pub fn set(&self, addresses: Vec<SocketAddr>) {
+    /// From now on it listens at these others.
+    pub fn follow(&self, others: &OwnAddresses) {
+        let addresses = others.0.read().clone();
         *self.0.write() = addresses;
     }
 

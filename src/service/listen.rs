@@ -88,6 +88,14 @@ pub fn adopt(sockets: &[Socket], count: usize, options: &ConnectionOptions) -> i
     handles.map(|socket| Ok(TcpListener::from_std(socket.try_clone()?.into()))).collect()
 }
 
+/// Has new connections of these listening sockets inherit other options.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn renew(sockets: &[Socket], options: &ConnectionOptions) -> io::Result<()> {
+    sockets.iter().try_for_each(|socket| prepare(socket, options))
+}
+
 /// Has each socket given the clients whose packets arrive on one processor, which then stay where their data is. The
 /// workers are not tied to these processors, but woken from there, and so drawn to them.
 fn prefer_processors(sockets: &[Socket]) {

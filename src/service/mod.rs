@@ -1,25 +1,55 @@
 //! A service: where clients connect, which destinations they are given, and how their connections are treated.
 //!
-//! Workers serve any number of services. A connection holds on to its service, so that one that ends, or changes, goes on
-//! with its connections as they began.
+//! Workers serve any number of services. A connection holds on to its service, and so goes on when that ends. A service
+//! never changes: another one replaces it.
 
 mod inventory;
 mod listen;
 
+use std::sync::{Arc, OnceLock};
+
 use crate::config::{ConnectionOptions, Greeting};
 use crate::pool::Rotation;
 pub use inventory::{Inventory, PoolEntry, ServiceEntry, Setup};
-pub use listen::{BACKLOG, adopt, keep_alive, listen};
+pub use listen::{BACKLOG, adopt, keep_alive, listen, renew};
 
 /// What the connections of one service have in common.
 pub struct Service {
+    /// What the log calls it.
+    pub name: Arc<str>,
     /// Picks their destinations.
     pub rotation: Rotation,
     /// How they are treated.
     pub options: ConnectionOptions,
+    /// What has replaced it.
+    successor: OnceLock<Arc<Service>>,
 }
 
 impl Service {
+    /// Makes one, which has no clients before workers serve it.
+    pub fn new(name: &str, rotation: Rotation, options: ConnectionOptions) -> Arc<Service> {
+        Arc::new(Service { name: name.into(), rotation, options, successor: OnceLock::new() })
+    }
+
+    /// Records that `successor` takes its place from now on.
+    ///
+    /// # Panics
+    /// If either of them was replaced before: each service is made anew from a configuration.
+    pub fn replace_with(self: &Arc<Self>, successor: Arc<Service>) {
+        // A circle would have no end.
+        assert!(successor.successor.get().is_none() && !Arc::ptr_eq(self, &successor), "a service that was replaced");
+        assert!(self.successor.set(successor).is_ok(), "service {} was replaced before", self.name);
+    }
+
+    /// The service that has taken its place, if one has: the last of those that have replaced each other.
+    pub fn replacement(&self) -> Option<&Arc<Service>> {
+        let mut last = self.successor.get()?;
+        while let Some(next) = last.successor.get() {
+            last = next;
+        }
+        Some(last)
+    }
+
     /// Returns true if a destination's first packet is inspected before anything is passed on.
     pub fn inspects_greeting(&self) -> bool {
         self.options.greeting == Greeting::Mysql

@@ -1,5 +1,4 @@
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -58,8 +57,8 @@ fn setup(table: &Rotation, base: &[DestinationSpec]) -> Setup {
     let (pool, service) = (config.pools.remove(0), config.services.remove(0));
     let pools = vec![PoolEntry { config: pool, pool: table.pool().clone() }];
     let options = service.connections.clone();
-    let entry = Service { rotation: table.clone(), options };
-    Setup { pools, services: vec![ServiceEntry { config: service, service: Arc::new(entry) }], ..Setup::default() }
+    let service_of = Service::new("main", table.clone(), options);
+    Setup { pools, services: vec![ServiceEntry { config: service, service: service_of }], ..Setup::default() }
 }
 
 fn changes(table: &Rotation, base: &[DestinationSpec]) -> Vec<Entry> {

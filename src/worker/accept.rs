@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use mio::Registry;
 use mio::net::{TcpListener, TcpStream};
-use mio::{Interest, Registry, Token};
 
 use super::SHORTAGE_PAUSE;
 use super::admission::{Admission, Admitted, Refusal};
+use super::listener_group::ListenerGroup;
 use super::troubles::Troubles;
 use crate::log::Lasting;
 use crate::service::Service;
@@ -24,9 +25,9 @@ pub(super) struct Newcomer {
 
 /// A listening socket of a service, and why nothing is being accepted from it when that is so.
 pub(super) struct Acceptor {
+    group: ListenerGroup,
     service: Arc<Service>,
-    /// `None` once closed for good.
-    listener: Option<TcpListener>,
+    listener: TcpListener,
     admission: Arc<Admission>,
     /// There may be somebody in the backlog.
     ready: bool,
@@ -40,18 +41,29 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
+    /// Takes over a socket that is watched already: there may have been an event of it.
     pub(super) fn new(
+        group: ListenerGroup,
         service: Arc<Service>,
-        mut listener: TcpListener,
-        token: Token,
-        registry: &Registry,
+        listener: TcpListener,
         admission: &Arc<Admission>,
         troubles: &Arc<Troubles>,
         held: bool,
-    ) -> io::Result<Acceptor> {
-        registry.register(&mut listener, token, Interest::READABLE)?;
-        let (listener, admission, troubles) = (Some(listener), Arc::clone(admission), Arc::clone(troubles));
-        Ok(Acceptor { service, listener, admission, ready: false, held, full: None, retry_at: None, troubles })
+    ) -> Acceptor {
+        let (admission, troubles) = (Arc::clone(admission), Arc::clone(troubles));
+        Acceptor { group, service, listener, admission, ready: true, held, full: None, retry_at: None, troubles }
+    }
+
+    /// The sockets that this one came with.
+    pub(super) fn group(&self) -> ListenerGroup {
+        self.group
+    }
+
+    /// Its clients are those of the service that has replaced its own, if one has.
+    pub(super) fn follow_replacement(&mut self) {
+        if let Some(replacement) = self.service.replacement() {
+            self.service = Arc::clone(replacement);
+        }
     }
 
     /// From now on clients are let in.
@@ -79,14 +91,10 @@ impl Acceptor {
     }
 
     /// Closes the socket; those still in its backlog are reset by the kernel, unless another process has the socket as
-    /// well. False when it was closed before.
-    pub(super) fn close(&mut self, registry: &Registry) -> bool {
-        self.ready = false;
-        (self.full, self.retry_at) = (None, None);
-        let Some(mut listener) = self.listener.take() else { return false };
+    /// well.
+    pub(super) fn close(mut self, registry: &Registry) {
         // The kernel does so only when nobody has the socket any more.
-        let _ = registry.deregister(&mut listener);
-        true
+        let _ = registry.deregister(&mut self.listener);
     }
 
     /// The next client in the backlog, if there is room for it.
@@ -106,7 +114,7 @@ impl Acceptor {
                     break;
                 }
             };
-            match self.listener.as_ref()?.accept() {
+            match self.listener.accept() {
                 Ok((client, address)) => {
                     let (service, address) = (Arc::clone(&self.service), canonical(address));
                     return Some(Newcomer { service, client, address, admitted });

@@ -4,37 +4,64 @@ use std::time::Instant;
 
 use mio::{Registry, Token};
 
-use super::Key;
 use super::accept::{Acceptor, Newcomer};
+use super::listener_group::ListenerGroup;
 
 /// The listening sockets of one worker, which take turns.
+#[derive(Default)]
 pub(super) struct Acceptors {
     acceptors: Vec<Acceptor>,
-    /// Which one is asked first for the next client.
+    /// Counts the turns.
     next: usize,
+    /// There will be no others.
+    closed: bool,
 }
 
 impl Acceptors {
-    /// Their tokens are the [numbers](Key::listener_token) of their places.
-    pub(super) fn new(acceptors: Vec<Acceptor>) -> Acceptors {
-        Acceptors { acceptors, next: 0 }
+    /// Adds one, or closes it if the worker accepts no clients any more.
+    pub(super) fn add(&mut self, acceptor: Acceptor, registry: &Registry) {
+        if self.closed {
+            acceptor.close(registry);
+        } else {
+            self.acceptors.push(acceptor);
+        }
     }
 
-    /// From now on clients are let in.
-    pub(super) fn release(&mut self) {
-        self.acceptors.iter_mut().for_each(Acceptor::release);
+    /// Takes out those of one group.
+    pub(super) fn remove(&mut self, group: ListenerGroup) -> Vec<Acceptor> {
+        self.acceptors.extract_if(.., |acceptor| acceptor.group() == group).collect()
     }
 
-    /// One of the sockets has a client in its backlog. Returns false if the token is not one of theirs.
+    /// Takes out all.
+    pub(super) fn remove_all(&mut self) -> Vec<Acceptor> {
+        std::mem::take(&mut self.acceptors)
+    }
+
+    /// Closes all, and those that are added later. Returns false if they were closed before.
+    pub(super) fn close(&mut self, registry: &Registry) -> bool {
+        self.remove_all().into_iter().for_each(|acceptor| acceptor.close(registry));
+        !std::mem::replace(&mut self.closed, true)
+    }
+
+    /// Begins to accept the clients of a group.
+    pub(super) fn release(&mut self, group: ListenerGroup) {
+        self.of_group(group).for_each(Acceptor::release);
+    }
+
+    /// Records that there is a client in a backlog. Returns false if the token is a connection's.
     pub(super) fn on_event(&mut self, token: Token) -> bool {
-        let Some(place) = Key::listener(token) else { return false };
-        self.acceptors.get_mut(place).into_iter().for_each(Acceptor::listener_is_ready);
+        let Some(group) = ListenerGroup::of(token) else { return false };
+        self.of_group(group).for_each(Acceptor::listener_is_ready);
         true
     }
 
-    /// There may be somebody in every backlog.
-    pub(super) fn all_are_ready(&mut self) {
-        self.acceptors.iter_mut().for_each(Acceptor::listener_is_ready);
+    fn of_group(&mut self, group: ListenerGroup) -> impl Iterator<Item = &mut Acceptor> {
+        self.acceptors.iter_mut().filter(move |acceptor| acceptor.group() == group)
+    }
+
+    /// Services may have been replaced.
+    pub(super) fn follow_replacements(&mut self) {
+        self.acceptors.iter_mut().for_each(Acceptor::follow_replacement);
     }
 
     /// There may be room again.
@@ -50,12 +77,6 @@ impl Acceptors {
     /// When to ask again after a shortage.
     pub(super) fn retry_at(&self) -> Option<Instant> {
         self.acceptors.iter().filter_map(Acceptor::retry_at).min()
-    }
-
-    /// Closes all sockets. Returns false if they were closed before.
-    pub(super) fn close(&mut self, registry: &Registry) -> bool {
-        let close = |any: bool, acceptor: &mut Acceptor| acceptor.close(registry) | any;
-        self.acceptors.iter_mut().fold(false, close)
     }
 
     /// The next client in a backlog, if there is room for it.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 use slab::Slab;
 
-use super::accept::Newcomer;
+use super::accept::{Acceptor, Newcomer};
 use super::accepting_workers::AcceptingWorkers;
 use super::acceptors::Acceptors;
 use super::connection::{Connection, Ending, Next};
@@ -45,7 +45,6 @@ impl Worker {
         poll: Poll,
         inbox: Inbox<Message>,
         mailboxes: Box<[MailboxSender<Message>]>,
-        acceptors: Acceptors,
         accepting: Arc<AcceptingWorkers>,
         kit: Kit,
     ) -> Worker {
@@ -53,7 +52,7 @@ impl Worker {
             poll,
             inbox,
             mailboxes,
-            acceptors,
+            acceptors: Acceptors::default(),
             accepting,
             connections: Slab::new(),
             generation: 0,
@@ -164,9 +163,17 @@ impl Worker {
                 Message::Pool(Event::Settled) => self.with_all(Connection::on_settled),
                 // Of no concern to connections.
                 Message::Pool(_) => {}
-                Message::Accept => self.acceptors.release(),
+                Message::Listen(acceptor) => self.acceptors.add(acceptor, &self.kit.registry),
+                Message::Accept(group) => self.acceptors.release(group),
+                Message::Retire(group) => {
+                    self.acceptors.remove(group).into_iter().for_each(|acceptor| self.retire(acceptor));
+                }
+                Message::Replaced => {
+                    self.acceptors.follow_replacements();
+                    self.with_all(Connection::follow_replacement);
+                }
                 Message::Drain => {
-                    self.take_in_backlog();
+                    self.acceptors.remove_all().into_iter().for_each(|acceptor| self.retire(acceptor));
                     self.stop_accepting();
                 }
                 Message::HandOver => self.stop_accepting(),
@@ -181,19 +188,28 @@ impl Worker {
         }
     }
 
-    /// Accepts up to so many clients, and serves them or hands them over.
+    /// Accepts up to so many clients.
     fn accept(&mut self, most: usize) {
         for _ in 0..most {
-            let Some(mut newcomer) = self.acceptors.accept(self.kit.now) else { break };
-            self.kit.stats().connections.add(1);
-            match newcomer.admitted.assign(self.kit.index) {
-                own if own == self.kit.index => self.serve(newcomer),
-                other => self.mailboxes[other].send(Message::Serve(newcomer)),
-            }
+            let Some(newcomer) = self.acceptors.accept(self.kit.now) else { break };
+            self.assign(newcomer);
         }
     }
 
-    fn serve(&mut self, newcomer: Newcomer) {
+    /// Serves an accepted client, or hands it over to another worker.
+    fn assign(&mut self, mut newcomer: Newcomer) {
+        self.kit.stats().connections.add(1);
+        match newcomer.admitted.assign(self.kit.index) {
+            own if own == self.kit.index => self.serve(newcomer),
+            other => self.mailboxes[other].send(Message::Serve(newcomer)),
+        }
+    }
+
+    fn serve(&mut self, mut newcomer: Newcomer) {
+        // The worker that has accepted it may not have read yet that the service was replaced.
+        if let Some(replacement) = newcomer.service.replacement() {
+            newcomer.service = Arc::clone(replacement);
+        }
         self.generation = self.generation.wrapping_add(1);
         let entry = self.connections.vacant_entry();
         let key = Key::new(self.generation, entry.key());
@@ -210,12 +226,16 @@ impl Worker {
         keys.into_iter().for_each(|key| self.with(key, &step));
     }
 
-    /// Takes in who is waiting already, as far as there is room.
-    fn take_in_backlog(&mut self) {
-        self.acceptors.release();
-        self.acceptors.all_are_ready();
-        // No more than there can be: those who come meanwhile would keep it from stopping.
-        self.accept(BACKLOG as usize);
+    /// Accepts the clients that wait already, as far as there is room, and closes the socket.
+    fn retire(&mut self, mut acceptor: Acceptor) {
+        acceptor.release();
+        acceptor.listener_is_ready();
+        // No more than there can be: clients that come meanwhile would keep it from ending.
+        for _ in 0..BACKLOG {
+            let Some(newcomer) = acceptor.accept(self.kit.now) else { break };
+            self.assign(newcomer);
+        }
+        acceptor.close(&self.kit.registry);
     }
 
     fn stop_accepting(&mut self) {

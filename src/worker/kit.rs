@@ -15,7 +15,7 @@ use crate::stats::{Stats, WorkerStats};
 /// What a connection needs of its worker.
 pub(super) struct Kit {
     pub index: usize,
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     stats: Stats,
     /// When the events at hand were taken from the kernel.
     pub now: Instant,
@@ -27,7 +27,13 @@ pub(super) struct Kit {
 }
 
 impl Kit {
-    pub(super) fn new(registry: Registry, index: usize, stats: &Stats, tools: Tools, troubles: &Arc<Troubles>) -> Kit {
+    pub(super) fn new(
+        registry: Arc<Registry>,
+        index: usize,
+        stats: &Stats,
+        tools: Tools,
+        troubles: &Arc<Troubles>,
+    ) -> Kit {
         Kit {
             index,
             registry,

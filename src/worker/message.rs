@@ -2,18 +2,25 @@
 
 use crossbeam_channel::Sender;
 
-use super::accept::Newcomer;
+use super::accept::{Acceptor, Newcomer};
+use super::listener_group::ListenerGroup;
 use crate::pool::Event;
 
 /// What a worker is told by other threads.
 pub(super) enum Message {
     /// Serve this client, which another worker has accepted.
     Serve(Newcomer),
-    /// Something happened to the pool.
+    /// Something happened to a pool.
     Pool(Event),
-    /// Begin to accept, if that was put off.
-    Accept,
-    /// Accept the clients that wait in the backlog and no others, and end with the last connection.
+    /// Accept clients from this socket, too, whose events are reported already.
+    Listen(Acceptor),
+    /// Begin to accept the clients of a group that was held.
+    Accept(ListenerGroup),
+    /// Accept the clients that wait in the backlogs of a group, and close its sockets.
+    Retire(ListenerGroup),
+    /// Services have been replaced: acceptors and connections go over to those that have taken their place.
+    Replaced,
+    /// Accept the clients that wait in the backlogs and no others, and end with the last connection.
     Drain,
     /// Accept no more clients, since another process does, and end with the last connection.
     HandOver,

@@ -9,8 +9,10 @@ mod duplex;
 mod event_loop;
 mod first_packet;
 mod flow;
+mod handle;
 mod hops;
 mod kit;
+mod listener_group;
 #[cfg(all(test, glbd_loom))]
 mod loom_tests;
 mod mailbox;
@@ -30,21 +32,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::net::TcpListener;
 use mio::{Poll, Token};
 
-use crate::pool::{Event, Pool};
-use crate::service::Service;
 use crate::stats::Stats;
-use accept::Acceptor;
 use accepting_workers::AcceptingWorkers;
-use acceptors::Acceptors;
 use admission::Admission;
 use event_loop::Worker;
 use flow::{Splicing, Tools};
+use handle::Entrance;
+pub use handle::Handle;
 use kit::Kit;
-use mailbox::MailboxSender;
-use message::Message;
+pub use listener_group::ListenerGroup;
 use pipe::PipeBudget;
 use sync::Waker;
 use troubles::Troubles;
@@ -102,17 +100,6 @@ impl Key {
         Token(place << (Attempt::BITS + 1) | attempt << 1 | server)
     }
 
-    /// The token of a worker's listening socket. No connection has its slot.
-    fn listener_token(place: usize) -> Token {
-        Key { generation: place as u32, slot: Key::MASK as u32 }.token(Side::Client)
-    }
-
-    /// The place of the listening socket with this token, if it is one's.
-    fn listener(token: Token) -> Option<usize> {
-        let (key, side) = Key::of(token);
-        (key.slot as usize == Key::MASK && side == Side::Client).then_some(key.generation as usize)
-    }
-
     fn of(token: Token) -> (Key, Side) {
         let attempt = Attempt((token.0 >> 1) as u8 & ((1 << Attempt::BITS) - 1));
         let side = if token.0 & 1 == 0 { Side::Client } else { Side::Server(attempt) };
@@ -127,46 +114,6 @@ pub struct Workers {
     handle: Handle,
 }
 
-/// How the rest of the program reaches the workers.
-#[derive(Clone)]
-pub struct Handle {
-    mailboxes: Box<[MailboxSender<Message>]>,
-    admission: Arc<Admission>,
-}
-
-impl Handle {
-    /// Has the workers begin to accept, where that was put off.
-    pub fn accept(&self) {
-        self.mailboxes.iter().for_each(|worker| worker.send(Message::Accept));
-    }
-
-    /// Has the workers stop accepting, and end when their last connection has.
-    pub fn drain(&self) {
-        self.mailboxes.iter().for_each(|worker| worker.send(Message::Drain));
-    }
-
-    /// Says how many clients other processes have, which count for the limit as well.
-    pub fn set_elsewhere(&self, clients: usize) {
-        self.admission.set_elsewhere(clients);
-    }
-
-    /// Has the workers leave their listening sockets, and who waits there, to another process, and end when their last
-    /// connection has.
-    pub fn hand_over(&self) {
-        self.mailboxes.iter().for_each(|worker| worker.send(Message::HandOver));
-    }
-
-    /// Has the workers cut all connections, and waits until the end of the process would do so as well, though no longer
-    /// than `patience`.
-    pub fn stop(&self, patience: Duration) {
-        let (sender, done) = crossbeam_channel::bounded::<()>(0);
-        self.mailboxes.iter().for_each(|worker| worker.send(Message::Stop(sender.clone())));
-        drop(sender);
-        // Nothing is sent: it ends when all have let go of it.
-        let _ = done.recv_timeout(patience);
-    }
-}
-
 /// What all workers together may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -176,37 +123,21 @@ pub struct Limits {
     pub pipes: usize,
 }
 
-/// A listening socket of each service for each worker, as far as there are so many.
-fn deal_out(services: Vec<(Arc<Service>, Vec<TcpListener>)>, workers: usize) -> Vec<Vec<(Arc<Service>, TcpListener)>> {
-    let mut dealt: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-    for (service, listeners) in services {
-        for (place, listener) in listeners.into_iter().enumerate() {
-            dealt[place % workers].push((Arc::clone(&service), listener));
-        }
-    }
-    dealt
-}
-
 impl Workers {
-    /// Makes so many workers for services, whose listening sockets are dealt out to them. With `held`, nobody is accepted
-    /// before [`Handle::accept`] says so.
+    /// Makes so many workers, which serve what [`Handle::serve`] adds.
     ///
     /// # Errors
     /// When there are no descriptors left for their event queues.
-    pub fn new(
-        count: usize,
-        services: Vec<(Arc<Service>, Vec<TcpListener>)>,
-        limits: Limits,
-        stats: &Stats,
-        held: bool,
-    ) -> io::Result<Workers> {
+    pub fn new(count: usize, limits: Limits, stats: &Stats) -> io::Result<Workers> {
         let mut ends = Vec::new();
-        let (mut mailboxes, mut wakers) = (Vec::new(), Vec::new());
+        let (mut entrances, mut mailboxes, mut wakers) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..count {
             let poll = Poll::new()?;
-            let waker = WakeOnce::new(Waker::new(poll.registry(), MAIL)?);
+            let registry = Arc::new(poll.registry().try_clone()?);
+            let waker = WakeOnce::new(Waker::new(&registry, MAIL)?);
             let (mailbox, inbox) = mailbox::open(Arc::clone(&waker));
-            ends.push((poll, inbox));
+            ends.push((poll, Arc::clone(&registry), inbox));
+            entrances.push(Entrance { mailbox: mailbox.clone(), registry });
             mailboxes.push(mailbox);
             wakers.push(waker);
         }
@@ -215,33 +146,18 @@ impl Workers {
         let pipes = PipeBudget::new(limits.pipes);
         let troubles = Troubles::new();
         let accepting = AcceptingWorkers::new(wakers);
-        let mut workers = Vec::new();
-        let mut listeners = deal_out(services, count);
-        for (index, (poll, inbox)) in ends.into_iter().enumerate() {
+        let worker = |(index, (poll, registry, inbox))| {
             let tools = Tools::new(pipes.clone(), Splicing::from_environment());
-            let kit = Kit::new(poll.registry().try_clone()?, index, stats, tools, &troubles);
-            let acceptor = |(place, (service, listener))| {
-                let token = Key::listener_token(place);
-                Acceptor::new(service, listener, token, poll.registry(), &admission, &troubles, held)
-            };
-            let acceptors = std::mem::take(&mut listeners[index]).into_iter().enumerate().map(acceptor);
-            let acceptors = Acceptors::new(acceptors.collect::<io::Result<_>>()?);
-            workers.push(Worker::new(poll, inbox, mailboxes.clone(), acceptors, Arc::clone(&accepting), kit));
-        }
-        Ok(Workers { workers, handle: Handle { mailboxes, admission } })
+            let kit = Kit::new(registry, index, stats, tools, &troubles);
+            Worker::new(poll, inbox, mailboxes.clone(), Arc::clone(&accepting), kit)
+        };
+        let workers = ends.into_iter().enumerate().map(worker).collect();
+        Ok(Workers { workers, handle: Handle::new(entrances.into(), admission, troubles) })
     }
 
-    /// Has the workers hear what happens to a pool that one of their services picks from. To be called once for each,
-    /// before they start.
-    pub fn follow(&self, pool: &Pool) {
-        for mailbox in &self.handle.mailboxes {
-            let mailbox = mailbox.clone();
-            pool.subscribe(Box::new(move |event| {
-                if matches!(event, Event::Closed(..) | Event::Checked(..) | Event::Settled) {
-                    mailbox.send(Message::Pool(event));
-                }
-            }));
-        }
+    /// How to reach them.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Starts a thread for each.

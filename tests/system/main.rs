@@ -16,6 +16,7 @@ mod names;
 mod options;
 mod policies;
 mod relay;
+mod reload;
 mod services;
 mod soak;
 mod state;

@@ -23,8 +23,8 @@ fn at(port: u16) -> SocketAddr {
 
 fn options(arguments: &str) -> WatchdogOptions {
     let line = format!("glbd {arguments} 8010");
-    let config = Config::from_command_line(line.split_whitespace().map(str::to_owned)).expect("a command line");
-    config.pool.watchdog.expect("a watchdog")
+    let mut config = Config::from_command_line(line.split_whitespace().map(str::to_owned)).expect("a command line");
+    config.pools.remove(0).watchdog.expect("a watchdog")
 }
 
 /// With two destinations.

@@ -53,6 +53,16 @@ fn a_service_that_comes_later_uses_what_is_there_and_follows_its_changes() {
 }
 
 #[test]
+fn a_client_whose_service_gets_another_pool_has_tried_none_of_its_destinations() {
+    let (before, after) = (table(PolicyKind::RoundRobin, &[1.0]), table(PolicyKind::RoundRobin, &[1.0]));
+    let mut tried = Tried::default();
+    let lease = before.pick(client(1), &mut tried, Instant::now()).leased().expect("a destination");
+    // The attempt was under way when the pool changed.
+    tried.add(lease.id());
+    assert!(after.pick(client(1), &mut tried, Instant::now()).leased().is_some());
+}
+
+#[test]
 fn a_writer_that_moves_closes_and_awaits_its_own_sessions_only() {
     let (writer, reader) = pair(2, PolicyKind::Single, PolicyKind::RoundRobin);
     let told = Told::by(&writer);

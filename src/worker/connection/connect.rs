@@ -9,10 +9,8 @@ use socket2::SockRef;
 
 use super::connecting::Phase;
 use super::greeting::what_follows;
-use super::idle::LastActive;
 use super::upstream::{Manner, acknowledge_at_once, has_answered, is_itself, lacks_local_port, open};
 use super::{Connection, Ending, Next, Stage};
-use crate::config::ConnectionOptions;
 use crate::pool::{DestinationId, Lease, Pick};
 use crate::sys;
 use crate::worker::duplex::Direction;
@@ -241,12 +239,7 @@ impl Connection {
         self.stage = Stage::Relaying;
         self.armed = None;
         self.login_reads = if self.service.inspects_greeting() { LOGIN_READS } else { 0 };
-        let ConnectionOptions { client_idle_timeout, server_idle_timeout, half_close_timeout, .. } =
-            &self.service.options;
-        if [client_idle_timeout, server_idle_timeout, half_close_timeout].iter().any(|timeout| timeout.is_some()) {
-            self.last_active = Some(Box::new(LastActive::new(kit.now)));
-            self.arm(kit);
-        }
+        self.watch_activity(kit);
         let said = self.has_something_to_say();
         let next = self.relay(kit);
         if let (true, Some(server)) = (said, &self.server) {

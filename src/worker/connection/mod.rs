@@ -6,6 +6,7 @@ mod farewell;
 mod greeting;
 mod idle;
 mod relay;
+mod replaced;
 mod turn_away;
 mod upstream;
 mod waiting;

@@ -1,5 +1,7 @@
 //! A worker that is driven by hand over real sockets, so that what happens between two of its turns is certain.
 
+mod changes;
+mod replaced;
 mod services;
 mod stage;
 

@@ -8,18 +8,18 @@ use super::stage::{Destination, Stage, balancing, connect_to, pool};
 use crate::pool::{PolicyKind, Rotation};
 
 /// A client of the service behind `listener`, and the other end of its connection.
-fn pair(stage: &mut Stage, listener: &TcpListener, destination: &Destination) -> (TcpStream, TcpStream) {
+pub fn pair(stage: &mut Stage, listener: &TcpListener, destination: &Destination) -> (TcpStream, TcpStream) {
     let client = connect_to(listener);
     let server = stage.accept_at(destination);
     (client, server)
 }
 
-fn add(rotation: &Rotation, destination: &Destination) {
+pub fn add(rotation: &Rotation, destination: &Destination) {
     rotation.set(&destination.address.into(), destination.address, 1.0).expect("there is room");
 }
 
 /// Whether what one end says reaches the other.
-fn talks(stage: &mut Stage, client: &TcpStream, mut server: &TcpStream) -> bool {
+pub fn talks(stage: &mut Stage, client: &TcpStream, mut server: &TcpStream) -> bool {
     server.write_all(b"word").is_ok() && stage.read_at(client).is_ok_and(|heard| heard == b"word")
 }
 

@@ -16,10 +16,10 @@ use crate::service::Service;
 use crate::stats::Stats;
 use crate::sys;
 use crate::worker::event_loop::{EVENTS, Worker};
-use crate::worker::{Handle, Limits, Workers};
+use crate::worker::{Handle, Limits, ListenerGroup, Workers};
 
 /// How long a test waits for what it expects before it fails.
-const PATIENCE: Duration = Duration::from_secs(45);
+pub const PATIENCE: Duration = Duration::from_secs(45);
 /// How long a turn waits for events.
 const WAIT: Duration = Duration::from_millis(5);
 
@@ -29,7 +29,9 @@ pub struct Stage {
     pub handle: Handle,
     pub table: Rotation,
     pub stats: Stats,
-    /// Another handle of its listening socket.
+    /// Its services, and their sockets.
+    pub served: Vec<(Arc<Service>, ListenerGroup)>,
+    /// Another handle of the first one's listening socket.
     listener: TcpListener,
     events: Events,
 }
@@ -48,24 +50,22 @@ impl Stage {
     /// With a service for each of these rotations over these pools, which has these options. Returns the listening sockets
     /// of the second service and of those that follow it.
     pub fn start(pools: &[&Pool], services: &[(&Rotation, &[&str])], held: bool) -> (Stage, Vec<TcpListener>) {
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for (rotation, options) in services {
-            let words = ["glbd", "1"].iter().chain(*options).map(|word| (*word).to_owned());
-            let mut config = Config::from_command_line(words).expect("a command line");
-            let options = config.services.remove(0).connections;
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-            listener.set_nonblocking(true).expect("O_NONBLOCK");
-            let own = mio::net::TcpListener::from_std(listener.try_clone().expect("a descriptor"));
-            theirs.push((Arc::new(Service { rotation: Rotation::clone(rotation), options }), vec![own]));
-            ours.push(listener);
-        }
         let (stats, limits) = (Stats::new(1), Limits { connections: 1000, pipes: 10 });
-        let workers = Workers::new(1, theirs, limits, &stats, held).expect("descriptors");
-        pools.iter().for_each(|pool| workers.follow(pool));
-        let (table, listener) = (services[0].0.clone(), ours.remove(0));
-        let worker = workers.workers.into_iter().next().expect("one worker");
+        let workers = Workers::new(1, limits, &stats).expect("descriptors");
+        let handle = workers.handle().clone();
+        pools.iter().for_each(|pool| handle.follow(pool));
+        let (mut listeners, mut served) = (Vec::new(), Vec::new());
+        for (rotation, options) in services {
+            let ((listener, theirs), service) = (listener(), service(rotation, options));
+            let group = handle.serve(&service, vec![theirs], held).expect("memory for a watch");
+            listeners.push(listener);
+            served.push((service, group));
+        }
+        let (table, listener) = (services[0].0.clone(), listeners.remove(0));
+        let mut worker = workers.workers.into_iter().next().expect("one worker");
+        worker.read_mail();
         let events = Events::with_capacity(EVENTS);
-        (Stage { worker, handle: workers.handle, table, stats, listener, events }, ours)
+        (Stage { worker, handle, table, stats, served, listener, events }, listeners)
     }
 
     pub fn add(&self, destination: &Destination) {
@@ -159,6 +159,21 @@ pub fn pool() -> Pool {
 
 pub fn balancing(policy: PolicyKind) -> Balancing {
     Balancing { policy, top: false, shutdown_sessions: ShutdownSessions::Elsewhere }
+}
+
+/// A service with these options.
+pub fn service(rotation: &Rotation, options: &[&str]) -> Arc<Service> {
+    let words = ["glbd", "1"].iter().chain(options).map(|word| (*word).to_owned());
+    let options = Config::from_command_line(words).expect("a command line").services.remove(0).connections;
+    Service::new("test", rotation.clone(), options)
+}
+
+/// A listening socket: a handle of it for a test, which does not accept from it, and one for a worker.
+pub fn listener() -> (TcpListener, mio::net::TcpListener) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    listener.set_nonblocking(true).expect("O_NONBLOCK");
+    let own = mio::net::TcpListener::from_std(listener.try_clone().expect("a descriptor"));
+    (listener, own)
 }
 
 pub fn connect_to(listener: &TcpListener) -> TcpStream {

@@ -1,0 +1,315 @@
+//! The configuration file read again: what it says comes into force at once or not at all, and nothing else is touched.
+
+use std::fs;
+use std::net::TcpStream;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{Server, connect_to, echoes, free_port, wait_until};
+use crate::services::{Site, at};
+
+fn served(port: u16) -> TcpStream {
+    let client = connect_to(at(port)).expect("glbd accepts");
+    assert!(echoes(&client));
+    client
+}
+
+fn reload(site: &Site) -> String {
+    site.daemon.control("reload")
+}
+
+/// Lines of an answer in any order.
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn a_file_that_says_the_same_changes_nothing() {
+    let (site, server, port) = (Site::new(), Server::echo(), free_port());
+    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
+    site.start();
+    let session = served(port);
+    let before = site.daemon.control("getinfo");
+    assert_eq!(reload(&site), "Ok\n");
+    assert_eq!(site.daemon.control("getinfo"), before);
+    assert!(echoes(&session));
+    site.daemon.signal(Signal::SIGHUP);
+    wait_until("the log says so", || site.log().matches("read again, changes: 0").count() == 2);
+}
+
+#[test]
+fn destinations_are_added_dropped_and_reweighted_and_those_of_hands_stay() {
+    let (site, servers, port) = (Site::new(), [0; 4].map(|_| Server::echo()), free_port());
+    let [first, second, third, by_hand] = servers.each_ref();
+    site.write(&[("a", &[first, second], "")], &[("s", port, "")]);
+    site.start();
+    assert_eq!(site.daemon.control(&format!("{by_hand}:3")), "Ok\n");
+    let sessions: Vec<_> = (0..6).map(|_| served(port)).collect();
+    let on_first = first.accepted();
+    assert!(on_first > 0);
+    site.write(&[("a", &[second, third], "")], &[("s", port, "")]);
+    let connections = if on_first == 1 { "1 connection".to_owned() } else { format!("{on_first} connections") };
+    let told = format!(
+        "pool a: destination {third} added with weight 1\n\
+         pool a: destination {first} dropped: it takes no new clients and goes with the last of {connections}\nOk\n"
+    );
+    assert_eq!(reload(&site), told);
+    drop((0..6).map(|_| served(port)).collect::<Vec<_>>());
+    assert_eq!(first.accepted(), on_first, "it takes no new clients");
+    assert!(third.accepted() > 0 && sessions.iter().all(echoes));
+    let rows = || site.daemon.info().rows.len();
+    assert_eq!(rows(), 4);
+    drop(sessions);
+    wait_until("it is gone with its last connection", || rows() == 3);
+    // What a hand has removed stays away, as long as the file says of it what it said.
+    assert_eq!(site.daemon.control(&format!("remove {second}")), "Ok\n");
+    assert_eq!(reload(&site), "Ok\n");
+    assert_eq!(rows(), 2);
+    let text = fs::read_to_string(&site.file).expect("the file");
+    fs::write(&site.file, text.replace(&format!("\"{third}\""), &format!("\"{third}:9\""))).expect("the file");
+    assert_eq!(reload(&site), format!("pool a: destination {third} has weight 9\nOk\n"));
+    assert_eq!(site.daemon.info().row(third).weight, 9.0);
+}
+
+#[test]
+fn services_come_and_go_and_those_that_stay_are_not_touched() {
+    let (site, servers, ports) = (Site::new(), [0; 2].map(|_| Server::echo()), [0; 3].map(|_| free_port()));
+    let [first, second] = servers.each_ref();
+    site.write(&[("a", &[first], "")], &[("stays", ports[0], ""), ("goes", ports[1], "")]);
+    site.start();
+    let (stays, goes) = (served(ports[0]), served(ports[1]));
+    site.write(
+        &[("a", &[first], ""), ("b", &[second], "")],
+        &[("stays", ports[0], "pool = \"a\""), ("comes", ports[2], "pool = \"b\"")],
+    );
+    let told = format!(
+        "pool b added, destinations: 1\n\
+         service comes added: it listens on 127.0.0.1:{}\n\
+         service goes dropped: its connections go on to their end\nOk\n",
+        ports[2]
+    );
+    assert_eq!(reload(&site), told);
+    assert!(echoes(&stays) && echoes(&goes));
+    drop(served(ports[2]));
+    assert_eq!(second.accepted(), 1);
+    wait_until("nobody is let in any more", || connect_to(at(ports[1])).is_err());
+    // And back.
+    site.write(&[("a", &[first], "")], &[("stays", ports[0], ""), ("goes", ports[1], "")]);
+    assert!(reload(&site).ends_with("pool b dropped\nOk\n"));
+    drop(served(ports[1]));
+    wait_until("nobody is let in there", || connect_to(at(ports[2])).is_err());
+    assert!(echoes(&stays) && echoes(&goes));
+}
+
+#[test]
+fn a_service_that_listens_elsewhere_loses_nobody() {
+    let (site, server, ports) = (Site::new(), Server::echo(), [0; 2].map(|_| free_port()));
+    site.write(&[("a", &[&server], "")], &[("s", ports[0], "")]);
+    site.start();
+    let session = served(ports[0]);
+    site.write(&[("a", &[&server], "")], &[("s", ports[1], "")]);
+    let [before, after] = ports;
+    let told = format!("service s: it listens on 127.0.0.1:{after}, no longer on 127.0.0.1:{before}\nOk\n");
+    assert_eq!(reload(&site), told);
+    assert!(echoes(&session));
+    drop(served(after));
+    wait_until("nobody is let in where it was", || connect_to(at(before)).is_err());
+    assert_eq!(site.daemon.control(&format!("127.0.0.1:{after}:1")), {
+        format!("Error: 127.0.0.1:{after}: this daemon listens there itself\n")
+    });
+    assert_eq!(site.daemon.control(&format!("127.0.0.1:{before}:1")), "Ok\n");
+}
+
+#[test]
+fn two_services_swap_their_addresses() {
+    let (site, servers, ports) = (Site::new(), [0; 2].map(|_| Server::echo()), [0; 2].map(|_| free_port()));
+    let [first, second] = servers.each_ref();
+    let pools: [(&str, &[&Server], &str); 2] = [("a", &[first], ""), ("b", &[second], "")];
+    site.write(&pools, &[("s", ports[0], "pool = \"a\""), ("t", ports[1], "pool = \"b\"")]);
+    site.start();
+    drop(served(ports[0]));
+    site.write(&pools, &[("s", ports[1], "pool = \"a\""), ("t", ports[0], "pool = \"b\"")]);
+    let answer = reload(&site);
+    assert!(answer.ends_with("Ok\n"), "{answer}");
+    drop((served(ports[0]), served(ports[1])));
+    assert_eq!(servers.each_ref().map(Server::accepted), [2, 1], "each goes where the file says");
+}
+
+#[test]
+fn a_file_that_is_wrong_in_any_way_changes_nothing() {
+    let (site, server, port, taken) = (Site::new(), Server::echo(), free_port(), Server::echo());
+    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
+    site.start();
+    let session = served(port);
+    let right = fs::read_to_string(&site.file).expect("the file");
+    let before = site.daemon.control("getinfo");
+    let more = "\n[pool.b]\ndestinations = [\"127.0.0.1:1\"]\n[service.t]\npool = \"b\"\n";
+    for (text, told) in [
+        (format!("{right}quality = 1"), ": service.s.quality: no such key"),
+        (right.replace("[pool.a]", "[pool.a"), ":5:"),
+        (format!("{right}pool = \"a\"{more}listen = {}", taken.address().port()), "cannot listen on *:"),
+        (format!("{right}pool = \"a\"{more}listen = \"203.0.113.7:1\""), "cannot listen on 203.0.113.7:1: "),
+        (format!("{right}pool = \"a\"{more}listen = \"127.0.0.1:1\""), "this daemon is to listen there itself"),
+        (right.replace("[pool.a]", "[pool.a]\nwatchdog = \"galera:defaults-file=/none\""), "/none: No such file"),
+        (String::new(), "there is no pool"),
+    ] {
+        fs::write(&site.file, text).expect("the file");
+        let answer = reload(&site);
+        assert!(answer.starts_with("Error: ") && answer.contains(told), "{told}: {answer}");
+        assert_eq!(site.daemon.control("getinfo"), before, "{told}");
+        assert!(site.log().contains("nothing has changed"));
+        assert!(echoes(&session));
+        drop(served(port));
+    }
+    fs::remove_file(&site.file).expect("the file");
+    assert!(reload(&site).contains("No such file or directory (os error 2)"));
+    fs::write(&site.file, right).expect("the file");
+    assert_eq!(reload(&site), "Ok\n");
+}
+
+#[test]
+fn what_takes_an_upgrade_or_a_restart_is_said_to() {
+    let (site, server, port) = (Site::new(), Server::echo(), free_port());
+    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
+    site.start();
+    let right = fs::read_to_string(&site.file).expect("the file");
+    fs::write(&site.file, right.replace("threads = 2", "threads = 3").replace("\"root\"", "\"daemon\""))
+        .expect("a file");
+    let told = "process: another 'threads' than before takes effect at an upgrade\n\
+                process: another 'user' than before takes effect at a restart\nOk\n";
+    assert_eq!((reload(&site), reload(&site)), (told.to_owned(), told.to_owned()), "each time");
+}
+
+#[test]
+fn options_apply_to_new_connections_and_timeouts_to_those_that_there_are() {
+    let (site, server, port) = (Site::new(), Server::echo(), free_port());
+    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
+    site.start();
+    let session = served(port);
+    site.write(&[("a", &[&server], "")], &[("s", port, "client-idle-timeout = 0.5")]);
+    assert_eq!(reload(&site), "service s: connections have other options\nOk\n");
+    wait_until("one that is idle is closed", || {
+        let mut byte = [0];
+        session.peek(&mut byte).is_ok_and(|count| count == 0)
+    });
+}
+
+#[test]
+fn another_policy_sends_new_clients_elsewhere_and_cuts_nobody_off() {
+    let (site, servers, port) = (Site::new(), [0; 2].map(|_| Server::echo()), free_port());
+    let [first, second] = servers.each_ref();
+    site.write(&[("a", &[first, second], "")], &[("s", port, "policy = \"single\"")]);
+    site.start();
+    let sessions: Vec<_> = (0..4).map(|_| served(port)).collect();
+    site.write(&[("a", &[first, second], "")], &[("s", port, "policy = \"least-connected\"")]);
+    assert_eq!(reload(&site), "service s: new clients are balanced by least connected\nOk\n");
+    let more: Vec<_> = (0..4).map(|_| served(port)).collect();
+    assert_eq!(servers.each_ref().map(Server::accepted), [4, 4]);
+    assert!(sessions.iter().chain(&more).all(echoes));
+}
+
+#[test]
+fn checks_begin_change_and_end_without_a_client_noticing() {
+    let (site, servers, port) = (Site::new(), [0; 2].map(|_| Server::echo()), free_port());
+    let [first, second] = servers.each_ref();
+    let write = |more: &str| site.write(&[("a", &[first, second], more)], &[("s", port, "")]);
+    // How late a destination may be depends on the interval.
+    let is_told = |answer: &str| {
+        let told = "pool a: destinations are checked otherwise\n";
+        assert!(answer.starts_with(told) && answer.ends_with("Ok\n"), "{answer}");
+    };
+    write("");
+    site.start();
+    let session = served(port);
+    write("watchdog = \"tcp\"\ninterval = 0.2");
+    is_told(&reload(&site));
+    drop(served(port));
+    let verdicts = || site.daemon.control("getwatch").matches(" READY ").count();
+    wait_until("they are checked", || first.accepted() > 3 && verdicts() == 2);
+    write("watchdog = \"http:/none\"\ninterval = 0.2\nfall = 1");
+    is_told(&reload(&site));
+    wait_until("an echo is no answer", || verdicts() == 0);
+    write("");
+    is_told(&reload(&site));
+    drop(served(port));
+    assert!(echoes(&session));
+}
+
+#[test]
+fn a_new_service_lets_nobody_in_before_its_pool_has_been_checked() {
+    let (site, server, ports) = (Site::new(), Server::echo(), [0; 2].map(|_| free_port()));
+    site.write(&[("a", &[&server], "")], &[("s", ports[0], "")]);
+    site.start();
+    let watched = "watchdog = \"tcp\"\ninterval = 0.2";
+    site.write(
+        &[("a", &[&server], ""), ("b", &[&server], watched)],
+        &[("s", ports[0], "pool = \"a\""), ("t", ports[1], "pool = \"b\"")],
+    );
+    assert!(reload(&site).ends_with("Ok\n"));
+    // Not refused for want of a verdict.
+    drop(served(ports[1]));
+}
+
+#[test]
+fn a_daemon_without_a_file_says_that_there_is_none() {
+    let server = Server::echo();
+    let glbd = crate::harness::Glbd::builder().destinations(&[&server]).start();
+    assert_eq!(glbd.control("reload"), "Error: there is no configuration file: glbd runs without --config\n");
+}
+
+#[test]
+fn an_upgrade_after_reloads_goes_on_with_what_there_is() {
+    let (site, servers, ports) = (Site::new(), [0; 2].map(|_| Server::echo()), [0; 2].map(|_| free_port()));
+    let [first, second] = servers.each_ref();
+    site.write(&[("a", &[first], "")], &[("s", ports[0], "")]);
+    site.start();
+    let session = served(ports[0]);
+    site.write(&[("b", &[second], "")], &[("t", ports[1], "")]);
+    assert!(reload(&site).ends_with("Ok\n"));
+    site.daemon.upgrade();
+    assert!(echoes(&session));
+    drop(served(ports[1]));
+    assert_eq!(sorted(&reload(&site)), ["Ok"]);
+    let info = site.daemon.info();
+    assert_eq!((info.rows.len(), info.rows[0].address.clone()), (1, second.to_string()));
+}
+
+#[test]
+fn a_hundred_reloads_leave_nothing_behind() {
+    let (site, servers, ports) = (Site::new(), [0; 3].map(|_| Server::echo()), [0; 3].map(|_| free_port()));
+    let [first, second, third] = servers.each_ref();
+    let small = || site.write(&[("a", &[first, second], "")], &[("s", ports[0], "")]);
+    let large = || {
+        site.write(
+            &[("a", &[first], ""), ("b", &[second, third], "watchdog = \"tcp\"")],
+            &[
+                ("s", ports[0], "pool = \"a\"\npolicy = \"single\""),
+                ("t", ports[1], "pool = \"b\""),
+                ("u", ports[2], "pool = \"b\"\nclient-idle-timeout = 9"),
+            ],
+        );
+    };
+    small();
+    site.start();
+    let session = served(ports[0]);
+    let descriptors = || fs::read_dir(site.daemon.proc("fd")).expect("a process").count();
+    let threads = || fs::read_dir(site.daemon.proc("task")).expect("a process").count();
+    let turn = || {
+        large();
+        assert!(reload(&site).ends_with("Ok\n"));
+        drop((served(ports[0]), served(ports[1]), served(ports[2])));
+        small();
+        assert!(reload(&site).ends_with("Ok\n"));
+        assert!(echoes(&session));
+    };
+    turn();
+    let mut before = (descriptors(), threads());
+    wait_until("what is closed late is closed", || {
+        let now = (descriptors(), threads());
+        std::mem::replace(&mut before, now) == now
+    });
+    (0..50).for_each(|_| turn());
+    wait_until("all is back", || descriptors() <= before.0 && threads() <= before.1);
+}
