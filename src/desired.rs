@@ -149,8 +149,8 @@ fn service_change(
     let change = ServiceChange {
         listening: old.listen != new.listen,
         pool: old.pool != new.pool,
-        choosing: (old.policy, old.top, shutdown_sessions(before, old))
-            != (new.policy, new.top, shutdown_sessions(wanted, new)),
+        choosing: (old.policy, old.top, &old.avoid, shutdown_sessions(before, old))
+            != (new.policy, new.top, &new.avoid, shutdown_sessions(wanted, new)),
         connections: old.connections != new.connections,
     };
     (change != ServiceChange::default()).then_some(change)

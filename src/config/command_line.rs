@@ -96,7 +96,9 @@ impl Config {
     /// A part of a file joins those before it.
     fn join(before: Option<Config>, mut one: Config, part: &Part) -> Config {
         let (service, pool): (Name, Name) = (part.service.into(), part.pool.into());
-        one.services.iter_mut().for_each(|it| (it.name, it.pool) = (Name::clone(&service), Name::clone(&pool)));
+        for it in &mut one.services {
+            (it.name, it.pool, it.avoid) = (Name::clone(&service), Name::clone(&pool), part.avoid.map(Name::from));
+        }
         one.pools.iter_mut().for_each(|it| it.name = Name::clone(&pool));
         let Some(mut whole) = before else { return one };
         whole.services.append(&mut one.services);
@@ -154,6 +156,7 @@ impl Config {
                 () => PolicyKind::LeastConnected,
             },
             top: options.top || options.single,
+            avoid: None,
             connections: ConnectionOptions {
                 connect_timeout: options.connect_timeout,
                 client_idle_timeout: unless_zero(options.client_idle_timeout),

@@ -49,6 +49,8 @@ struct Said {
     destinations: Vec<(String, Range<usize>)>,
     /// The pool of a service.
     pool: Option<(String, Range<usize>)>,
+    /// The service that a service avoids.
+    avoid: Option<(String, Range<usize>)>,
     /// Where each option was said: its name, what it is called in the file, and the place.
     places: Vec<(&'static str, String, Range<usize>)>,
 }
@@ -60,6 +62,8 @@ pub(super) struct Part<'c> {
     pub service: &'c str,
     /// What its pool is called.
     pub pool: &'c str,
+    /// The service that it avoids.
+    pub avoid: Option<&'c str>,
     /// Of the process, the pool, and the service.
     said: [&'c Said; 3],
 }
@@ -105,7 +109,8 @@ impl Contents {
         self.services.iter().filter_map(|(service, said)| {
             let chosen = said.pool.as_ref().map(|(pool, _)| pool);
             let (pool, pools) = self.pools.iter().find(|(name, _)| chosen.is_none_or(|chosen| name == chosen))?;
-            Some(Part { service, pool, said: [&self.process, pools, said] })
+            let avoid = said.avoid.as_ref().map(|(name, _)| name.as_str());
+            Some(Part { service, pool, avoid, said: [&self.process, pools, said] })
         })
     }
 
@@ -202,6 +207,27 @@ impl Reader {
         }
         pools.iter().for_each(|(name, _, place)| self.check_pool(name, place));
         self.check_listening();
+        self.check_avoided();
+    }
+
+    /// Whether each service that is avoided is one with a single destination in the same pool.
+    fn check_avoided(&mut self) {
+        let parts: Vec<Part> = self.contents.parts().collect();
+        let is_single = |part: &Part| part.said[2].options.iter().any(|option| option == "--single");
+        let mut wrong = Vec::new();
+        for (part, (avoided, place)) in parts.iter().filter_map(|part| Some((part, part.said[2].avoid.as_ref()?))) {
+            let complaint = match parts.iter().find(|it| it.service == avoided) {
+                None => format!("there is no service '{avoided}'"),
+                Some(other) if other.service == part.service => "a service cannot avoid itself".to_owned(),
+                Some(other) if other.pool != part.pool => format!("'{avoided}' has another pool, '{}'", other.pool),
+                Some(other) if !is_single(other) => {
+                    format!("'{avoided}' has no single destination: its policy is not 'single'")
+                }
+                Some(_) => continue,
+            };
+            wrong.push((place.clone(), format!("service.{}.avoid: {complaint}", part.service)));
+        }
+        wrong.into_iter().for_each(|(place, complaint)| self.complain(place, complaint));
     }
 
     /// Whether each service listens at an address of its own.
@@ -353,6 +379,10 @@ impl Said {
             // Which ones there are has to be known first.
             Kind::Pool => {
                 self.pool = Some((text(value)?, place));
+                Ok(())
+            }
+            Kind::Service => {
+                self.avoid = Some((text(value)?, place));
                 Ok(())
             }
         }

@@ -35,6 +35,8 @@ pub(super) enum Kind {
     Policy,
     /// The name of a pool.
     Pool,
+    /// The name of a service.
+    Service,
 }
 
 /// A key of the file.
@@ -120,6 +122,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Service, "pool", Kind::Pool),
     Key::new(Section::Service, "policy", Kind::Policy),
     Key::new(Section::Service, "top", Kind::Flag),
+    Key::new(Section::Service, "avoid", Kind::Service),
     Key::new(Section::Service, "connect-timeout", Kind::Seconds),
     Key::new(Section::Service, "retries", Kind::Count),
     Key::new(Section::Service, "connect-from", Kind::List),

@@ -96,6 +96,8 @@ pub struct ServiceConfig {
     pub policy: PolicyKind,
     /// Only those of the top weight are.
     pub top: bool,
+    /// The service whose single destination is left alone while there is another.
+    pub avoid: Option<Name>,
     /// How connections are treated.
     pub connections: ConnectionOptions,
 }

@@ -6,7 +6,7 @@ use clap::ArgMatches;
 use toml::Value;
 
 use super::keys::{KEYS, Key, Kind, POLICIES, Section};
-use super::{Config, MAIN};
+use super::{Config, ServiceConfig};
 
 /// What command lines say, one for each service, with the defaults that they leave, as a file. What depends on the machine
 /// is left out.
@@ -14,32 +14,38 @@ pub(super) fn print(config: &Config, matches: &[ArgMatches]) -> String {
     let mut file = String::new();
     let parts = || config.services.iter().zip(matches);
     if let Some((_, matches)) = parts().next() {
-        print_section(&mut file, "process", Section::Process, MAIN, matches);
+        print_section(&mut file, "process", Section::Process, None, matches);
     }
     for pool in &config.pools {
         if let Some((_, matches)) = parts().find(|(service, _)| service.pool == pool.name) {
-            print_section(&mut file, &format!("pool.{}", pool.name), Section::Pool, &pool.name, matches);
+            print_section(&mut file, &format!("pool.{}", pool.name), Section::Pool, None, matches);
         }
     }
     for (service, matches) in parts() {
-        print_section(&mut file, &format!("service.{}", service.name), Section::Service, &service.pool, matches);
+        print_section(&mut file, &format!("service.{}", service.name), Section::Service, Some(service), matches);
     }
     file
 }
-fn print_section(file: &mut String, name: &str, section: Section, pool: &str, matches: &ArgMatches) {
+fn print_section(
+    file: &mut String,
+    name: &str,
+    section: Section,
+    service: Option<&ServiceConfig>,
+    matches: &ArgMatches,
+) {
     if !file.is_empty() {
         file.push('\n');
     }
     *file += &format!("[{name}]\n");
     for key in KEYS.iter().filter(|key| key.section == section) {
-        if let Some(value) = value_of(key, pool, matches) {
+        if let Some(value) = value_of(key, service, matches) {
             // A String takes whatever is written to it.
             let _ = writeln!(file, "{} = {value}", key.name);
         }
     }
 }
 
-fn value_of(key: &Key, pool: &str, matches: &ArgMatches) -> Option<Value> {
+fn value_of(key: &Key, service: Option<&ServiceConfig>, matches: &ArgMatches) -> Option<Value> {
     let id = key.id();
     let words = || {
         let raw = matches.try_get_raw(&id).ok().flatten()?;
@@ -65,6 +71,7 @@ fn value_of(key: &Key, pool: &str, matches: &ArgMatches) -> Option<Value> {
             let chosen = POLICIES.iter().skip(1).find(|(_, option)| matches.get_flag(option));
             Some(Value::String(chosen.unwrap_or(&POLICIES[0]).0.to_owned()))
         }
-        Kind::Pool => Some(Value::String(pool.to_owned())),
+        Kind::Pool => service.map(|it| Value::String(it.pool.to_string())),
+        Kind::Service => service.and_then(|it| it.avoid.as_ref()).map(|name| Value::String(name.to_string())),
     }
 }

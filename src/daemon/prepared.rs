@@ -252,7 +252,9 @@ pub(super) fn empty_setup(config: &Config) -> Setup {
         .collect();
     let setup = Setup { pools, ..Setup::default() };
     let service = |it: &ServiceConfig| Some(service(it, setup.pool(&it.pool)?));
-    Setup { services: config.services.iter().filter_map(service).collect(), ..setup.clone() }
+    let setup = Setup { services: config.services.iter().filter_map(service).collect(), ..setup.clone() };
+    setup.avoid_writers();
+    setup
 }
 
 /// A service that takes destinations from this pool.

@@ -239,6 +239,7 @@ impl Serving {
                 running.open(name, new.group, new.door);
             }
         }
+        setup.avoid_writers();
         running.workers.replace(replaced);
         for task in tasks {
             match task {
@@ -408,7 +409,9 @@ fn told(new: &ServiceConfig, old: &ServiceConfig, change: ServiceChange) -> Vec<
     }
     if change.choosing {
         let top = if new.top { ", top weight only" } else { "" };
-        lines.push(format!("service {name}: new clients are balanced by {}{top}", new.policy));
+        let avoid = new.avoid.as_ref().map(|writer| format!(", apart from the writer of {writer}"));
+        let avoid = avoid.unwrap_or_default();
+        lines.push(format!("service {name}: new clients are balanced by {}{top}{avoid}", new.policy));
     }
     if change.connections {
         lines.push(format!("service {name}: connections have other options"));

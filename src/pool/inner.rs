@@ -60,7 +60,11 @@ impl Inner {
             PickScope::Only(slot) => return slot.map_or(Picked::Nothing, Picked::Slot),
             PickScope::Policy => {}
         }
-        self.rotation_mut(rotation).tiers.pick(client, tried).map_or(Picked::Nothing, Picked::Slot)
+        let slot = match self.writer_to_avoid(rotation).filter(|writer| !tried.has(*writer)) {
+            Some(writer) => self.pick_another(rotation, writer, client, tried),
+            None => self.rotation_mut(rotation).tiers.pick(client, tried),
+        };
+        slot.map_or(Picked::Nothing, Picked::Slot)
     }
 
     /// Has others preferred to a destination for a while. Without a watchdog, it is no longer the choice of a hand.

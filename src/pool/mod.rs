@@ -6,6 +6,7 @@
 //! a destination; control changes the pool; the workers subscribe to its events, which say which connections must be
 //! closed. A watchdog, where there is one, says what each destination is good for: see [`health`].
 
+mod avoided;
 mod by_hand;
 mod clock;
 mod destination;
@@ -193,6 +194,11 @@ impl Pool {
     /// A number that no other pool of this process has had or will have.
     pub fn number(&self) -> u32 {
         self.0.lock().number
+    }
+
+    /// Whether both are the same pool.
+    pub fn is(&self, other: &Pool) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Has `subscriber` told of every event from now on.

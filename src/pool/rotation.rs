@@ -79,6 +79,8 @@ pub(super) struct RotationState {
     pub tiers: Tiers,
     /// The single destination, where the policy keeps to one.
     pub single: Option<Box<SingleDestination>>,
+    /// Whose single destination is left alone while there is another.
+    pub avoids: Option<RotationId>,
 }
 
 impl RotationState {
@@ -106,7 +108,7 @@ impl Pool {
         let mut tiers = Tiers::new(balancing.policy, balancing.top);
         inner.destinations.iter().for_each(|(_, destination)| tiers.join(destination));
         let single = SingleDestination::new(&balancing, inner.settings.watched);
-        let id = RotationId(inner.rotations.insert(RotationState { balancing, tiers, single }));
+        let id = RotationId(inner.rotations.insert(RotationState { balancing, tiers, single, avoids: None }));
         Rotation(Arc::new(Member { pool: self.clone(), id }))
     }
 }

@@ -9,6 +9,7 @@ use super::health::{Health, Reason, ShutdownSessions, Verdict};
 use super::*;
 use crate::address::Host;
 
+mod avoided;
 mod dismissal;
 mod health;
 mod names;

@@ -11,6 +11,8 @@ pub struct Tried {
     ids: HashMap<usize, DestinationId>,
     /// The pool that was last picked from, and how many of its destinations had been removed by then.
     pool: (u32, u64),
+    /// A slot that counts as tried for one pick only.
+    apart: Option<usize>,
 }
 
 impl Tried {
@@ -26,7 +28,15 @@ impl Tried {
 
     /// Whether the destination in this slot was tried.
     pub(super) fn has(&self, slot: usize) -> bool {
-        self.ids.contains_key(&slot)
+        self.ids.contains_key(&slot) || self.apart == Some(slot)
+    }
+
+    /// Does something as if the destination in this slot had been tried as well.
+    pub(super) fn apart_from<T>(&mut self, slot: usize, pick: impl FnOnce(&Tried) -> T) -> T {
+        self.apart = Some(slot);
+        let result = pick(self);
+        self.apart = None;
+        result
     }
 
     /// Forgets those that are gone, or in another pool, whose slots are others' now. `pool` is the number of the pool that

@@ -70,6 +70,14 @@ impl Setup {
         self.services.iter().filter(move |it| it.config.pool == *pool)
     }
 
+    /// Has services leave alone the single destinations of those that they avoid.
+    pub fn avoid_writers(&self) {
+        for service in &self.services {
+            let writer = service.config.avoid.as_ref().and_then(|name| self.service(name));
+            service.rotation().avoid(writer.map(ServiceEntry::rotation));
+        }
+    }
+
     /// The connections on all destinations together, those of other processes included.
     pub fn connections(&self) -> usize {
         self.pools.iter().chain(&self.retired).map(|it| it.pool.connections()).sum()

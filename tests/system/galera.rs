@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -138,7 +139,7 @@ end
 /// A sysbench that works through glbd.
 pub struct Sysbench {
     script: PathBuf,
-    port: u16,
+    address: SocketAddr,
 }
 
 impl Sysbench {
@@ -146,9 +147,14 @@ impl Sysbench {
 
     /// Returns when its table is on all nodes.
     pub fn prepare(glbd: &Glbd, cluster: &Cluster) -> Self {
-        let script = glbd.directory().join("come_and_go.lua");
+        Self::prepare_at(glbd.address(), glbd.directory(), cluster)
+    }
+
+    /// The same through this address, with its script in this directory.
+    pub fn prepare_at(address: SocketAddr, directory: &Path, cluster: &Cluster) -> Self {
+        let script = directory.join("come_and_go.lua");
         fs::write(&script, COME_AND_GO).expect("a script");
-        let sysbench = Self { script, port: glbd.address().port() };
+        let sysbench = Self { script, address };
         cluster.nodes[0].query("CREATE DATABASE sbtest; CREATE USER sbtest; GRANT ALL ON sbtest.* TO sbtest");
         for node in &cluster.nodes {
             // A client that comes back at another node finds there what it has written.
@@ -162,9 +168,15 @@ impl Sysbench {
     }
 
     pub fn start(&self, arguments: &[&str]) -> Run {
+        self.start_as("sbtest", self.address, arguments)
+    }
+
+    /// The same by another user, and through another address.
+    pub fn start_as(&self, user: &str, address: SocketAddr, arguments: &[&str]) -> Run {
         let process = Command::new("sysbench")
             .arg(&self.script)
-            .args(["--mysql-host=127.0.0.1", &format!("--mysql-port={}", self.port)])
+            .args(["--mysql-host=127.0.0.1", &format!("--mysql-port={}", address.port())])
+            .arg(format!("--mysql-user={user}"))
             .arg(format!("--table-size={}", Self::ROWS))
             .args(arguments)
             .stdin(Stdio::null())

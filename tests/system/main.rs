@@ -19,6 +19,7 @@ mod relay;
 mod reload;
 mod services;
 mod soak;
+mod split;
 mod state;
 mod sticky;
 mod threads;

@@ -96,6 +96,7 @@ fn several_services_may_share_a_pool_and_others_have_their_own() {
         [service.reader]
         pool = "nodes"
         listen = 3307
+        avoid = "writer"
         [pool.rabbits]
         destinations = ["r1"]
         watchdog = "tcp"
@@ -117,6 +118,7 @@ fn several_services_may_share_a_pool_and_others_have_their_own() {
     assert_eq!(policies, [(PolicyKind::Single, None), (least, seven), (least, None)]);
     assert_eq!(config.pools[0].destinations[0].endpoint.port, 5672, "the port of its only service");
     assert_eq!(config.pools.iter().map(|it| it.interval.as_secs()).collect::<Vec<_>>(), [3, 1]);
+    assert_eq!(config.services.iter().map(|it| it.avoid.as_deref()).collect::<Vec<_>>(), [None, None, Some("writer")]);
     assert_eq!(config.threads, 3);
     let (same, matches) = Config::from_text(file, &[]).expect("a file");
     let printed = super::super::print::print(&same, &matches);
@@ -156,7 +158,9 @@ fn every_option_can_be_said_in_the_file() {
         let has_key = KEYS.iter().any(|key| key.option() == name);
         assert!(has_key || without_key.contains(&name), "--{name}");
     }
-    for key in KEYS.iter().filter(|key| !matches!(key.kind, Kind::Pool | Kind::Policy | Kind::Destinations)) {
+    for key in
+        KEYS.iter().filter(|key| !matches!(key.kind, Kind::Pool | Kind::Service | Kind::Policy | Kind::Destinations))
+    {
         let is_argument = |it: &clap::Arg| it.get_long() == Some(key.option()) || it.get_id() == key.option();
         assert!(command.get_arguments().any(is_argument), "{}", key.name);
     }
@@ -215,6 +219,17 @@ fn what_is_no_file_of_ours_is_told() {
         (
             "[pool.a]\n[service.b]\nlisten = 1\n[service.c]\nlisten = '1'",
             "5:10: service.c.listen: service.b listens at *:1",
+        ),
+        ("[pool.a]\n[service.b]\nlisten = 1\navoid = 'c'", "4:9: service.b.avoid: there is no service 'c'"),
+        ("[pool.a]\n[service.b]\nlisten = 1\navoid = 'b'", "4:9: service.b.avoid: a service cannot avoid itself"),
+        (
+            "[pool.a]\n[service.b]\nlisten = 1\navoid = 'c'\n[service.c]\nlisten = 2",
+            "4:9: service.b.avoid: 'c' has no single destination: its policy is not 'single'",
+        ),
+        (
+            "[pool.a]\n[pool.d]\n[service.b]\nlisten = 1\npool = 'a'\navoid = 'c'\n\
+             [service.c]\nlisten = 2\npool = 'd'\npolicy = 'single'",
+            "6:9: service.b.avoid: 'c' has another pool, 'd'",
         ),
         (
             "[pool.a]\ndestinations = ['db1:1', 'db2']\n[service.b]\nlisten = 1\n[service.c]\nlisten = 2",

@@ -1,0 +1,83 @@
+//! A reader that leaves the writer's destination alone.
+
+use super::*;
+
+fn pair(weights: &[f64]) -> (Rotation, Rotation) {
+    let writer = watched(PolicyKind::Single, weights);
+    let reader = writer.pool().rotation(Balancing {
+        policy: PolicyKind::RoundRobin,
+        top: false,
+        shutdown_sessions: ShutdownSessions::Elsewhere,
+    });
+    reader.avoid(Some(&writer));
+    (writer, reader)
+}
+
+fn ports(rotation: &Rotation, count: usize) -> Vec<u16> {
+    let mut ports: Vec<u16> = (0..count).map(|_| pick(rotation).address().port()).collect();
+    ports.sort_unstable();
+    ports
+}
+
+#[test]
+fn readers_go_to_the_others_before_the_writer_has_a_client_and_after() {
+    let (writer, reader) = pair(&[1.0, 1.0, 1.0]);
+    assert_eq!(ports(&reader, 4), [2, 2, 3, 3]);
+    let _session = pick(&writer);
+    assert_eq!(ports(&reader, 4), [2, 2, 3, 3]);
+}
+
+#[test]
+fn they_follow_the_writer_when_it_moves() {
+    let (writer, reader) = pair(&[1.0, 1.0, 1.0]);
+    drop(pick(&writer));
+    writer.switch_single(at(3), Duration::ZERO, Instant::now(), Box::new(|_| {})).expect("it is fit");
+    assert_eq!(ports(&reader, 4), [1, 1, 2, 2]);
+    judge(&writer, 3, Verdict::Down);
+    assert_eq!(ports(&reader, 4), [2, 2, 2, 2], "the writer is on the first again");
+}
+
+#[test]
+fn while_there_is_no_other_as_fit_they_share_the_writers() {
+    let (writer, reader) = pair(&[1.0, 1.0]);
+    drop(pick(&writer));
+    judge(&writer, 2, Verdict::Spare);
+    assert_eq!(ports(&reader, 2), [1, 1], "a SPARE one is not as fit");
+    judge(&writer, 2, Verdict::Down);
+    assert_eq!(ports(&reader, 2), [1, 1]);
+    judge(&writer, 2, Verdict::Ready);
+    assert_eq!(ports(&reader, 2), [2, 2]);
+    // A client that has tried the other one in vain.
+    let other = reader.snapshot()[1].id;
+    let mut tried: Tried = [other].into_iter().collect();
+    let lease = reader.pick(client(1), &mut tried, Instant::now()).leased().expect("the writer's is left");
+    assert_eq!(lease.address(), at(1));
+    let mut both: Tried = reader.snapshot().iter().map(|row| row.id).collect();
+    assert!(reader.pick(client(1), &mut both, Instant::now()).leased().is_none());
+}
+
+#[test]
+fn a_writer_that_is_gone_or_single_no_more_is_not_avoided() {
+    let (writer, reader) = pair(&[1.0, 1.0]);
+    drop(pick(&writer));
+    writer.rebalance(Balancing {
+        policy: PolicyKind::RoundRobin,
+        top: false,
+        shutdown_sessions: ShutdownSessions::Elsewhere,
+    });
+    assert_eq!(ports(&reader, 4), [1, 1, 2, 2]);
+    drop(writer);
+    assert_eq!(ports(&reader, 4), [1, 1, 2, 2]);
+    reader.avoid(None);
+    assert_eq!(ports(&reader, 4), [1, 1, 2, 2]);
+}
+
+#[test]
+fn a_writer_of_another_pool_and_itself_are_not_avoided() {
+    let (writer, reader) = pair(&[1.0, 1.0]);
+    let (elsewhere, _) = pair(&[1.0, 1.0]);
+    reader.avoid(Some(&elsewhere));
+    assert_eq!(ports(&reader, 4), [1, 1, 2, 2]);
+    writer.avoid(Some(&writer));
+    assert_eq!(ports(&writer, 2), [1, 1]);
+}
