@@ -107,6 +107,7 @@ install: $(BINARY) $(MANUAL)/glbd.8
 	@# The settings may have been edited.
 	test -e $(DESTDIR)/etc/default/glbd || test -e $(DESTDIR)/etc/sysconfig/glbd || \
 		install -D -m 644 init/glbd.default $(DESTDIR)/etc/default/glbd
+	test -e $(DESTDIR)/etc/glbd/glbd.toml || install -D -m 644 init/glbd.toml $(DESTDIR)/etc/glbd/glbd.toml
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/sbin/glbd $(DESTDIR)/etc/init.d/glbd $(DESTDIR)$(PREFIX)/lib/sysusers.d/glbd.conf

@@ -3,6 +3,7 @@
 pub mod copy;
 mod demo;
 mod exit_codes;
+mod file;
 pub mod machine;
 mod packaging;
 mod seed;

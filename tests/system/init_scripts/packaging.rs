@@ -36,6 +36,7 @@ fn make_install_puts_everything_below_destdir() {
         assert_eq!(mode(&below(&format!("{prefix}/share/glbd/watch-mysql"))), 0o755);
         assert_eq!(mode(&below("/etc/init.d/glbd")), 0o755);
         assert_eq!(mode(&below("/etc/default/glbd")), 0o644);
+        assert_eq!(mode(&below("/etc/glbd/glbd.toml")), 0o644);
         for file in ["system/glbd.service", "system/glbd.socket", "system/glbd-control.socket"] {
             assert_eq!(mode(&below(&format!("{prefix}/lib/systemd/{file}"))), 0o644, "{file}");
         }
@@ -53,7 +54,10 @@ fn make_uninstall_leaves_nothing_but_the_settings() {
     let made = make(&[&format!("DESTDIR={}", root.path().display()), "PREFIX=/usr", "uninstall"]);
     assert!(made.status.success(), "{made:?}");
     let found = Command::new("find").arg(root.path()).args(["-type", "f", "-printf", "%P\n"]).output().expect("find");
-    assert_eq!(String::from_utf8_lossy(&found.stdout), "etc/default/glbd\n");
+    let found = String::from_utf8_lossy(&found.stdout).into_owned();
+    let mut found: Vec<&str> = found.lines().collect();
+    found.sort_unstable();
+    assert_eq!(found, ["etc/default/glbd", "etc/glbd/glbd.toml"]);
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn the_version_is_the_programs_and_the_changelogs() {
 #[test]
 fn the_settings_and_the_init_script_are_kept_as_the_administrator_leaves_them() {
     let conffiles = run("dpkg-deb", &["--info", &package().display().to_string(), "conffiles"]);
-    assert_eq!(conffiles, "/etc/default/glbd\n/etc/init.d/glbd\n");
+    assert_eq!(conffiles, "/etc/default/glbd\n/etc/glbd/glbd.toml\n/etc/init.d/glbd\n");
 }
 
 #[test]
