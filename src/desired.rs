@@ -74,6 +74,8 @@ pub enum Task<'c> {
 pub struct PoolChange {
     /// The destinations.
     pub destinations: DestinationsChange,
+    /// Which of them are backups.
+    pub backups: bool,
     /// How they are checked, or how long they are avoided.
     pub checks: bool,
     /// How their names are resolved.
@@ -131,11 +133,12 @@ pub fn difference<'c>(before: &'c Config, wanted: &'c Config) -> Vec<Task<'c>> {
 fn pool_change(before: &PoolConfig, now: &PoolConfig) -> Option<PoolChange> {
     let change = PoolChange {
         destinations: DestinationsChange::between(&before.destinations, &now.destinations),
+        backups: before.backups != now.backups,
         checks: (before.interval, before.recheck_after, &before.watchdog)
             != (now.interval, now.recheck_after, &now.watchdog),
         names: (before.resolve, before.resolve_all) != (now.resolve, now.resolve_all),
     };
-    (!change.destinations.is_empty() || change.checks || change.names).then_some(change)
+    (change != PoolChange::default()).then_some(change)
 }
 
 fn service_change(

@@ -122,8 +122,10 @@ impl Config {
             _ => Greeting::None,
         });
         let unless_zero = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
+        let backups = destinations[destinations.len() - options.backups.len()..].iter();
         let pool = PoolConfig {
             name: MAIN.into(),
+            backups: backups.map(|spec| spec.endpoint.clone()).collect(),
             destinations,
             interval: options.interval,
             recheck_after: unless_zero(options.extra),

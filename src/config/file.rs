@@ -281,8 +281,12 @@ impl Reader {
         let ports: BTreeSet<u16> = parts.iter().filter_map(port).collect();
         let lacks_port =
             |text: &str| parse_destination(text, None).is_err() && parse_destination(text, Some(1)).is_ok();
-        let lacking = pool.destinations.iter().filter(|(text, _)| ports.len() > 1 && lacks_port(text));
-        let lacking: Vec<_> = lacking.cloned().collect();
+        let backups = pool.places.iter().filter(|(option, ..)| *option == "backups").flat_map(|(_, _, place)| {
+            let given = pool.options.iter().filter_map(|option| option.strip_prefix("--backups="));
+            given.flat_map(|list| list.split(',')).map(|text| (text.to_owned(), place.clone()))
+        });
+        let all = pool.destinations.iter().cloned().chain(backups);
+        let lacking: Vec<_> = all.filter(|(text, _)| ports.len() > 1 && lacks_port(text)).collect();
         for (text, place) in lacking {
             let needs = "its services listen at several ports, so it needs one of its own";
             self.complain(place, format!("pool.{name}.destinations: '{text}': {needs}"));

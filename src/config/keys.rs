@@ -106,6 +106,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Process, "prefer", Kind::Text),
     Key::new(Section::Process, "strict-names", Kind::Flag),
     Key::new(Section::Pool, "destinations", Kind::Destinations),
+    Key::new(Section::Pool, "backups", Kind::List),
     Key::new(Section::Pool, "watchdog", Kind::Text),
     Key::new(Section::Pool, "interval", Kind::Seconds),
     Key::new(Section::Pool, "timeout", Kind::Seconds),

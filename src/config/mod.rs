@@ -69,8 +69,10 @@ pub struct Config {
 pub struct PoolConfig {
     /// What it is called.
     pub name: Name,
-    /// Those at the start.
+    /// Those at the start, backups among them.
     pub destinations: Vec<DestinationSpec>,
+    /// Which of them take clients only while no other one is as fit.
+    pub backups: Vec<Endpoint>,
     /// Between health checks; a failed destination is avoided for this and one second.
     pub interval: Duration,
     /// How destinations are watched; `None`: they are not.

@@ -52,6 +52,11 @@ pub(super) struct Options {
     #[arg(value_name = "DESTINATION")]
     pub destinations: Vec<String>,
 
+    /// Destinations that take clients only while no other one is READY, separated by commas
+    #[arg(long, value_name = "DESTINATION[,...]", value_delimiter = ',', value_parser = parse_backup,
+        help_heading = "Balancing")]
+    pub backups: Vec<String>,
+
     /// Take destinations in turns, by weight
     #[arg(short = 'b', long = "round", visible_aliases = ["round-robin", "rrb"],
         conflicts_with_all = ["random", "source", "single"], help_heading = "Balancing")]
@@ -288,8 +293,8 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// The destinations, which are at `port` where they do not say; one argument may hold several, as an init script's
-    /// quoted variable does.
+    /// The destinations, the backups behind the others, which are at `port` where they do not say; one argument may hold
+    /// several, as an init script's quoted variable does.
     ///
     /// # Errors
     /// One line that names the first that is none.
@@ -300,7 +305,8 @@ impl Options {
             Err(error) if text.contains(',') => Err(format!("destination '{text}': {error}; blanks separate several")),
             Err(error) => Err(format!("destination '{text}': {error}")),
         };
-        self.destinations.iter().flat_map(|argument| argument.split_whitespace()).map(parse).collect()
+        let others = self.destinations.iter().flat_map(|argument| argument.split_whitespace());
+        others.chain(self.backups.iter().map(String::as_str)).map(parse).collect()
     }
 
     /// Refuses options that would do nothing.
@@ -381,6 +387,15 @@ fn parse_resolve(text: &str) -> Result<Duration, String> {
     match parse_seconds_or_zero(text)? {
         short if !short.is_zero() && short < LEAST_RESOLVE => Err("must be 0, or at least 0.1".to_owned()),
         duration => Ok(duration),
+    }
+}
+
+/// The port that it may lack is the service's.
+fn parse_backup(text: &str) -> Result<String, String> {
+    match parse_destination(text, Some(1)) {
+        Ok(spec) if spec.weight < 0.0 => Err("the weight is below zero".to_owned()),
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -60,6 +60,8 @@ fn watchdog(
 ) -> String {
     let takes_clients = |it: &&DestinationStatus| it.health.verdict == Some(Verdict::Ready) && it.weight > 0.0;
     let least = if destinations.iter().any(|it| takes_clients(&it)) { Verdict::Ready } else { Verdict::Spare };
+    let is_fit = |it: &DestinationStatus| it.health.verdict >= Some(least) && it.weight > 0.0;
+    let need_backups = !destinations.iter().any(|it| is_fit(it) && !it.is_backup);
     let note = note.map_or_else(String::new, |why| format!(" no checks at the moment, {why}"));
     let mut text = format!(
         "Watchdog:{name}{note}\n{WATCH_RULE}\n        Address       : exp  setw     state    lat     curw  reason\n"
@@ -68,7 +70,8 @@ fn watchdog(
         let (address, weight, in_force) = (it.address.to_string(), it.weight, it.weight_in_force);
         let by_hand = if it.origin == Origin::ByHand { '+' } else { ' ' };
         let state = it.health.verdict.map_or_else(|| "UNKNOWN".to_owned(), |verdict| verdict.to_string());
-        let in_force = if it.health.verdict >= Some(least) { in_force } else { 0.0 };
+        let is_in_force = it.health.verdict >= Some(least) && (need_backups || !it.is_backup);
+        let in_force = if is_in_force { in_force } else { 0.0 };
         // Of one that is DOWN, the last good check says nothing any more.
         let latency = if it.health.verdict == Some(Verdict::Down) { Duration::ZERO } else { it.health.latency };
         let (latency, reason) = (latency.as_secs_f64(), reason(it));
@@ -96,6 +99,7 @@ fn reason(destination: &DestinationStatus) -> String {
         _ if health.reason.is_empty() => String::new(),
         _ => format!("{} ", health.reason),
     };
+    let why = if destination.is_backup { format!("backup {why}") } else { why };
     let since = health.since.map(|since| format!("(since {})", humantime::format_rfc3339_seconds(since)));
     why + &since.unwrap_or_default()
 }

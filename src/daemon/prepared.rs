@@ -245,11 +245,8 @@ fn credentials(pool: &PoolConfig, known: Option<Credentials>) -> Result<Option<C
 
 /// The pools and services that are asked for, still empty.
 pub(super) fn empty_setup(config: &Config) -> Setup {
-    let pools: Vec<PoolEntry> = config
-        .pools
-        .iter()
-        .map(|config| PoolEntry { config: config.clone(), pool: Pool::new(pool_settings(config)) })
-        .collect();
+    let pools: Vec<PoolEntry> =
+        config.pools.iter().map(|config| PoolEntry { config: config.clone(), pool: pool(config) }).collect();
     let setup = Setup { pools, ..Setup::default() };
     let service = |it: &ServiceConfig| Some(service(it, setup.pool(&it.pool)?));
     let setup = Setup { services: config.services.iter().filter_map(service).collect(), ..setup.clone() };
@@ -272,6 +269,13 @@ pub(super) fn service_with(config: &ServiceConfig, rotation: Rotation) -> Servic
 pub(super) fn balancing(config: &ServiceConfig, pool: &PoolConfig) -> Balancing {
     let shutdown_sessions = pool.watchdog.as_ref().map(|options| options.shutdown_sessions).unwrap_or_default();
     Balancing { policy: config.policy, top: config.top, shutdown_sessions }
+}
+
+/// A pool that is asked for, still empty.
+pub(super) fn pool(config: &PoolConfig) -> Pool {
+    let pool = Pool::new(pool_settings(config));
+    pool.set_backups(config.backups.iter().cloned().collect());
+    pool
 }
 
 pub(super) fn pool_settings(config: &PoolConfig) -> PoolSettings {

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::{Level, info, log, warn};
 use mio::net::TcpListener;
@@ -21,10 +22,13 @@ use crate::checker::Credentials;
 use crate::config::{Config, Name, PoolConfig, Refused, ServiceConfig};
 use crate::control::ReloadOutcome;
 use crate::desired::{self, PoolChange, ServiceChange, Task, Until};
-use crate::pool::{MAX_DESTINATIONS, Pool};
+use crate::pool::MAX_DESTINATIONS;
 use crate::resolve::{self, OwnAddresses};
 use crate::service::{self, PoolEntry, ServiceEntry, Setup};
 use crate::worker::ListenerGroup;
+
+/// How long workers may take to hear of a reload before it is answered.
+const SETTLING: Duration = Duration::from_secs(1);
 
 /// All that is needed for what is wanted, and can fail.
 struct Ready {
@@ -176,6 +180,10 @@ impl Serving {
                 }
                 None => continue,
             };
+            if task.flatten().is_some_and(|change| change.backups) {
+                entry.pool.set_backups(entry.config.backups.iter().cloned().collect());
+                lines.push(format!("pool {name}: other destinations are backups"));
+            }
             // There is room, and each can be one: that was looked at.
             let filled = located.fill(&entry.pool, &entry.config, added, &running.own_addresses);
             notices.extend(filled.unwrap_or_else(|reason| vec![(Level::Warn, reason)]));
@@ -264,6 +272,8 @@ impl Serving {
         running.credentials = credentials;
         running.inventory.set(setup);
         running.control.setup_changed();
+        // Who connects after the answer is served as the file says.
+        running.workers.settle(SETTLING);
         notices.iter().for_each(|(level, notice)| log!(*level, "{notice}"));
         lines
     }
@@ -282,7 +292,7 @@ fn added_destinations<'t>(task: &'t Task<'_>) -> &'t [DestinationSpec] {
 fn next_setup(wanted: &Config, tasks: &[Task], now: &Setup) -> Setup {
     let pool = |config: &PoolConfig| {
         let there = now.pool(&config.name).map(|it| it.pool.clone());
-        let pool = there.unwrap_or_else(|| Pool::new(prepared::pool_settings(config)));
+        let pool = there.unwrap_or_else(|| prepared::pool(config));
         PoolEntry { config: config.clone(), pool }
     };
     let pools: Vec<PoolEntry> = wanted.pools.iter().map(pool).collect();

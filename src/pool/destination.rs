@@ -26,6 +26,8 @@ pub(super) struct Destination {
     pub obsolete: bool,
     /// It is not asked for any more, and goes with its last connection.
     pub leaving: bool,
+    /// It takes clients only while no other one is as fit.
+    pub backup: bool,
     /// Somebody waits for the next word of the watchdog.
     pub awaited: bool,
     /// Those of this process.
@@ -42,6 +44,12 @@ impl Destination {
     /// The verdict that new connections depend on; `None` where the destination takes none, whatever its health.
     pub(super) fn open_verdict(&self) -> Option<Verdict> {
         self.health.verdict.filter(|verdict| self.weight > 0.0 && !self.obsolete && *verdict >= Verdict::Spare)
+    }
+
+    /// What it is good for, as far as new connections are concerned: those of a better rank come first. A backup has a lower
+    /// one than all others of its verdict.
+    pub(super) fn rank(&self) -> Option<(Verdict, bool)> {
+        self.open_verdict().map(|verdict| (verdict, !self.backup))
     }
 
     /// Whether nothing says that new clients cannot connect to it.
@@ -80,6 +88,7 @@ impl Destination {
             health: self.health.clone(),
             refusals: self.refusals.clone(),
             is_leaving: self.leaving,
+            is_backup: self.backup,
             is_single: false,
             connections: self.all_connections(),
             map: None,
@@ -119,6 +128,8 @@ pub struct DestinationStatus {
     pub refusals: Option<Refusals>,
     /// It is not asked for any more, and goes with its last connection.
     pub is_leaving: bool,
+    /// It takes clients only while no other one is as fit.
+    pub is_backup: bool,
     /// It is the single destination.
     pub is_single: bool,
     /// Connections that count on it, those being opened and those of other processes included.

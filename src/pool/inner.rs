@@ -26,6 +26,8 @@ pub(super) struct Inner {
     pub(super) by_address: HashMap<SocketAddr, usize>,
     /// Where each name stands.
     pub(super) names: Names,
+    /// What is wanted as nothing but one of these is a backup.
+    pub(super) backups: HashSet<Endpoint>,
     pub(super) settings: PoolSettings,
     /// What picks from them.
     pub(super) rotations: Slab<RotationState>,
@@ -171,6 +173,7 @@ impl Inner {
             health: Health::at_first(self.settings.watched),
             obsolete: false,
             leaving: false,
+            backup: self.backups.contains(endpoint),
             awaited: false,
             connections: 0,
             elsewhere: 0,

@@ -7,6 +7,7 @@
 //! closed. A watchdog, where there is one, says what each destination is good for: see [`health`].
 
 mod avoided;
+mod backups;
 mod by_hand;
 mod clock;
 mod destination;
@@ -181,6 +182,7 @@ impl Pool {
             destinations: Slab::new(),
             by_address: HashMap::new(),
             names: HashMap::new(),
+            backups: HashSet::new(),
             rotations: Slab::new(),
             readmissions: BTreeSet::new(),
             removals: 0,

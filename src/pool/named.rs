@@ -216,6 +216,7 @@ impl Inner {
         }
         wanted_as.push(endpoint.clone());
         self.register(slot, endpoint);
+        self.review_backup(slot);
         Ok(())
     }
 
@@ -234,6 +235,7 @@ impl Inner {
     pub(super) fn unwant(&mut self, slot: usize, name: &Endpoint) {
         self.destinations[slot].wanted_as.retain(|it| it != name);
         self.unregister(slot, name);
+        self.review_backup(slot);
     }
 
     pub(super) fn unregister(&mut self, slot: usize, endpoint: &Endpoint) {

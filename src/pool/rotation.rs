@@ -193,8 +193,8 @@ impl Inner {
 
     /// Each destination's part of 1.
     fn weights_in_play(&self, id: RotationId, destinations: &[&Destination]) -> Vec<f64> {
-        let best = destinations.iter().filter_map(|it| it.open_verdict()).max();
-        let comes_first = |it: &&&Destination| it.open_verdict().is_some_and(|verdict| Some(verdict) == best);
+        let best = destinations.iter().filter_map(|it| it.rank()).max();
+        let comes_first = |it: &&&Destination| it.rank().is_some_and(|rank| Some(rank) == best);
         let top = destinations.iter().filter(comes_first).map(|it| it.weight).fold(0.0, f64::max);
         let only_top = self.rotation(id).balancing.top;
         let in_play = |it: &&Destination| match it {

@@ -142,7 +142,9 @@ impl Inner {
             let weight = it.weight.max(outweighs).to_bits();
             // At the start there is no current one, and an earlier choice by hand decides among equals.
             let is_chosen = outweighs > 0.0;
-            Some(((it.open_verdict()?, weight, Some(it.id) == current, is_chosen, Reverse(it.id.serial)), slot))
+            let (verdict, is_primary) = it.rank()?;
+            let rank = (verdict, is_primary || is_chosen);
+            Some(((rank, weight, Some(it.id) == current, is_chosen, Reverse(it.id.serial)), slot))
         };
         self.destinations.iter().filter_map(rank).max().map(|(_, slot)| slot)
     }

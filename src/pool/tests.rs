@@ -10,6 +10,7 @@ use super::*;
 use crate::address::Host;
 
 mod avoided;
+mod backups;
 mod dismissal;
 mod health;
 mod names;

@@ -9,8 +9,8 @@ use super::health::Verdict;
 use super::policy::{Ahead, BySlot, Candidate, Policy, PolicyKind};
 use super::tried::Tried;
 
-/// READY or SPARE, each without and with a failed connect.
-const TIERS: usize = 4;
+/// READY or SPARE, and of each those that are no backups and those that are, without and with a failed connect.
+const TIERS: usize = 8;
 
 /// Where a destination stands when a client comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +24,10 @@ pub(super) enum Standing {
 impl Standing {
     pub(super) fn of(destination: &Destination) -> Standing {
         let avoided = usize::from(destination.avoided_until.is_some());
+        let backup = 2 * usize::from(destination.backup);
         match destination.open_verdict() {
-            Some(Verdict::Ready) => Standing::In(avoided),
-            Some(Verdict::Spare) => Standing::In(2 + avoided),
+            Some(Verdict::Ready) => Standing::In(backup + avoided),
+            Some(Verdict::Spare) => Standing::In(4 + backup + avoided),
             _ => Standing::Out,
         }
     }

@@ -20,6 +20,8 @@ pub(super) enum Message {
     Retire(ListenerGroup),
     /// Services have been replaced: acceptors and connections go over to those that have taken their place.
     Replaced,
+    /// Drop this: everything that was said before has been heard.
+    Settle(Sender<()>),
     /// Accept the clients that wait in the backlogs and no others, and end with the last connection.
     Drain,
     /// Accept no more clients, since another process does, and end with the last connection.

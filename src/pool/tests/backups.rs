@@ -1,0 +1,91 @@
+//! Destinations that take clients only while no other one is as fit.
+
+use std::collections::HashSet;
+
+use super::single::{Told, marked};
+use super::*;
+
+/// Destinations, of which those at these ports are backups.
+fn with_backups(policy: PolicyKind, weights: &[f64], backups: &[u16]) -> Rotation {
+    let table = watched(policy, weights);
+    table.set_backups(backups.iter().map(|port| at(*port).into()).collect());
+    table
+}
+
+fn ports(table: &Rotation, count: usize) -> Vec<u16> {
+    let mut ports: Vec<u16> = (0..count).map(|_| pick(table).address().port()).collect();
+    ports.sort_unstable();
+    ports
+}
+
+#[test]
+fn backups_serve_while_no_other_one_is_ready_and_before_those_that_are_spare() {
+    let table = with_backups(PolicyKind::RoundRobin, &[1.0; 4], &[3, 4]);
+    assert_eq!(ports(&table, 4), [1, 1, 2, 2]);
+    judge(&table, 1, Verdict::Down);
+    assert_eq!(ports(&table, 2), [2, 2]);
+    judge(&table, 2, Verdict::Spare);
+    assert_eq!(ports(&table, 4), [3, 3, 4, 4]);
+    judge(&table, 3, Verdict::Down);
+    judge(&table, 4, Verdict::Spare);
+    assert_eq!(ports(&table, 2), [2, 2], "of the SPARE ones, backups come last");
+    judge(&table, 1, Verdict::Ready);
+    assert_eq!(ports(&table, 2), [1, 1]);
+}
+
+#[test]
+fn a_client_that_has_tried_all_others_in_vain_gets_a_backup() {
+    let table = with_backups(PolicyKind::LeastConnected, &[1.0; 3], &[3]);
+    let mut tried = Tried::default();
+    let mut next = || {
+        let lease = table.pick(client(1), &mut tried, Instant::now()).leased().expect("one is left");
+        tried.add(lease.id());
+        lease.address().port()
+    };
+    let mut first = [next(), next()];
+    first.sort_unstable();
+    assert_eq!((first, next()), ([1, 2], 3));
+}
+
+#[test]
+fn a_writer_goes_to_a_backup_when_nothing_else_is_ready_and_back() {
+    let table = with_backups(PolicyKind::Single, &[1.0, 9.0], &[2]);
+    let _session = pick(&table);
+    assert_eq!(marked(&table), Some(1), "however much the backup weighs");
+    let told = Told::by(&table);
+    judge(&table, 1, Verdict::Down);
+    assert_eq!((told.closed(), marked(&table)), (vec![1], Some(2)));
+    judge(&table, 1, Verdict::Ready);
+    assert_eq!(marked(&table), Some(1));
+}
+
+#[test]
+fn a_backup_that_a_hand_has_chosen_stays_the_writer() {
+    let table = with_backups(PolicyKind::Single, &[1.0, 1.0], &[2]);
+    drop(pick(&table));
+    table.switch_single(at(2), Duration::ZERO, Instant::now(), Box::new(|_| {})).expect("it is fit");
+    judge(&table, 1, Verdict::Down);
+    judge(&table, 1, Verdict::Ready);
+    assert_eq!(marked(&table), Some(2));
+}
+
+#[test]
+fn what_is_wanted_otherwise_as_well_is_no_backup() {
+    let table = table(PolicyKind::RoundRobin, &[]);
+    let [primary, backup] = ["db1", "db2"].map(|name| Endpoint { host: Host::Name(name.to_owned()), port: 3306 });
+    table.set_backups(HashSet::from([backup.clone(), at(3).into()]));
+    table.give(&backup, at(1), 1.0).expect("there is room");
+    add(&table, 2, 1.0);
+    add(&table, 3, 1.0);
+    let backups = || {
+        let rows = table.snapshot().into_iter().filter(|row| row.is_backup);
+        rows.map(|row| row.address.port()).collect::<Vec<_>>()
+    };
+    assert_eq!(backups(), [1, 3]);
+    table.give(&primary, at(1), 1.0).expect("there is room");
+    assert_eq!(backups(), [3]);
+    table.dismiss(&primary);
+    assert_eq!(backups(), [1, 3]);
+    table.set_backups(HashSet::new());
+    assert_eq!(backups(), [0; 0]);
+}
