@@ -1,18 +1,16 @@
 //! The configuration file, in TOML: read into the command lines that say the same, one for each service, so that both have
 //! the same values, defaults and checks.
 
-use std::collections::BTreeSet;
+mod checks;
+mod said;
+
 use std::fmt;
 use std::ops::Range;
 
-use clap::Parser;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
-use super::command_line::in_one_line;
-use super::keys::{self, Key, Kind, POLICIES, Section};
-use super::options::Options;
-use crate::address::{ListenAddress, parse_destination, parse_listen_address};
+use super::keys::{self, Section};
+use said::Said;
 
 /// Bounds what is printed about one file.
 const MOST_COMPLAINTS: usize = 100;
@@ -39,20 +37,6 @@ pub(super) struct Contents {
     process: Said,
     pools: Vec<(String, Said)>,
     services: Vec<(String, Said)>,
-}
-
-/// What a section says, as a part of a command line would.
-#[derive(Debug, Default)]
-struct Said {
-    options: Vec<String>,
-    listen: String,
-    destinations: Vec<(String, Range<usize>)>,
-    /// The pool of a service.
-    pool: Option<(String, Range<usize>)>,
-    /// The service that a service avoids.
-    avoid: Option<(String, Range<usize>)>,
-    /// Where each option was said: its name, what it is called in the file, and the place.
-    places: Vec<(&'static str, String, Range<usize>)>,
 }
 
 /// A service of a file, as a daemon that serves nothing else would have it.
@@ -210,89 +194,6 @@ impl Reader {
         self.check_avoided();
     }
 
-    /// Whether each service that is avoided is one with a single destination in the same pool.
-    fn check_avoided(&mut self) {
-        let parts: Vec<Part> = self.contents.parts().collect();
-        let is_single = |part: &Part| part.said[2].options.iter().any(|option| option == "--single");
-        let mut wrong = Vec::new();
-        for (part, (avoided, place)) in parts.iter().filter_map(|part| Some((part, part.said[2].avoid.as_ref()?))) {
-            let complaint = match parts.iter().find(|it| it.service == avoided) {
-                None => format!("there is no service '{avoided}'"),
-                Some(other) if other.service == part.service => "a service cannot avoid itself".to_owned(),
-                Some(other) if other.pool != part.pool => format!("'{avoided}' has another pool, '{}'", other.pool),
-                Some(other) if !is_single(other) => {
-                    format!("'{avoided}' has no single destination: its policy is not 'single'")
-                }
-                Some(_) => continue,
-            };
-            wrong.push((place.clone(), format!("service.{}.avoid: {complaint}", part.service)));
-        }
-        wrong.into_iter().for_each(|(place, complaint)| self.complain(place, complaint));
-    }
-
-    /// Whether each service listens at an address of its own.
-    fn check_listening(&mut self) {
-        let mut seen: Vec<(ListenAddress, &str)> = Vec::new();
-        let mut taken = Vec::new();
-        for (name, said) in &self.contents.services {
-            let Ok(address) = parse_listen_address(&said.listen) else { continue };
-            match seen.iter().find(|(other, _)| *other == address) {
-                Some((_, other)) => {
-                    let place = said.places.iter().find(|(option, ..)| *option == "listen");
-                    let place = place.map_or(0..0, |(.., place)| place.clone());
-                    taken.push((place, format!("service.{name}.listen: service.{other} listens at {address}")));
-                }
-                None => seen.push((address, name)),
-            }
-        }
-        taken.into_iter().for_each(|(place, complaint)| self.complain(place, complaint));
-    }
-
-    /// Whether a service has what it needs.
-    fn check_service(&mut self, name: &str, said: &Said, table: &DeTable, place: &Range<usize>) {
-        let pools: Vec<&str> = self.contents.pools.iter().map(|(pool, _)| pool.as_str()).collect();
-        match &said.pool {
-            Some((chosen, place)) if !pools.is_empty() && !pools.contains(&chosen.as_str()) => {
-                self.complain(place.clone(), format!("service.{name}.pool: there is no pool '{chosen}'"));
-            }
-            None if pools.len() > 1 && !table.contains_key("pool") => {
-                let place = table.keys().next().map_or(place.clone(), Spanned::span);
-                self.complain(place, format!("service.{name} has no 'pool': there are {}", pools.join(", ")));
-            }
-            _ => {}
-        }
-        if !table.contains_key("listen") {
-            let place = table.keys().next().map_or(place.clone(), Spanned::span);
-            self.complain(place, format!("service.{name} has no 'listen', where clients connect"));
-        }
-    }
-
-    /// Whether a pool is used, and each of its destinations is the same one to all who use it.
-    fn check_pool(&mut self, name: &str, place: &Range<usize>) {
-        let parts: Vec<Part> = self.contents.parts().filter(|part| part.pool == name).collect();
-        let Some(Part { said: [_, pool, _], .. }) = parts.first() else {
-            // Which service uses it is not known while some are not understood.
-            if self.complaints.is_empty() {
-                self.complain(place.clone(), format!("pool.{name}: no service takes destinations from it"));
-            }
-            return;
-        };
-        let port = |part: &Part| parse_listen_address(&part.said[2].listen).map(|address| address.port).ok();
-        let ports: BTreeSet<u16> = parts.iter().filter_map(port).collect();
-        let lacks_port =
-            |text: &str| parse_destination(text, None).is_err() && parse_destination(text, Some(1)).is_ok();
-        let backups = pool.places.iter().filter(|(option, ..)| *option == "backups").flat_map(|(_, _, place)| {
-            let given = pool.options.iter().filter_map(|option| option.strip_prefix("--backups="));
-            given.flat_map(|list| list.split(',')).map(|text| (text.to_owned(), place.clone()))
-        });
-        let all = pool.destinations.iter().cloned().chain(backups);
-        let lacking: Vec<_> = all.filter(|(text, _)| ports.len() > 1 && lacks_port(text)).collect();
-        for (text, place) in lacking {
-            let needs = "its services listen at several ports, so it needs one of its own";
-            self.complain(place, format!("pool.{name}.destinations: '{text}': {needs}"));
-        }
-    }
-
     fn named<'t>(&mut self, kind: &str, table: &'t DeTable<'t>) -> Named<'t> {
         let mut found = Named::new();
         for (name, value) in table {
@@ -329,123 +230,9 @@ impl Reader {
     }
 }
 
-impl Said {
-    fn read_value(&mut self, key: &'static Key, path: &str, value: &Spanned<DeValue>) -> Result<(), String> {
-        self.places.push((key.option(), format!("{path}.{}", key.name), value.span()));
-        let (place, value) = (value.span(), value.get_ref());
-        let option = key.option();
-        match key.kind {
-            Kind::Flag | Kind::Off => {
-                let given = value.as_bool().ok_or_else(|| wrong_kind(value, "true or false"))?;
-                if given == (key.kind == Kind::Flag) {
-                    self.options.push(format!("--{option}"));
-                }
-                Ok(())
-            }
-            Kind::Count => self.say(option, whole_number(value).ok_or_else(|| wrong_kind(value, "a whole number"))?),
-            Kind::Seconds => {
-                let float = || value.as_float().map(|it| it.as_str().to_owned());
-                let seconds = whole_number(value).or_else(float);
-                self.say(option, seconds.ok_or_else(|| wrong_kind(value, "a number of seconds"))?)
-            }
-            Kind::Text => self.say(option, text(value)?),
-            Kind::List => self.say(option, texts(value)?.join(",")),
-            Kind::Listen => {
-                let address = whole_number(value).or_else(|| value.as_str().map(str::to_owned));
-                let address = address.ok_or_else(|| wrong_kind(value, "a port, or a string \"HOST:PORT\""))?;
-                if option != "listen" {
-                    return self.say(option, address);
-                }
-                parse_listen_address(&address).map_err(|error| format!("'{address}': {error}"))?;
-                self.listen = address;
-                Ok(())
-            }
-            Kind::Destinations => {
-                for (destination, place) in places_of(value)? {
-                    // The port that it may lack is the service's.
-                    let parsed = parse_destination(&destination, Some(1));
-                    let parsed = parsed.map_err(|error| format!("'{destination}': {error}"))?;
-                    if parsed.weight < 0.0 {
-                        return Err(format!("'{destination}': the weight is below zero"));
-                    }
-                    self.destinations.push((destination, place));
-                }
-                Ok(())
-            }
-            Kind::Policy => {
-                let policy = text(value)?;
-                let known = POLICIES.iter().find(|(name, _)| *name == policy);
-                let names = POLICIES.map(|(name, _)| name).join(", ");
-                let (_, option) = known.ok_or_else(|| format!("'{policy}' is not one of {names}"))?;
-                self.options.extend((!option.is_empty()).then(|| format!("--{option}")));
-                Ok(())
-            }
-            // Which ones there are has to be known first.
-            Kind::Pool => {
-                self.pool = Some((text(value)?, place));
-                Ok(())
-            }
-            Kind::Service => {
-                self.avoid = Some((text(value)?, place));
-                Ok(())
-            }
-        }
-    }
-
-    /// Has the command line say this, if it may.
-    fn say(&mut self, option: &str, value: String) -> Result<(), String> {
-        let argument = format!("--{option}={value}");
-        if value.contains(char::is_control) {
-            return Err("it contains a control character".to_owned());
-        }
-        if let Err(error) = Options::try_parse_from(["glbd", "1", &argument]) {
-            let message = in_one_line(&error.render().to_string());
-            let reason = message.split_once(&format!("'--{option} <")).map(|(_, rest)| rest);
-            let reason =
-                reason.and_then(|rest| rest.split_once(">'")).map(|(_, rest)| rest.trim_start_matches([':', ' ']));
-            return Err(format!("'{value}': {}", reason.unwrap_or(&message)));
-        }
-        self.options.push(argument);
-        Ok(())
-    }
-}
-
 fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (1..=64).contains(&name.len()) && name.bytes().all(fits)
-}
-
-fn whole_number(value: &DeValue) -> Option<String> {
-    let number = value.as_integer()?;
-    i64::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string())
-}
-
-fn text(value: &DeValue) -> Result<String, String> {
-    value.as_str().map(str::to_owned).ok_or_else(|| wrong_kind(value, "a string"))
-}
-
-fn texts(value: &DeValue) -> Result<Vec<String>, String> {
-    let list = value.as_array().ok_or_else(|| wrong_kind(value, "a list of strings"))?;
-    list.iter().map(|item| text(item.get_ref())).collect()
-}
-
-/// Strings, and where each of them stands.
-fn places_of(value: &DeValue) -> Result<Vec<(String, Range<usize>)>, String> {
-    let texts = texts(value)?;
-    Ok(texts.into_iter().zip(value.as_array().into_iter().flatten().map(Spanned::span)).collect())
-}
-
-fn wrong_kind(value: &DeValue, wanted: &str) -> String {
-    let found = match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a section",
-    };
-    format!("this is {found}; it takes {wanted}")
 }
 
 fn no_such_key(section: Section, path: &str, name: &str) -> String {

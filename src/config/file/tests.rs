@@ -1,7 +1,8 @@
 use clap::CommandFactory;
 use proptest::prelude::*;
 
-use super::super::keys::KEYS;
+use super::super::keys::{KEYS, Kind};
+use super::super::options::Options;
 use super::super::{Config, Greeting, PolicyKind, Refused};
 use super::*;
 

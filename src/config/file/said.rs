@@ -1,0 +1,144 @@
+//! The values of a section, each as the command line says it.
+
+use std::ops::Range;
+
+use clap::Parser;
+use toml::Spanned;
+use toml::de::DeValue;
+
+use crate::address::{parse_destination, parse_listen_address};
+use crate::config::command_line::in_one_line;
+use crate::config::keys::{Key, Kind, POLICIES};
+use crate::config::options::Options;
+
+/// What a section says, as a part of a command line would.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub options: Vec<String>,
+    pub listen: String,
+    pub destinations: Vec<(String, Range<usize>)>,
+    /// The pool of a service.
+    pub pool: Option<(String, Range<usize>)>,
+    /// The service that a service avoids.
+    pub avoid: Option<(String, Range<usize>)>,
+    /// Where each option was said: its name, what it is called in the file, and the place.
+    pub places: Vec<(&'static str, String, Range<usize>)>,
+}
+
+impl Said {
+    /// Takes note of what a key says.
+    ///
+    /// # Errors
+    /// Why it cannot say that.
+    pub(super) fn read_value(&mut self, key: &'static Key, path: &str, value: &Spanned<DeValue>) -> Result<(), String> {
+        self.places.push((key.option(), format!("{path}.{}", key.name), value.span()));
+        let (place, value) = (value.span(), value.get_ref());
+        let option = key.option();
+        match key.kind {
+            Kind::Flag | Kind::Off => {
+                let given = value.as_bool().ok_or_else(|| wrong_kind(value, "true or false"))?;
+                if given == (key.kind == Kind::Flag) {
+                    self.options.push(format!("--{option}"));
+                }
+                Ok(())
+            }
+            Kind::Count => self.say(option, whole_number(value).ok_or_else(|| wrong_kind(value, "a whole number"))?),
+            Kind::Seconds => {
+                let float = || value.as_float().map(|it| it.as_str().to_owned());
+                let seconds = whole_number(value).or_else(float);
+                self.say(option, seconds.ok_or_else(|| wrong_kind(value, "a number of seconds"))?)
+            }
+            Kind::Text => self.say(option, text(value)?),
+            Kind::List => self.say(option, texts(value)?.join(",")),
+            Kind::Listen => {
+                let address = whole_number(value).or_else(|| value.as_str().map(str::to_owned));
+                let address = address.ok_or_else(|| wrong_kind(value, "a port, or a string \"HOST:PORT\""))?;
+                if option != "listen" {
+                    return self.say(option, address);
+                }
+                parse_listen_address(&address).map_err(|error| format!("'{address}': {error}"))?;
+                self.listen = address;
+                Ok(())
+            }
+            Kind::Destinations => {
+                for (destination, place) in places_of(value)? {
+                    // The port that it may lack is the service's.
+                    let parsed = parse_destination(&destination, Some(1));
+                    let parsed = parsed.map_err(|error| format!("'{destination}': {error}"))?;
+                    if parsed.weight < 0.0 {
+                        return Err(format!("'{destination}': the weight is below zero"));
+                    }
+                    self.destinations.push((destination, place));
+                }
+                Ok(())
+            }
+            Kind::Policy => {
+                let policy = text(value)?;
+                let known = POLICIES.iter().find(|(name, _)| *name == policy);
+                let names = POLICIES.map(|(name, _)| name).join(", ");
+                let (_, option) = known.ok_or_else(|| format!("'{policy}' is not one of {names}"))?;
+                self.options.extend((!option.is_empty()).then(|| format!("--{option}")));
+                Ok(())
+            }
+            // Which ones there are has to be known first.
+            Kind::Pool => {
+                self.pool = Some((text(value)?, place));
+                Ok(())
+            }
+            Kind::Service => {
+                self.avoid = Some((text(value)?, place));
+                Ok(())
+            }
+        }
+    }
+
+    /// Has the command line say this, if it may.
+    fn say(&mut self, option: &str, value: String) -> Result<(), String> {
+        let argument = format!("--{option}={value}");
+        if value.contains(char::is_control) {
+            return Err("it contains a control character".to_owned());
+        }
+        if let Err(error) = Options::try_parse_from(["glbd", "1", &argument]) {
+            let message = in_one_line(&error.render().to_string());
+            let reason = message.split_once(&format!("'--{option} <")).map(|(_, rest)| rest);
+            let reason =
+                reason.and_then(|rest| rest.split_once(">'")).map(|(_, rest)| rest.trim_start_matches([':', ' ']));
+            return Err(format!("'{value}': {}", reason.unwrap_or(&message)));
+        }
+        self.options.push(argument);
+        Ok(())
+    }
+}
+
+fn whole_number(value: &DeValue) -> Option<String> {
+    let number = value.as_integer()?;
+    i64::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string())
+}
+
+fn text(value: &DeValue) -> Result<String, String> {
+    value.as_str().map(str::to_owned).ok_or_else(|| wrong_kind(value, "a string"))
+}
+
+fn texts(value: &DeValue) -> Result<Vec<String>, String> {
+    let list = value.as_array().ok_or_else(|| wrong_kind(value, "a list of strings"))?;
+    list.iter().map(|item| text(item.get_ref())).collect()
+}
+
+/// Strings, and where each of them stands.
+fn places_of(value: &DeValue) -> Result<Vec<(String, Range<usize>)>, String> {
+    let texts = texts(value)?;
+    Ok(texts.into_iter().zip(value.as_array().into_iter().flatten().map(Spanned::span)).collect())
+}
+
+fn wrong_kind(value: &DeValue, wanted: &str) -> String {
+    let found = match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a section",
+    };
+    format!("this is {found}; it takes {wanted}")
+}
