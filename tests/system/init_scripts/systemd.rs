@@ -182,7 +182,7 @@ fn a_reload_tells_of_changed_settings_and_fails_if_they_are_wrong() {
     assert!(!service.log().contains(TOLD), "{}", service.log());
     service.configure(&format!("{SETTINGS}THREADS=2\n"));
     service.systemctl("reload");
-    assert!(service.log().contains(TOLD), "{}", service.log());
+    wait_until("it is told", || service.log().contains(TOLD));
 
     let pid = service.main_pid();
     service.configure(&format!("{SETTINGS}THREADS=many\n"));
