@@ -161,6 +161,7 @@ impl Config {
             avoid: None,
             connections: ConnectionOptions {
                 connect_timeout: options.connect_timeout,
+                wait: unless_zero(options.wait),
                 client_idle_timeout: unless_zero(options.client_idle_timeout),
                 server_idle_timeout: unless_zero(options.server_idle_timeout),
                 most_attempts: options.retries as usize + 1,

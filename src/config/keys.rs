@@ -125,6 +125,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Service, "top", Kind::Flag),
     Key::new(Section::Service, "avoid", Kind::Service),
     Key::new(Section::Service, "connect-timeout", Kind::Seconds),
+    Key::new(Section::Service, "wait", Kind::Seconds),
     Key::new(Section::Service, "retries", Kind::Count),
     Key::new(Section::Service, "connect-from", Kind::List),
     Key::new(Section::Service, "client-idle-timeout", Kind::Seconds),

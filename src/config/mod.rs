@@ -120,6 +120,8 @@ pub enum LogTarget {
 pub struct ConnectionOptions {
     /// How long a destination may take to accept.
     pub connect_timeout: Duration,
+    /// How long a client waits for a destination that is fit; `None`: not at all.
+    pub wait: Option<Duration>,
     /// How long a client may be quiet; `None`: for ever.
     pub client_idle_timeout: Option<Duration>,
     /// How long a destination may be quiet; `None`: for ever.

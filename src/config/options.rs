@@ -88,6 +88,11 @@ pub(super) struct Options {
     #[arg(long, value_name = "SECS", default_value = "5", value_parser = parse_seconds, help_heading = "Connections")]
     pub connect_timeout: Duration,
 
+    /// How long a client waits for a destination that is fit when there is none, or none is left that it has not tried
+    #[arg(long, value_name = "SECS", default_value = "0", value_parser = parse_seconds_or_zero,
+        help_heading = "Connections")]
+    pub wait: Duration,
+
     /// How many other destinations a client is sent to, one after the other, when one cannot be reached
     #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(..=1_000_000),
         help_heading = "Connections")]

@@ -27,6 +27,38 @@ fn a_destination_that_refuses_is_passed_over_unnoticed() {
     assert_eq!(glbd.info().row(&down).conns, 0);
 }
 
+#[test]
+fn a_client_that_finds_none_fit_waits_for_one_where_it_may() {
+    let (mut down, up) = (Server::named("down"), Server::named("up"));
+    down.stop();
+    // Refused by all there are, and then without any.
+    for destinations in [&[&down][..], &[]] {
+        let glbd = Glbd::builder().args(["--wait", "60"]).destinations(destinations).start();
+        let waiting: Vec<_> = (0..5).map(|_| glbd.connect()).collect();
+        let mut left = glbd.connect();
+        wait_until("all are in", || glbd.info().total <= 6);
+        left.shutdown(Shutdown::Write).expect("a connection");
+        assert_eq!(left.read(&mut [0]).expect("an end"), 0, "who has left waits no longer");
+        glbd.change(&up);
+        assert_eq!(names_of(&waiting), ["up"; 5]);
+        assert!(!glbd.log().contains(" turned away: "), "{}", glbd.log());
+        assert_eq!(glbd.info().row(&up).conns, 5);
+    }
+}
+
+#[test]
+fn a_client_that_has_waited_long_enough_is_turned_away() {
+    let mut down = Server::named("down");
+    down.stop();
+    let glbd = Glbd::builder().args(["--wait", "0.3"]).destinations([&down]).start();
+    let began = Instant::now();
+    let mut client = glbd.connect();
+    assert_eq!(client.read(&mut [0]).expect("an end"), 0);
+    assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
+    glbd.wait_for_log("turned away: no destination serves it");
+    wait_until("nothing is left", || glbd.info().total == 0);
+}
+
 /// Where a connection's own port happens to be the one that nobody listens on, TCP connects it to itself.
 #[test]
 fn a_destination_that_is_down_is_not_mistaken_for_the_daemon_itself() {

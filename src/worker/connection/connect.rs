@@ -58,7 +58,7 @@ impl Connection {
                 Pick::Leased(lease) if lease.is_outdated() => return self.await_check(lease, kit),
                 Pick::Leased(lease) => self.attempt(lease, kit),
                 Pick::Wait => return self.await_settled(kit),
-                Pick::Nothing => return self.turn_away(kit),
+                Pick::Nothing => return self.await_destination(kit),
             };
             match outcome {
                 Outcome::Failed => {}
@@ -74,7 +74,7 @@ impl Connection {
                 Next::Wait
             }
             Outcome::Failed => self.connect(kit),
-            Outcome::OutOfPatience => self.turn_away(kit),
+            Outcome::OutOfPatience => self.await_destination(kit),
             Outcome::OutOfResources => Next::Close(Ending::Clean),
             Outcome::ClientGone(ending) => Next::Close(ending),
             Outcome::InALoop => {
@@ -85,7 +85,7 @@ impl Connection {
     }
 
     /// Gives up the destination that is being tried.
-    fn end_attempt(&mut self) {
+    pub(super) fn end_attempt(&mut self) {
         if let Some(server) = self.server.take() {
             if self.service.options.reset_on_close {
                 // Without it the socket is closed the ordinary way.

@@ -23,6 +23,8 @@ pub(super) struct Connecting {
     pub tried_since: Option<(DestinationId, Instant)>,
     /// Since when the table has been moving the single destination.
     pub settling_since: Option<Instant>,
+    /// Since when no destination that is fit has been left.
+    pub none_since: Option<Instant>,
     /// The last error packet with which a destination refused this client.
     pub last_error: Option<Box<[u8]>>,
 }
@@ -34,7 +36,7 @@ pub(super) enum Phase {
     Queued,
     /// The next attempt, after a pause.
     Paused,
-    /// The table, which is moving the single destination.
+    /// The table, which is moving the single destination, or has none that is fit.
     Settling,
     /// The watchdog, which was asked about the leased destination.
     Checking,
@@ -56,6 +58,7 @@ impl Connecting {
             short_since: None,
             tried_since: None,
             settling_since: None,
+            none_since: None,
             last_error: None,
         }
     }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::connecting::Phase;
 use super::{Connection, Ending, Next, Stage};
-use crate::pool::{DestinationId, Lease};
+use crate::pool::{DestinationId, Lease, Tried};
 use crate::worker::Kit;
+use crate::worker::hops::HopLimit;
 
 /// How often to ask the table again while it moves the single destination, in case its event is missed.
 const SETTLING_PAUSE: Duration = Duration::from_millis(100);
@@ -66,6 +67,25 @@ impl Connection {
             return self.turn_away(kit);
         }
         connecting.enter(Phase::Settling, end.min(kit.now + SETTLING_PAUSE));
+        self.admitted.set_short(false);
+        if self.client_has_left() {
+            return Next::Close(Ending::Clean);
+        }
+        self.arm(kit);
+        Next::Wait
+    }
+
+    /// Waits for a destination to become fit, as long as the client is to; then it may try all of them again.
+    pub(super) fn await_destination(&mut self, kit: &mut Kit) -> Next {
+        let Stage::Connecting(connecting) = &mut self.stage else { return Next::Wait };
+        let since = *connecting.none_since.get_or_insert(kit.now);
+        let end = self.service.options.wait.map(|wait| since + wait);
+        // What may come through a loop is not sent round again.
+        let has_one_attempt = connecting.hop_limit.is_some_and(HopLimit::has_one_attempt);
+        let Some(end) = end.filter(|end| *end > kit.now && !has_one_attempt) else { return self.turn_away(kit) };
+        (connecting.tried, connecting.attempts, connecting.tried_since) = (Tried::default(), 0, None);
+        connecting.enter(Phase::Settling, end.min(kit.now + SETTLING_PAUSE));
+        self.end_attempt();
         self.admitted.set_short(false);
         if self.client_has_left() {
             return Next::Close(Ending::Clean);
