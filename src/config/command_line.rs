@@ -174,6 +174,7 @@ impl Config {
                 synchronous: options.synchronous,
                 greeting,
                 suspect_after: options.interval.min(options.connect_timeout),
+                send_proxy: options.send_proxy,
             },
         };
         Config {

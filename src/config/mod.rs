@@ -144,6 +144,17 @@ pub struct ConnectionOptions {
     pub greeting: Greeting,
     /// How late that may be before other destinations are preferred.
     pub suspect_after: Duration,
+    /// The PROXY header that a destination is sent first, if any.
+    pub send_proxy: Option<ProxyVersion>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// When and how often silent peers are probed; `None`: as the kernel's settings say.

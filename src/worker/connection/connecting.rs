@@ -25,6 +25,8 @@ pub(super) struct Connecting {
     pub settling_since: Option<Instant>,
     /// The last error packet with which a destination refused this client.
     pub last_error: Option<Box<[u8]>>,
+    /// What the leased destination is still to be sent of the PROXY header.
+    pub header: Option<Box<[u8]>>,
 }
 
 /// What a client waits for.
@@ -57,6 +59,7 @@ impl Connecting {
             tried_since: None,
             settling_since: None,
             last_error: None,
+            header: None,
         }
     }
 

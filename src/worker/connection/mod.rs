@@ -5,6 +5,7 @@ mod connecting;
 mod farewell;
 mod greeting;
 mod idle;
+mod proxy_header;
 mod relay;
 mod replaced;
 mod turn_away;

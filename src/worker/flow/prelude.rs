@@ -73,6 +73,20 @@ impl<S: Socket> Flow<S> {
         }
     }
 
+    /// Puts bytes of the worker's own in front of what was received ahead.
+    pub(in crate::worker) fn put_first(&mut self, bytes: &[u8]) {
+        let behind = self.held.take().map_or_else(Box::default, |held| held.bytes);
+        self.hold([bytes, &behind].concat().into());
+    }
+
+    /// Sends bytes of the worker's own past what was received ahead, and returns how many the sink has taken.
+    ///
+    /// # Errors
+    /// Those of send(2), when the sink was reset.
+    pub(in crate::worker) fn say_first(&mut self, sink: &S, bytes: &[u8], traffic: &mut Traffic) -> io::Result<usize> {
+        self.send(sink, bytes, false, traffic)
+    }
+
     /// Returns true if all that was read is the source's end.
     pub(in crate::worker) fn has_ended_without_a_word(&self) -> bool {
         self.source == Source::Ended && self.held.is_none()
