@@ -175,6 +175,7 @@ impl Config {
                 greeting,
                 suspect_after: options.interval.min(options.connect_timeout),
                 send_proxy: options.send_proxy,
+                accept_proxy: options.accept_proxy,
             },
         };
         Config {

@@ -8,7 +8,7 @@ use clap::Parser;
 
 use super::watchdog::ProbeSpec;
 use super::{Greeting, LogTarget, ProxyVersion, ShutdownSessions};
-use crate::address::{DestinationSpec, ListenAddress, parse_destination, parse_listen_address};
+use crate::address::{DestinationSpec, ListenAddress, Network, parse_destination, parse_listen_address};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -143,6 +143,12 @@ pub(super) struct Options {
     /// Tell destinations who the client is: send a PROXY header of this version, 1 or 2, in front of everything else
     #[arg(long, value_name = "VERSION", value_parser = parse_proxy_version, help_heading = "Connections")]
     pub send_proxy: Option<ProxyVersion>,
+
+    /// Expect a PROXY header in front of each connection from these networks, separated by commas, and take the client's
+    /// address from it
+    #[arg(long, value_name = "NETWORK[,...]", value_delimiter = ',', value_parser = str::parse::<Network>,
+        help_heading = "Connections")]
+    pub accept_proxy: Vec<Network>,
 
     /// Disable lingering in TIME_WAIT: when a client has closed, reset the connection to the destination (half-closed
     /// clients are cut)

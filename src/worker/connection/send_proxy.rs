@@ -20,7 +20,12 @@ impl Connection {
     /// Those of getsockname(2); none is expected.
     pub(super) fn proxy_header(&self) -> io::Result<Option<Box<[u8]>>> {
         let Some(version) = self.service.options.send_proxy else { return Ok(None) };
-        let addresses = Addresses { source: self.client_address, destination: self.client.local_addr()? };
+        let destination = match &self.stage {
+            Stage::Connecting(connecting) => connecting.connected_to,
+            _ => None,
+        };
+        let destination = destination.map_or_else(|| self.client.local_addr(), Ok)?;
+        let addresses = Addresses { source: self.client_address, destination };
         Ok(Some(encode(version, addresses)))
     }
 
