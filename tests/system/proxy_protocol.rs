@@ -3,6 +3,7 @@
 mod inbound;
 mod mariadb;
 mod outbound;
+mod programs;
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};

@@ -6,7 +6,7 @@ use crate::harness::Glbd;
 use crate::harness::galera::SqlClient;
 use crate::harness::mariadb::DatabaseServer;
 
-const WHO_AM_I: &str = "SELECT host FROM information_schema.processlist WHERE id = CONNECTION_ID()";
+pub const WHO_AM_I: &str = "SELECT host FROM information_schema.processlist WHERE id = CONNECTION_ID()";
 
 /// glbd is connected to over IPv6, and connects over IPv4: what the server says tells the two apart.
 #[test]
