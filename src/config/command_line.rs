@@ -180,6 +180,8 @@ impl Config {
                 synchronous: options.synchronous,
                 greeting,
                 suspect_after: options.interval.min(options.connect_timeout),
+                send_proxy: options.send_proxy,
+                accept_proxy: options.accept_proxy,
             },
         };
         Config {

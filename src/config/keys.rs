@@ -139,6 +139,8 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Service, "nodelay", Kind::Off),
     Key::new(Section::Service, "defer-accept", Kind::Flag),
     Key::new(Section::Service, "greeting", Kind::Text),
+    Key::new(Section::Service, "send-proxy", Kind::Count),
+    Key::new(Section::Service, "accept-proxy", Kind::List),
     Key::new(Section::Service, "linger", Kind::Flag),
     Key::new(Section::Service, "synchronous", Kind::Flag),
 ];

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::address::{DestinationSpec, Endpoint, ListenAddress};
+use crate::address::{DestinationSpec, Endpoint, ListenAddress, Network};
 pub use balancing::{PolicyKind, ShutdownSessions};
 pub use command_line::command;
 pub use watchdog::{GaleraOptions, HttpOptions, ProbeSpec, TlsMode, WatchdogOptions};
@@ -150,6 +150,19 @@ pub struct ConnectionOptions {
     pub greeting: Greeting,
     /// How late that may be before other destinations are preferred.
     pub suspect_after: Duration,
+    /// The PROXY header that a destination is sent first, if any.
+    pub send_proxy: Option<ProxyVersion>,
+    /// Clients from these networks are proxies, which send a PROXY header first.
+    pub accept_proxy: Vec<Network>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// When and how often silent peers are probed; `None`: as the kernel's settings say.

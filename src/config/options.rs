@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::Parser;
 
 use super::watchdog::ProbeSpec;
-use super::{Greeting, LogTarget, ShutdownSessions};
-use crate::address::{DestinationSpec, ListenAddress, parse_destination, parse_listen_address};
+use super::{Greeting, LogTarget, ProxyVersion, ShutdownSessions};
+use crate::address::{DestinationSpec, ListenAddress, Network, parse_destination, parse_listen_address};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -149,6 +149,16 @@ pub(super) struct Options {
     /// over, or none [default: mysql with -w galera, none otherwise]
     #[arg(long, value_name = "PROTOCOL", value_parser = parse_greeting, help_heading = "Connections")]
     pub greeting: Option<Greeting>,
+
+    /// Tell destinations who the client is: send a PROXY header of this version, 1 or 2, in front of everything else
+    #[arg(long, value_name = "VERSION", value_parser = parse_proxy_version, help_heading = "Connections")]
+    pub send_proxy: Option<ProxyVersion>,
+
+    /// Expect a PROXY header in front of each connection from these networks, separated by commas, and take the client's
+    /// address from it
+    #[arg(long, value_name = "NETWORK[,...]", value_delimiter = ',', value_parser = str::parse::<Network>,
+        help_heading = "Connections")]
+    pub accept_proxy: Vec<Network>,
 
     /// Disable lingering in TIME_WAIT: when a client has closed, reset the connection to the destination (half-closed
     /// clients are cut)
@@ -454,6 +464,14 @@ fn parse_greeting(text: &str) -> Result<Greeting, String> {
         "mysql" => Ok(Greeting::Mysql),
         "none" => Ok(Greeting::None),
         _ => Err("neither mysql nor none".to_owned()),
+    }
+}
+
+fn parse_proxy_version(text: &str) -> Result<ProxyVersion, String> {
+    match text {
+        "1" => Ok(ProxyVersion::V1),
+        "2" => Ok(ProxyVersion::V2),
+        _ => Err("neither 1 nor 2".to_owned()),
     }
 }
 

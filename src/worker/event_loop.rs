@@ -139,6 +139,7 @@ impl Worker {
                     self.unfinished.push_back(key);
                 }
             }
+            Next::Connect => self.begin_to_connect(key),
             Next::Close(ending) => {
                 self.connections.remove(key.slot as usize).close(ending);
                 if self.connections.is_empty() {
@@ -217,7 +218,16 @@ impl Worker {
         let connection = entry.insert(Connection::new(key, newcomer, &self.kit));
         // When it fails, it is done again before the client is connected to a destination.
         let _ = connection.watch_client(&self.kit);
-        if !connection.connects_in_turn() || self.turns.may_connect(key) {
+        match connection.awaits_header() {
+            true => self.with(key, Connection::read_header),
+            false => self.begin_to_connect(key),
+        }
+    }
+
+    /// Has a connection look for a destination, in its turn if it connects in turn.
+    fn begin_to_connect(&mut self, key: Key) {
+        let connects_in_turn = find(&self.connections, key).is_some_and(Connection::connects_in_turn);
+        if !connects_in_turn || self.turns.may_connect(key) {
             self.with(key, Connection::connect);
         }
     }

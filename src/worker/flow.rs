@@ -16,7 +16,7 @@ use super::pipe::Pipe;
 use super::socket::Socket;
 use super::source::{Sign, Source};
 use crate::sys;
-pub(super) use prelude::FirstPacket;
+pub(super) use prelude::{FirstPacket, ProxyHeader};
 pub(super) use tools::{Splicing, Tools};
 
 /// Bytes that the sink has not taken yet.

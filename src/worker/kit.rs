@@ -60,6 +60,11 @@ impl Kit {
         self.troubles.in_a_loop(client, self.now);
     }
 
+    /// See [`Troubles::without_header`].
+    pub(super) fn without_header(&self, client: SocketAddr, fault: &str) {
+        self.troubles.without_header(client, fault, self.now);
+    }
+
     /// See [`Troubles::out_of_resources`].
     pub(super) fn out_of_resources(&self, error: &io::Error) {
         self.troubles.out_of_resources(error, self.now);

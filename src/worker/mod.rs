@@ -9,6 +9,7 @@ mod duplex;
 mod event_loop;
 mod first_packet;
 mod flow;
+pub mod fuzz;
 mod handle;
 mod hops;
 mod kit;
@@ -20,6 +21,7 @@ mod message;
 #[cfg(test)]
 mod model;
 mod pipe;
+mod proxy_protocol;
 mod socket;
 mod source;
 mod sync;

@@ -14,6 +14,7 @@ use crate::log::{Lasting, Trouble};
 pub(super) struct Troubles {
     nowhere: Arc<Trouble>,
     loops: Arc<Trouble>,
+    headers: Arc<Trouble>,
     shortage: Arc<Trouble>,
     memory: Arc<Trouble>,
     backlog: Arc<Trouble>,
@@ -24,6 +25,7 @@ impl Troubles {
         Arc::new(Troubles {
             nowhere: Trouble::new("clients are turned away because no destination serves them"),
             loops: Trouble::new("clients are turned away because they have come through a loop"),
+            headers: Trouble::new("connections are reset because of their PROXY header"),
             shortage: Trouble::new("this machine lacks something for connections"),
             memory: Trouble::new("this machine lacks memory to send or receive"),
             backlog: Trouble::new("new clients wait in the backlog"),
@@ -42,6 +44,15 @@ impl Troubles {
         if let Some(suppressed) = self.loops.occurs(now) {
             let why = "it has come through a loop: a destination passes clients back to this daemon";
             warn!("client {client} turned away: {why}{suppressed}");
+        }
+    }
+
+    /// Logs that a connection was reset because of its PROXY header.
+    pub(super) fn without_header(&self, client: SocketAddr, fault: &str, now: Instant) {
+        if let Some(suppressed) = self.headers.occurs(now) {
+            warn!(
+                "client {client} reset: PROXY header {fault}; --accept-proxy expects one from its network{suppressed}"
+            );
         }
     }
 

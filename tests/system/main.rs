@@ -15,6 +15,7 @@ mod loops;
 mod names;
 mod options;
 mod policies;
+mod proxy_protocol;
 mod relay;
 mod reload;
 mod services;

@@ -275,6 +275,8 @@ fn a_printed_configuration_says_the_same_when_it_is_read() {
         &["-w", "http:9200/;spare=503", "-i", "0.25", "--timeout", "3", "-L", "4", "-x", "2", "--keep-sessions", "1"],
         &["-w", "exec:check 'a b' \"c\"", "--slow-start", "20", "--shutdown-sessions", "always", "--fall", "9", "1"],
         &["-S", "-K", "-n", "-l", "-a", "-Y", "--greeting", "mysql", "--connect-from", "127.0.0.1,::1", "1"],
+        &["--send-proxy", "1", "1"],
+        &["--send-proxy", "2", "--accept-proxy", "10.0.0.0/8,fd00::/8,::1", "1"],
         &["-b", "-T", "--resolve", "0", "--resolve-all", "--prefer", "ipv6", "--strict-names", "-v", "1"],
         &["--keepalive-time", "5", "--keepalive-interval", "6", "--keepalive-count", "7", "--retries", "0", "1"],
     ] {

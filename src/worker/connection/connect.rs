@@ -107,8 +107,16 @@ impl Connection {
         if self.flows.up.has_ended_without_a_word() {
             return Outcome::ClientGone(Ending::Clean);
         }
-        let said = self.has_something_to_say();
+        let header = match self.proxy_header() {
+            Ok(header) => header,
+            Err(error) => {
+                self.source_failed(Direction::Up, &error);
+                return Outcome::ClientGone(Ending::Reset);
+            }
+        };
+        let said = header.is_some() || self.has_something_to_say();
         let Stage::Connecting(connecting) = &mut self.stage else { return Outcome::Begun };
+        connecting.header = header;
         if connecting.hop_limit.is_some_and(HopLimit::is_used_up) {
             return Outcome::InALoop;
         }
@@ -144,7 +152,7 @@ impl Connection {
 
     /// Tries again later, because this machine lacks descriptors or memory. Further clients, which would take what this one
     /// lacks, are not accepted meanwhile.
-    fn wait_for_memory(&mut self, error: &io::Error, kit: &mut Kit) -> Outcome {
+    pub(super) fn wait_for_memory(&mut self, error: &io::Error, kit: &mut Kit) -> Outcome {
         self.admitted.set_short(true);
         self.wait_for_resources(error, kit)
     }
@@ -196,11 +204,12 @@ impl Connection {
     /// Something was found out about the destination's socket.
     pub(super) fn on_connect_event(&mut self, event: &Event, kit: &mut Kit) -> Next {
         if self.is_in(Phase::Greeting) {
-            return self.read_greeting(kit);
+            return self.await_greeting(kit);
         }
         let Some(server) = &self.server else { return Next::Wait };
+        let has_failed = event.is_error() || event.is_write_closed();
         // Where the greeting is inspected, reading it reports the error behind it.
-        if !self.service.inspects_greeting() && (event.is_error() || event.is_write_closed()) {
+        if !self.service.inspects_greeting() && has_failed {
             let error = server.take_error().and_then(|error| error.map_or(Ok(()), Err));
             match error {
                 Err(error) if !has_answered(server, &error) => return self.next_destination(&error, kit),
@@ -223,7 +232,7 @@ impl Connection {
         match &mut self.stage {
             Stage::Connecting(connecting) if self.service.inspects_greeting() => {
                 connecting.phase = Phase::Greeting;
-                self.read_greeting(kit)
+                if has_failed { self.read_greeting(kit) } else { self.await_greeting(kit) }
             }
             _ => self.begin_to_relay(kit),
         }
@@ -235,6 +244,9 @@ impl Connection {
             if lease.connected() {
                 info!("destination {} can be reached again", lease.address());
             }
+        }
+        if let Err(error) = self.put_header_first(kit) {
+            return self.source_failed(Direction::Up, &error);
         }
         self.stage = Stage::Relaying;
         self.armed = None;

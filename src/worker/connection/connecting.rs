@@ -1,5 +1,6 @@
 //! What a connection knows while it looks for a destination.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::pool::{DestinationId, Lease, Tried};
@@ -27,6 +28,10 @@ pub(super) struct Connecting {
     pub none_since: Option<Instant>,
     /// The last error packet with which a destination refused this client.
     pub last_error: Option<Box<[u8]>>,
+    /// What the client has connected to, where a proxy has said so.
+    pub connected_to: Option<SocketAddr>,
+    /// What the leased destination is still to be sent of the PROXY header.
+    pub header: Option<Box<[u8]>>,
 }
 
 /// What a client waits for.
@@ -60,6 +65,8 @@ impl Connecting {
             settling_since: None,
             none_since: None,
             last_error: None,
+            connected_to: None,
+            header: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! One client's connection, from the first connect to the last byte.
 
+mod accept_proxy;
 mod connect;
 mod connecting;
 mod farewell;
@@ -7,6 +8,7 @@ mod greeting;
 mod idle;
 mod relay;
 mod replaced;
+mod send_proxy;
 mod turn_away;
 mod upstream;
 mod waiting;
@@ -30,6 +32,7 @@ use super::source::Sign;
 use super::{Attempt, Key, Kit, Side};
 use crate::pool::{DestinationId, Lease, RotationId};
 use crate::service::Service;
+use accept_proxy::{AwaitedHeader, expects_header};
 use connecting::Connecting;
 use farewell::Farewell;
 use idle::LastActive;
@@ -45,6 +48,8 @@ pub(super) enum Next {
     Wait,
     /// There is more to do, once others had their turn.
     Again,
+    /// It is to look for a destination.
+    Connect,
     /// It is over.
     Close(Ending),
 }
@@ -87,6 +92,8 @@ pub(super) struct Connection {
 }
 
 enum Stage {
+    /// The client is a proxy, which is to say first who its own client is.
+    AwaitingHeader(Box<AwaitedHeader>),
     Connecting(Box<Connecting>),
     Relaying,
     /// All that the client said is sent, and not all of it acknowledged.
@@ -100,6 +107,10 @@ impl Connection {
     pub(super) fn new(key: Key, newcomer: Newcomer, kit: &Kit) -> Connection {
         let Newcomer { service, client, address: client_address, admitted } = newcomer;
         let hop_limit = HopLimit::of(&client, client_address);
+        let stage = match expects_header(&service.options, client_address) {
+            true => Stage::AwaitingHeader(Box::new(AwaitedHeader::new(kit.now, hop_limit))),
+            false => Stage::Connecting(Box::new(Connecting::new(kit.now, hop_limit))),
+        };
         // What is kept back for the end is unsent until then, and nothing that is unsent is ever reset.
         let mut flows = Duplex::new(!service.options.reset_on_close);
         // It may have spoken before it was let in.
@@ -113,7 +124,7 @@ impl Connection {
             server: None,
             attempt: Attempt::default(),
             lease: None,
-            stage: Stage::Connecting(Box::new(Connecting::new(kit.now, hop_limit))),
+            stage,
             flows,
             unfinished: false,
             login_reads: 0,
@@ -178,9 +189,12 @@ impl Connection {
         }
         match (&self.stage, side) {
             (Stage::Connecting(_), Side::Server(_)) => self.on_connect_event(event, kit),
-            (Stage::Connecting(_) | Stage::TurnedAway(_), Side::Client) if event.is_error() => {
+            (Stage::AwaitingHeader(_) | Stage::Connecting(_) | Stage::TurnedAway(_), Side::Client)
+                if event.is_error() =>
+            {
                 Next::Close(Ending::Reset)
             }
+            (Stage::AwaitingHeader(_), _) => self.read_header(kit),
             (Stage::Connecting(_), Side::Client) => self.on_event_of_waiting_client(),
             (Stage::TurnedAway(_), _) => self.see_off(kit),
             // Small messages first; its turn comes with those of the others that are unfinished.
@@ -219,6 +233,9 @@ impl Connection {
     /// A deadline that a timer was set for is over.
     pub(super) fn on_timer(&mut self, kit: &mut Kit) -> Next {
         self.armed = None;
+        if self.awaits_header() {
+            return self.on_header_timer(kit);
+        }
         if self.has_idled(kit.now) {
             debug!("client {}: closed after having been idle", self.client_address);
             return Next::Close(Ending::Reset);
@@ -231,11 +248,13 @@ impl Connection {
             Stage::Connecting(_) => self.on_connect_timer(kit),
             Stage::Relaying | Stage::Farewell(_) => self.relay(kit),
             Stage::TurnedAway(_) => Next::Close(Ending::Clean),
+            Stage::AwaitingHeader(_) => Next::Wait,
         }
     }
 
     fn deadline(&self, kit: &Kit) -> Option<Instant> {
         match &self.stage {
+            Stage::AwaitingHeader(awaited) => Some(awaited.deadline),
             Stage::Connecting(connecting) => Some(connecting.deadline()),
             Stage::Relaying => self.last_active.as_ref()?.next_look(&self.service.options, kit.now),
             Stage::Farewell(farewell) => Some(farewell.next_look()),

@@ -14,7 +14,7 @@ impl Connection {
         match self.stage {
             // Nothing is under way: what it waits for may never come any more, and the other rotation need not wait.
             Stage::Connecting(_) if self.is_in(Phase::Settling) || self.is_in(Phase::Checking) => self.connect(kit),
-            Stage::Connecting(_) | Stage::TurnedAway(_) => Next::Wait,
+            Stage::AwaitingHeader(_) | Stage::Connecting(_) | Stage::TurnedAway(_) => Next::Wait,
             // The acknowledgement is only awaited where the destination is to be reset.
             Stage::Farewell(_) if !self.service.options.reset_on_close => {
                 self.stage = Stage::Relaying;

@@ -6,6 +6,7 @@ use std::io;
 use super::{Failure, Flow, Splicing, Tools, Traffic};
 use crate::sys;
 use crate::worker::first_packet::{self, Inspection};
+use crate::worker::proxy_protocol::{Addresses, Parsed, parse};
 use crate::worker::socket::Socket;
 use crate::worker::source::Source;
 
@@ -19,6 +20,25 @@ pub(in crate::worker) enum FirstPacket {
     /// It is this error, and was not passed on.
     Error(Box<[u8]>),
     /// The source ended before it was complete.
+    Missing,
+}
+
+/// What became of the PROXY header in front of what a source says.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::worker) enum ProxyHeader {
+    /// It has not come yet, or not all of it.
+    Awaited,
+    /// It was taken off.
+    Taken {
+        addresses: Option<Addresses>,
+        /// How many bytes behind it were read as well, and are held.
+        behind: usize,
+    },
+    /// What came instead is none, for this reason.
+    Invalid(&'static str),
+    /// The source ended within it.
+    Cut,
+    /// The source ended without a byte.
     Missing,
 }
 
@@ -68,6 +88,63 @@ impl<S: Socket> Flow<S> {
                 Inspection::Accepted => {
                     self.forward(sink, &bytes, traffic).map_err(Failure::Sink)?;
                     return Ok(FirstPacket::PassedOn);
+                }
+            }
+        }
+    }
+
+    /// Puts bytes of the worker's own in front of what was received ahead.
+    pub(in crate::worker) fn put_first(&mut self, bytes: &[u8]) {
+        let behind = self.held.take().map_or_else(Box::default, |held| held.bytes);
+        self.hold([bytes, &behind].concat().into());
+    }
+
+    /// Sends bytes of the worker's own past what was received ahead, and returns how many the sink has taken.
+    ///
+    /// # Errors
+    /// Those of send(2), when the sink was reset.
+    pub(in crate::worker) fn say_first(&mut self, sink: &S, bytes: &[u8], traffic: &mut Traffic) -> io::Result<usize> {
+        self.send(sink, bytes, false, traffic)
+    }
+
+    /// Receives the PROXY header in front of what the source says, and holds what was read behind it.
+    ///
+    /// # Errors
+    /// Those of recv(2), when the source was reset.
+    pub(in crate::worker) fn receive_proxy_header(
+        &mut self,
+        source: &S,
+        tools: &mut Tools<S>,
+        traffic: &mut Traffic,
+    ) -> io::Result<ProxyHeader> {
+        loop {
+            match self.source {
+                Source::Ended if self.held.is_some() => return Ok(ProxyHeader::Cut),
+                Source::Ended => return Ok(ProxyHeader::Missing),
+                Source::Drained => return Ok(ProxyHeader::Awaited),
+                Source::Readable | Source::Ending | Source::Uncertain => {}
+            }
+            let room = tools.ahead();
+            let received = source.receive(room);
+            if self.starves(&received, traffic) {
+                return Ok(ProxyHeader::Awaited);
+            }
+            let received = self.received(received, traffic)?;
+            if received == 0 {
+                continue;
+            }
+            self.source.was_read(received < room.len());
+            let before = self.held.take().map_or_else(Box::default, |held| held.bytes);
+            let bytes = [&before, &room[..received]].concat();
+            match parse(&bytes) {
+                Parsed::Incomplete => self.hold(bytes.into()),
+                Parsed::Invalid(fault) => return Ok(ProxyHeader::Invalid(fault)),
+                Parsed::Header { length, addresses } => {
+                    let behind = bytes.len() - length;
+                    if behind > 0 {
+                        self.hold(bytes[length..].into());
+                    }
+                    return Ok(ProxyHeader::Taken { addresses, behind });
                 }
             }
         }

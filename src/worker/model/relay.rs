@@ -194,7 +194,8 @@ impl Relay {
 
     fn follow(&mut self, next: Next) {
         match next {
-            Next::Wait => {}
+            // It never looks for a destination.
+            Next::Wait | Next::Connect => {}
             Next::Again => self.unfinished = true,
             Next::Close(ending) => self.closed = Some(ending),
         }

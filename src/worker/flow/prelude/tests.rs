@@ -1,13 +1,16 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::ProxyVersion;
 use crate::worker::flow::Progress;
 use crate::worker::pipe::PipeBudget;
+use crate::worker::proxy_protocol::encode;
 use crate::worker::source::Sign;
 
 /// Bytes that are received at a time.
@@ -90,7 +93,63 @@ fn first_packet(flow: &mut Flow<Scripted>, source: &Scripted, sink: &Scripted) -
     panic!("nothing becomes of the first packet");
 }
 
+/// Cuts bytes into pieces of these lengths, over and over again.
+fn cut(mut rest: &[u8], lengths: &[usize]) -> Vec<Vec<u8>> {
+    let mut parts = Vec::new();
+    for length in lengths.iter().cycle() {
+        let (part, others) = rest.split_at((*length).min(rest.len()));
+        if part.is_empty() {
+            break;
+        }
+        parts.push(part.to_vec());
+        rest = others;
+    }
+    parts
+}
+
+/// Reads on at each event until something becomes of the PROXY header.
+fn proxy_header(flow: &mut Flow<Scripted>, source: &Scripted, traffic: &mut Traffic) -> ProxyHeader {
+    for _ in 0..1000 {
+        flow.hear(if source.pieces.borrow().is_empty() { Sign::Ending } else { Sign::Readable });
+        match flow.receive_proxy_header(source, &mut tools(), traffic).expect("nothing breaks") {
+            ProxyHeader::Awaited => {}
+            decided => return decided,
+        }
+    }
+    panic!("nothing becomes of the header");
+}
+
 proptest! {
+    #[test]
+    fn a_proxy_header_in_any_pieces_is_taken_off_and_nothing_of_what_follows(
+        version in prop_oneof![Just(ProxyVersion::V1), Just(ProxyVersion::V2)], from: SocketAddr, to: SocketAddr,
+        lengths in vec(1..=SCRATCH / 16, 1..50), payload in vec(any::<u8>(), 0..50), missing in 0..8_usize
+    ) {
+        let addresses = Addresses { source: from, destination: to }.canonical();
+        let header = encode(version, addresses);
+        let whole = [&header[..], &payload].concat();
+        let (mut flow, mut traffic) = (Flow::new(true), Traffic::default());
+        if missing > 0 {
+            let source = Scripted::saying(&cut(&header[..header.len() - missing], &lengths), true);
+            prop_assert_eq!(proxy_header(&mut flow, &source, &mut traffic), ProxyHeader::Cut);
+            return Ok(());
+        }
+        let source = Scripted::saying(&cut(&whole, &lengths), true);
+        let behind = match proxy_header(&mut flow, &source, &mut traffic) {
+            ProxyHeader::Taken { addresses: Some(said), behind } if said == addresses => behind,
+            other => panic!("{other:?}"),
+        };
+        prop_assert_eq!(behind, traffic.received - header.len());
+        // What the next proxy is told goes in front.
+        flow.put_first(b"next");
+        let sink = Scripted::with_room(usize::MAX);
+        for _ in 0..1000 {
+            flow.hear(if source.pieces.borrow().is_empty() { Sign::Ending } else { Sign::Readable });
+            flow.pump(&source, &sink, &mut tools(), &mut Traffic::default()).expect("nothing breaks");
+        }
+        prop_assert_eq!(&*sink.taken.borrow(), &[b"next", &payload[..]].concat());
+    }
+
     #[test]
     fn a_first_packet_in_any_pieces_is_passed_on_whole_or_not_at_all(
         payload in vec(any::<u8>(), 1..40), is_error in any::<bool>(), pieces in vec(1..50_usize, 1..50), missing in 0..8_usize,
@@ -99,16 +158,7 @@ proptest! {
         let kind = if is_error { 0xff } else { 10 };
         let whole = packet(&[&[kind][..], &payload].concat());
         let said = &whole[..whole.len() - missing.min(whole.len())];
-        let (mut rest, mut parts) = (said, Vec::new());
-        for length in pieces.iter().cycle() {
-            let (part, others) = rest.split_at((*length).min(rest.len()));
-            if part.is_empty() {
-                break;
-            }
-            parts.push(part.to_vec());
-            rest = others;
-        }
-        let (source, sink) = (Scripted::saying(&parts, true), Scripted::with_room(room));
+        let (source, sink) = (Scripted::saying(&cut(said, &pieces), true), Scripted::with_room(room));
         let mut flow = Flow::new(true);
         let first = first_packet(&mut flow, &source, &sink);
         if missing > 0 {
