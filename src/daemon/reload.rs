@@ -190,6 +190,9 @@ impl Serving {
             match task.flatten() {
                 None => {
                     let (pool, count) = (&entry.pool, added.len());
+                    if entry.config.watchdog.is_some() {
+                        pool.await_first_verdicts();
+                    }
                     running.workers.follow(pool);
                     running.control.follow(pool);
                     lines.push(format!("pool {name} added, destinations: {count}"));
@@ -443,6 +446,7 @@ fn watch(
     let let_in = move || held.into_iter().for_each(|group| workers.accept(group));
     if let Err(error) = running.watch(entry, setup, credentials, let_in.clone()) {
         warn!("pool {name}: its destinations are not watched: {error}");
+        entry.pool.first_verdicts_are_known();
         let_in();
     }
 }

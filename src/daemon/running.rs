@@ -150,6 +150,8 @@ pub(super) fn start(
     for (entry, credentials) in setup.pools.iter().zip(&prepared.credentials) {
         if let Some(credentials) = credentials {
             running.credentials.insert(Name::clone(&entry.config.name), credentials.clone());
+            // The gates are for those who listen now; a reload may bring others.
+            entry.pool.await_first_verdicts();
             let of = setup.services_of(&entry.config.name);
             let gates: Vec<Gate> = of.filter_map(|it| running.gates.get(&it.config.name).cloned()).collect();
             running.watch(entry, setup, credentials, move || gates.iter().for_each(Gate::remove_obstacle))?;
@@ -181,10 +183,11 @@ impl Running {
                 closes_sessions: Arc::clone(&self.closes_sessions),
             })?,
         };
-        let (pool, credentials) = (pool.clone(), credentials.clone());
+        let (pool, judged, credentials) = (pool.clone(), pool.clone(), credentials.clone());
         let rotations: Vec<Rotation> = setup.services_of(&config.name).map(|it| it.rotation().clone()).collect();
         let on_first_verdicts = Box::new(move || {
             rotations.iter().for_each(Rotation::elect_single);
+            judged.first_verdicts_are_known();
             then();
         });
         health.watch(health::Watch { pool, options, credentials, on_first_verdicts });

@@ -88,10 +88,22 @@ impl Pool {
         }
     }
 
+    /// Has clients wait, as for a single destination that moves, until
+    /// [`first_verdicts_are_known`](Pool::first_verdicts_are_known): nothing is fit before it has been checked.
+    pub fn await_first_verdicts(&self) {
+        self.0.lock().awaits_first_verdicts = true;
+    }
+
+    /// Lets clients pick by the verdicts that there are.
+    pub fn first_verdicts_are_known(&self) {
+        self.0.lock().end_first_wait();
+    }
+
     /// Goes on without health checks: the last results count, also for clients that wait for one.
     pub fn ask_nobody(&self) {
         let mut inner = self.0.lock();
         inner.settings.recheck_after = None;
+        inner.end_first_wait();
         inner.answer_awaited();
     }
 
@@ -105,6 +117,13 @@ impl Pool {
 }
 
 impl Inner {
+    /// Clients that wait for first verdicts pick again.
+    pub(super) fn end_first_wait(&mut self) {
+        if std::mem::take(&mut self.awaits_first_verdicts) {
+            self.tell(Event::Settled);
+        }
+    }
+
     /// Tells those that wait for a check what was found before.
     pub(super) fn answer_awaited(&mut self) {
         let answer = |(_, it): (usize, &mut Destination)| {

@@ -37,6 +37,8 @@ pub(super) struct Inner {
     pub(super) removals: u64,
     /// What was removed by hand, and is not to be discovered again.
     pub(super) withdrawn: HashSet<SocketAddr>,
+    /// Clients wait until every destination that there is at first has been judged.
+    pub(super) awaits_first_verdicts: bool,
     /// Why no checks are being made.
     pub(super) checks_note: Option<Reason>,
     pub(super) subscribers: Vec<Subscriber>,
@@ -55,6 +57,9 @@ impl Inner {
     }
 
     pub(super) fn pick(&mut self, rotation: RotationId, client: IpAddr, tried: &mut Tried, now: Instant) -> Picked {
+        if self.awaits_first_verdicts {
+            return Picked::Wait;
+        }
         self.readmit(now);
         tried.forget_absent((self.number, self.removals), |id| self.find(id).is_some());
         match self.scope(rotation, tried, now) {

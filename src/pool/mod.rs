@@ -102,7 +102,7 @@ pub enum Event {
     Awaited(DestinationId),
     /// That is known now, and whether it is fit.
     Checked(DestinationId, bool),
-    /// The single destination has moved, or stays after all: clients that wait because of [`Pick::Wait`] pick again.
+    /// The single destination has moved, or stays after all, or first verdicts are known: clients that wait because of [`Pick::Wait`] pick again.
     Settled,
     /// Names stand for other destinations than before.
     Named,
@@ -188,6 +188,7 @@ impl Pool {
             removals: 0,
             withdrawn: HashSet::new(),
             settings,
+            awaits_first_verdicts: false,
             checks_note: None,
             subscribers: Vec::new(),
         })))

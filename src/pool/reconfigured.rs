@@ -20,6 +20,7 @@ impl Pool {
             slots.into_iter().for_each(|slot| inner.rejoin(slot, |it| it.health = Health::at_first(false)));
             inner.checks_note = None;
             inner.answer_awaited();
+            inner.end_first_wait();
         }
         let rotations: Vec<_> = inner.rotations.iter().map(|(id, it)| (RotationId(id), it.balancing)).collect();
         rotations.into_iter().for_each(|(id, balancing)| inner.rebalance(id, balancing));

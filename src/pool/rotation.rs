@@ -32,7 +32,7 @@ pub struct RotationId(pub(super) usize);
 pub enum Pick {
     /// This destination.
     Leased(Lease),
-    /// None now: the single destination is being moved. [`Event::Settled`](super::Event::Settled) says when to pick again.
+    /// None now: the single destination is being moved, or nothing has been checked yet. [`Event::Settled`](super::Event::Settled) says when to pick again.
     Wait,
     /// Nothing is left to try.
     Nothing,

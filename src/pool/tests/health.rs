@@ -1,6 +1,6 @@
 //! What a watchdog tells the table, and asks of it.
 
-use super::single::Told;
+use super::single::{Told, waits};
 use super::*;
 
 fn id(table: &Rotation, port: u16) -> DestinationId {
@@ -160,4 +160,19 @@ fn one_that_was_discovered_goes_when_it_has_left_and_one_that_a_hand_has_named_s
     table.remove(at(3)).expect("it is there");
     assert_eq!(table.discover(at(3), 1.0), Ok(false), "what a hand has removed stays away");
     assert_eq!(table.discover(at(2), 1.0), Ok(true), "what has left may come back");
+}
+
+#[test]
+fn before_first_verdicts_clients_wait_and_then_all_hear_of_them() {
+    let table = table(PolicyKind::RoundRobin, &[1.0]);
+    let told = Told::by(&table);
+    table.first_verdicts_are_known();
+    assert_eq!(told.take(), []);
+    for end in [Pool::first_verdicts_are_known, Pool::ask_nobody] {
+        table.await_first_verdicts();
+        assert!(waits(&table));
+        end(&table);
+        assert_eq!(told.take(), [Event::Settled]);
+        assert_eq!(pick(&table).address(), at(1));
+    }
 }
