@@ -143,6 +143,9 @@ impl<S: Socket> Flow<S> {
                     let behind = bytes.len() - length;
                     if behind > 0 {
                         self.hold(bytes[length..].into());
+                    } else if self.source == Source::Drained {
+                        // The end may be right behind it, and is looked for before a destination is connected to.
+                        self.source = Source::Readable;
                     }
                     return Ok(ProxyHeader::Taken { addresses, behind });
                 }
