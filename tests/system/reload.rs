@@ -325,6 +325,21 @@ fn a_service_that_listens_elsewhere_before_the_first_check_has_its_clients_wait(
     [before, after].into_iter().for_each(is_answered);
 }
 
+/// Opening a pipe waits for its writer, and a daemon that waits for that would hear no signal.
+#[test]
+fn a_file_that_is_a_pipe_is_not_read_again() {
+    let (site, server, port) = (Site::new(), Server::echo(), free_port());
+    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
+    site.start();
+    fs::remove_file(&site.file).expect("the file");
+    nix::unistd::mkfifo(site.file.as_str(), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let told = format!("Error: {}: it is no ordinary file, and cannot be read again\n", site.file);
+    assert_eq!(reload(&site), told);
+    drop(served(port));
+    site.daemon.signal(Signal::SIGTERM);
+    site.daemon.wait_until_gone();
+}
+
 #[test]
 fn a_daemon_without_a_file_says_that_there_is_none() {
     let server = Server::echo();
