@@ -340,6 +340,23 @@ fn a_file_that_is_a_pipe_is_not_read_again() {
     site.daemon.wait_until_gone();
 }
 
+/// The upgrade waits for the FIFO to be quiet, and the FIFO for the answer to its last line.
+#[test]
+fn a_reload_through_the_fifo_does_not_hold_up_an_upgrade() {
+    let (site, server, port) = (Site::new(), Server::echo(), free_port());
+    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
+    site.start();
+    let session = served(port);
+    let before = site.daemon.pid();
+    site.daemon.signal(Signal::SIGUSR2);
+    wait_until("it has taken over, or has given up", || {
+        fs::write(site.daemon.fifo(), "reload\n").expect("the FIFO");
+        site.daemon.pid() != before || site.log().contains("not upgraded")
+    });
+    assert!(!site.log().contains("not upgraded"), "{}", site.log());
+    assert!(echoes(&session));
+}
+
 #[test]
 fn a_daemon_without_a_file_says_that_there_is_none() {
     let server = Server::echo();
