@@ -73,6 +73,10 @@ fn destinations_are_added_dropped_and_reweighted_and_those_of_hands_stay() {
     fs::write(&site.file, text.replace(&format!("\"{third}\""), &format!("\"{third}:9\""))).expect("the file");
     assert_eq!(reload(&site), format!("pool a: destination {third} has weight 9\nOk\n"));
     assert_eq!(site.daemon.info().row(third).weight, 9.0);
+    let text = fs::read_to_string(&site.file).expect("the file");
+    fs::write(&site.file, text.replace(&format!("\"{second}\""), &format!("\"{second}:7\""))).expect("the file");
+    assert_eq!(reload(&site), format!("pool a: destination {second} was removed by hand, and stays away\nOk\n"));
+    assert_eq!(rows(), 2);
 }
 
 #[test]
