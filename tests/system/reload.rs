@@ -385,6 +385,25 @@ fn an_upgrade_after_reloads_goes_on_with_what_there_is() {
     assert_eq!((info.rows.len(), info.rows[0].address.clone()), (1, second.to_string()));
 }
 
+/// What a service is called, and which one has an address, may change in an upgrade as well as in a reload.
+#[test]
+fn an_upgrade_hands_each_address_to_the_service_that_has_it_now() {
+    let (site, servers, ports) = (Site::new(), [0; 2].map(|_| Server::echo()), [0; 2].map(|_| free_port()));
+    let [first, second] = servers.each_ref();
+    let pools: [(&str, &[&Server], &str); 2] = [("a", &[first], ""), ("b", &[second], "")];
+    let (of_a, of_b) = ("pool = \"a\"", "pool = \"b\"");
+    site.write(&pools, &[("s", ports[0], of_a), ("t", ports[1], of_b)]);
+    site.start();
+    let session = served(ports[0]);
+    site.write(&pools, &[("s", ports[1], of_a), ("renamed", ports[0], of_b)]);
+    site.daemon.upgrade();
+    drop(served(ports[1]));
+    assert_eq!(servers.each_ref().map(Server::accepted), [2, 0]);
+    drop(served(ports[0]));
+    assert_eq!(servers.each_ref().map(Server::accepted), [2, 1]);
+    assert!(echoes(&session));
+}
+
 #[test]
 fn a_hundred_reloads_leave_nothing_behind() {
     let (site, servers, ports) = (Site::new(), [0; 3].map(|_| Server::echo()), [0; 3].map(|_| free_port()));
