@@ -329,6 +329,34 @@ fn a_service_that_listens_elsewhere_before_the_first_check_has_its_clients_wait(
     [before, after].into_iter().for_each(is_answered);
 }
 
+/// It would pass its clients back to itself.
+#[test]
+fn nothing_listens_where_a_destination_is_whoever_has_brought_that() {
+    let (site, server, ports) = (Site::new(), Server::echo(), [0; 3].map(|_| free_port()));
+    let (destination, by_hand) = (at(ports[1]), at(ports[2]));
+    site.write(&[("a", &[&server], "")], &[("s", ports[0], "")]);
+    let one = fs::read_to_string(&site.file).expect("the file");
+    let listed = one.replace("destinations = [", &format!("destinations = [\"{destination}\", "));
+    fs::write(&site.file, &listed).expect("the file");
+    site.start();
+    assert_eq!(
+        site.daemon.control(&format!("{by_hand}:0")),
+        "Error: ".to_owned() + &format!("{by_hand}: no such destination\n")
+    );
+    assert_eq!(site.daemon.control(&format!("{by_hand}:1")), "Ok\n");
+    for at in [destination, by_hand] {
+        let more = format!("[service.t]\nlisten = \"{at}\"\n");
+        fs::write(&site.file, listed.clone() + &more).expect("the file");
+        let told = format!("Error: destination {at} of pool a: this daemon is to listen there itself\n");
+        assert_eq!(reload(&site), told);
+        assert!(connect_to(at).is_err());
+    }
+    // One that goes at the same time is none.
+    fs::write(&site.file, one + &format!("[service.t]\nlisten = \"{destination}\"\n")).expect("the file");
+    let answer = reload(&site);
+    assert!(answer.ends_with("Ok\n"), "{answer}");
+}
+
 /// Opening a pipe waits for its writer, and a daemon that waits for that would hear no signal.
 #[test]
 fn a_file_that_is_a_pipe_is_not_read_again() {
