@@ -48,7 +48,13 @@ impl Config {
         let Some(path) = options.config else {
             return Err(Refused::Wrong("there is no configuration file to read again".to_owned()));
         };
-        let (config, _) = Config::from_file(directory.join(path), &matches)?;
+        let path = directory.join(path);
+        // Opening a pipe waits for someone who writes, and nothing can interrupt that; its contents have been read.
+        if std::fs::metadata(&path).is_ok_and(|it| !it.is_file()) {
+            let reason = format!("{}: it is no ordinary file, and cannot be read again", path.display());
+            return Err(Refused::WrongFile(vec![reason]));
+        }
+        let (config, _) = Config::from_file(path, &matches)?;
         Ok(config)
     }
 

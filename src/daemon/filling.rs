@@ -111,9 +111,10 @@ pub(super) fn follow(pool: &Pool, change: &DestinationsChange) -> Vec<String> {
                 Host::Address(address) => vec![SocketAddr::new(address, endpoint.port)],
                 Host::Name(_) => pool.addresses_of(endpoint),
             };
-            for address in addresses {
-                // One that a hand has removed stays away.
-                let _ = pool.reweigh(address, *weight);
+            let reweighed = addresses.into_iter().filter(|address| pool.reweigh(*address, *weight).is_ok()).count();
+            if reweighed == 0 {
+                lines.push(format!("destination {endpoint} was removed by hand, and stays away"));
+                continue;
             }
         }
         lines.push(format!("destination {endpoint} has weight {weight}"));

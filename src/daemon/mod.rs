@@ -201,8 +201,10 @@ fn sockets_handed_over(config: &Config, state: &State, listeners: Vec<Socket>, c
     let mut services = HashMap::new();
     for handed in &state.services {
         let sockets: Vec<Socket> = listeners.by_ref().take(handed.sockets).collect();
-        let stays = |it: &&ServiceConfig| {
-            *it.name == *handed.name && (handed.borrowed || it.listen.to_string() == handed.listen)
+        // Whatever it is called now, a service listens on the sockets that are at its address.
+        let stays = |it: &&ServiceConfig| match handed.borrowed {
+            true => *it.name == *handed.name,
+            false => it.listen.to_string() == handed.listen,
         };
         if let Some(service) = config.services.iter().find(stays).filter(|_| !sockets.is_empty()) {
             services.insert(Name::clone(&service.name), (sockets, handed.borrowed));

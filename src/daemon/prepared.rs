@@ -106,6 +106,9 @@ impl Prepared {
         // A move of the single destination waits for connections that are all in other processes.
         state.count_in(&setup);
         notices.extend(follow_file(&setup, state, &own_addresses, config.strict_names)?);
+        let begins = config.services.iter().zip(&listening).filter(|(service, _)| !open.contains_key(&service.name));
+        let begins: OwnAddresses = begins.flat_map(|(_, at)| at.iter().copied()).collect::<Vec<_>>().into();
+        setup.pools.iter().try_for_each(|it| passes_no_clients_back(it, &begins))?;
         Ok(Prepared {
             limits,
             setup,
@@ -221,6 +224,19 @@ fn follow_file(setup: &Setup, state: &State, own: &OwnAddresses, strict: bool) -
         notices.extend(followed.map(|line| (Level::Info, format!("pool {}: {line}", config.name))));
     }
     Ok(notices)
+}
+
+/// Looks at destinations that have been there before this daemon begins to listen at these addresses.
+fn passes_no_clients_back(PoolEntry { config, pool }: &PoolEntry, begins: &OwnAddresses) -> Result<(), String> {
+    match pool.snapshot().iter().find(|it| !it.is_leaving && begins.include(it.address)) {
+        Some(it) => Err(loop_trouble(it.address, &config.name)),
+        None => Ok(()),
+    }
+}
+
+/// Why a daemon may not begin to listen where a destination of one of its pools is.
+pub(super) fn loop_trouble(destination: SocketAddr, pool: &Name) -> String {
+    format!("destination {destination} of pool {pool}: this daemon is to listen there itself")
 }
 
 fn listening_at(service: &ServiceConfig, open: &HashMap<Name, Vec<SocketAddr>>) -> Result<Vec<SocketAddr>, String> {

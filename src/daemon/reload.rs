@@ -17,12 +17,12 @@ use super::opened::Door;
 use super::prepared::{self, Notice};
 use super::running::Running;
 use super::serving::Serving;
-use crate::address::DestinationSpec;
+use crate::address::{DestinationSpec, Endpoint};
 use crate::checker::Credentials;
 use crate::config::{Config, Name, PoolConfig, Refused, ServiceConfig};
 use crate::control::ReloadOutcome;
 use crate::desired::{self, PoolChange, ServiceChange, Task, Until};
-use crate::pool::MAX_DESTINATIONS;
+use crate::pool::{DestinationStatus, MAX_DESTINATIONS};
 use crate::resolve::{self, OwnAddresses};
 use crate::service::{self, PoolEntry, ServiceEntry, Setup};
 use crate::worker::ListenerGroup;
@@ -135,6 +135,8 @@ impl Serving {
             }
         }
         tasks.iter().try_for_each(|task| located.check(added_destinations(task), &own_addresses))?;
+        let is_new = |address| own_addresses.include(address) && !running.own_addresses.include(address);
+        setup.pools.iter().try_for_each(|it| passes_no_clients_back(it, tasks, &is_new))?;
         let listening = listen(wanted, tasks, &setup, &addresses, running)?;
         Ok(Ready { setup, located, credentials, listening, addresses, own_addresses })
     }
@@ -287,6 +289,31 @@ fn added_destinations<'t>(task: &'t Task<'_>) -> &'t [DestinationSpec] {
     match task {
         Task::AddPool(pool) => &pool.destinations,
         Task::ChangePool(_, change) => &change.destinations.added,
+        _ => &[],
+    }
+}
+
+/// Looks at the destinations of a pool that stay, whoever has brought them: this daemon may begin to listen at one.
+fn passes_no_clients_back(
+    PoolEntry { config, pool }: &PoolEntry,
+    tasks: &[Task],
+    begins_at: &impl Fn(SocketAddr) -> bool,
+) -> Result<(), String> {
+    let dropped: Vec<&Endpoint> = tasks.iter().flat_map(|task| dropped_destinations(task, &config.name)).collect();
+    let stays = |it: &DestinationStatus| {
+        let goes = !it.wanted_as.is_empty() && it.wanted_as.iter().all(|name| dropped.contains(&name));
+        !it.is_leaving && !goes
+    };
+    match pool.snapshot().iter().find(|it| stays(it) && begins_at(it.address)) {
+        Some(it) => Err(prepared::loop_trouble(it.address, &config.name)),
+        None => Ok(()),
+    }
+}
+
+/// The destinations that a task drops from a pool.
+fn dropped_destinations<'t>(task: &'t Task<'_>, of: &Name) -> &'t [Endpoint] {
+    match task {
+        Task::ChangePool(pool, change) if pool.name == *of => &change.destinations.dropped,
         _ => &[],
     }
 }

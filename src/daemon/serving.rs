@@ -171,7 +171,13 @@ impl Serving {
         let mut successor = Successor::start(&self.program, directory, self.config.daemon)?;
         successor.wait_for_hello(give_up)?;
         running.control.stand_still();
-        successor.wait_until("obeying the last control commands", || running.control.is_still(), give_up)?;
+        let is_still = || {
+            // The FIFO would wait for an answer that this thread owes it, and this thread for the FIFO.
+            let refuse = |done: ReloadDone| done(Err(vec!["an upgrade is under way, which reads the file".to_owned()]));
+            running.requests.try_iter().for_each(refuse);
+            running.control.is_still()
+        };
+        successor.wait_until("obeying the last control commands", is_still, give_up)?;
         let links = running.predecessors.as_ref().map(Predecessors::pause).unwrap_or_default();
         let (handed, janitor) = leftovers.to_hand_over();
         let setup = running.inventory.now();

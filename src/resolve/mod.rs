@@ -156,8 +156,8 @@ pub fn resolve_listen_address(address: &ListenAddress) -> io::Result<SocketAddr>
 fn is_own_address(listening: &[SocketAddr], destination: SocketAddr) -> bool {
     listening.iter().any(|own| {
         let any = own.ip().is_unspecified() && (own.is_ipv6() || destination.is_ipv4());
-        let reached = own.ip() == destination.ip() || (any && is_local(destination.ip()));
-        own.port() == destination.port() && reached
+        // The kernel is asked last: there may be a hundred services and a thousand destinations.
+        own.port() == destination.port() && (own.ip() == destination.ip() || (any && is_local(destination.ip())))
     })
 }
 

@@ -73,6 +73,10 @@ fn destinations_are_added_dropped_and_reweighted_and_those_of_hands_stay() {
     fs::write(&site.file, text.replace(&format!("\"{third}\""), &format!("\"{third}:9\""))).expect("the file");
     assert_eq!(reload(&site), format!("pool a: destination {third} has weight 9\nOk\n"));
     assert_eq!(site.daemon.info().row(third).weight, 9.0);
+    let text = fs::read_to_string(&site.file).expect("the file");
+    fs::write(&site.file, text.replace(&format!("\"{second}\""), &format!("\"{second}:7\""))).expect("the file");
+    assert_eq!(reload(&site), format!("pool a: destination {second} was removed by hand, and stays away\nOk\n"));
+    assert_eq!(rows(), 2);
 }
 
 #[test]
@@ -146,7 +150,8 @@ fn a_file_that_is_wrong_in_any_way_changes_nothing() {
     site.start();
     let session = served(port);
     let right = fs::read_to_string(&site.file).expect("the file");
-    let before = site.daemon.control("getinfo");
+    let info = || site.daemon.control("getinfo");
+    let before = info();
     let more = "\n[pool.b]\ndestinations = [\"127.0.0.1:1\"]\n[service.t]\npool = \"b\"\n";
     for (text, told) in [
         (format!("{right}quality = 1"), ": service.s.quality: no such key"),
@@ -160,9 +165,8 @@ fn a_file_that_is_wrong_in_any_way_changes_nothing() {
         fs::write(&site.file, text).expect("the file");
         let answer = reload(&site);
         assert!(answer.starts_with("Error: ") && answer.contains(told), "{told}: {answer}");
-        // The last client may not have left yet.
-        wait_until("all is as it was", || site.daemon.control("getinfo") == before);
-        assert!(site.log().contains("nothing has changed"));
+        wait_until("the last client is gone, and all is as before", || info() == before);
+        wait_until("the log says so", || site.log().contains("nothing has changed"));
         assert!(echoes(&session));
         drop(served(port));
     }
@@ -325,6 +329,66 @@ fn a_service_that_listens_elsewhere_before_the_first_check_has_its_clients_wait(
     [before, after].into_iter().for_each(is_answered);
 }
 
+/// It would pass its clients back to itself.
+#[test]
+fn nothing_listens_where_a_destination_is_whoever_has_brought_that() {
+    let (site, server, ports) = (Site::new(), Server::echo(), [0; 3].map(|_| free_port()));
+    let (destination, by_hand) = (at(ports[1]), at(ports[2]));
+    site.write(&[("a", &[&server], "")], &[("s", ports[0], "")]);
+    let one = fs::read_to_string(&site.file).expect("the file");
+    let listed = one.replace("destinations = [", &format!("destinations = [\"{destination}\", "));
+    fs::write(&site.file, &listed).expect("the file");
+    site.start();
+    assert_eq!(
+        site.daemon.control(&format!("{by_hand}:0")),
+        "Error: ".to_owned() + &format!("{by_hand}: no such destination\n")
+    );
+    assert_eq!(site.daemon.control(&format!("{by_hand}:1")), "Ok\n");
+    for at in [destination, by_hand] {
+        let more = format!("[service.t]\nlisten = \"{at}\"\n");
+        fs::write(&site.file, listed.clone() + &more).expect("the file");
+        let told = format!("Error: destination {at} of pool a: this daemon is to listen there itself\n");
+        assert_eq!(reload(&site), told);
+        assert!(connect_to(at).is_err());
+    }
+    // One that goes at the same time is none.
+    fs::write(&site.file, one + &format!("[service.t]\nlisten = \"{destination}\"\n")).expect("the file");
+    let answer = reload(&site);
+    assert!(answer.ends_with("Ok\n"), "{answer}");
+}
+
+/// Opening a pipe waits for its writer, and a daemon that waits for that would hear no signal.
+#[test]
+fn a_file_that_is_a_pipe_is_not_read_again() {
+    let (site, server, port) = (Site::new(), Server::echo(), free_port());
+    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
+    site.start();
+    fs::remove_file(&site.file).expect("the file");
+    nix::unistd::mkfifo(site.file.as_str(), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let told = format!("Error: {}: it is no ordinary file, and cannot be read again\n", site.file);
+    assert_eq!(reload(&site), told);
+    drop(served(port));
+    site.daemon.signal(Signal::SIGTERM);
+    site.daemon.wait_until_gone();
+}
+
+/// The upgrade waits for the FIFO to be quiet, and the FIFO for the answer to its last line.
+#[test]
+fn a_reload_through_the_fifo_does_not_hold_up_an_upgrade() {
+    let (site, server, port) = (Site::new(), Server::echo(), free_port());
+    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
+    site.start();
+    let session = served(port);
+    let before = site.daemon.pid();
+    site.daemon.signal(Signal::SIGUSR2);
+    wait_until("it has taken over, or has given up", || {
+        fs::write(site.daemon.fifo(), "reload\n").expect("the FIFO");
+        site.daemon.pid() != before || site.log().contains("not upgraded")
+    });
+    assert!(!site.log().contains("not upgraded"), "{}", site.log());
+    assert!(echoes(&session));
+}
+
 #[test]
 fn backups_wait_until_no_other_one_is_ready() {
     let (site, servers, port) = (Site::new(), [0; 3].map(|_| Server::echo()), free_port());
@@ -383,6 +447,25 @@ fn an_upgrade_after_reloads_goes_on_with_what_there_is() {
     assert_eq!((info.rows.len(), info.rows[0].address.clone()), (1, second.to_string()));
 }
 
+/// What a service is called, and which one has an address, may change in an upgrade as well as in a reload.
+#[test]
+fn an_upgrade_hands_each_address_to_the_service_that_has_it_now() {
+    let (site, servers, ports) = (Site::new(), [0; 2].map(|_| Server::echo()), [0; 2].map(|_| free_port()));
+    let [first, second] = servers.each_ref();
+    let pools: [(&str, &[&Server], &str); 2] = [("a", &[first], ""), ("b", &[second], "")];
+    let (of_a, of_b) = ("pool = \"a\"", "pool = \"b\"");
+    site.write(&pools, &[("s", ports[0], of_a), ("t", ports[1], of_b)]);
+    site.start();
+    let session = served(ports[0]);
+    site.write(&pools, &[("s", ports[1], of_a), ("renamed", ports[0], of_b)]);
+    site.daemon.upgrade();
+    drop(served(ports[1]));
+    assert_eq!(servers.each_ref().map(Server::accepted), [2, 0]);
+    drop(served(ports[0]));
+    assert_eq!(servers.each_ref().map(Server::accepted), [2, 1]);
+    assert!(echoes(&session));
+}
+
 #[test]
 fn a_hundred_reloads_leave_nothing_behind() {
     let (site, servers, ports) = (Site::new(), [0; 3].map(|_| Server::echo()), [0; 3].map(|_| free_port()));
@@ -405,7 +488,8 @@ fn a_hundred_reloads_leave_nothing_behind() {
     let threads = || fs::read_dir(site.daemon.proc("task")).expect("a process").count();
     let turn = || {
         large();
-        assert!(reload(&site).ends_with("Ok\n"));
+        let answer = reload(&site);
+        assert!(answer.ends_with("Ok\n"), "{answer}");
         drop((served(ports[0]), served(ports[1]), served(ports[2])));
         small();
         assert!(reload(&site).ends_with("Ok\n"));
