@@ -9,8 +9,10 @@ use nix::sys::signal::Signal;
 
 use super::{binary, read_exactly, version_1, version_2};
 use crate::harness::{
-    Daemon, Glbd, PATIENCE, Payload, Server, Stage, connect_from, echoes, read_line, said_goodbye, was_reset,
+    Daemon, Glbd, PATIENCE, Payload, Server, Stage, connect_from, connect_to, echoes, free_port, read_line,
+    said_goodbye, was_reset,
 };
+use crate::services::{Site, at};
 
 const LISTED: [u8; 4] = [127, 0, 0, 1];
 const NOT_LISTED: [u8; 4] = [127, 0, 0, 2];
@@ -221,13 +223,19 @@ fn a_port_check_is_no_trouble() {
 fn a_client_may_end_right_behind_its_header_or_what_follows_it() {
     let stage = stage(&["--send-proxy", "1"]);
     let header = &headers()[0];
-    // Without a word, it is a port check of the proxy's.
-    let mut client = connect(&stage, LISTED);
-    stage.glbd.signal(Signal::SIGSTOP);
-    client.write_all(header).expect("an open connection");
-    client.shutdown(Shutdown::Write).expect("an open connection");
-    stage.glbd.signal(Signal::SIGCONT);
-    assert!(said_goodbye(&client));
+    // Without a word, it may be taken for a port check, or be passed on.
+    let server = Server::echo();
+    let glbd = Glbd::builder().args(["--accept-proxy", "127.0.0.1"]).destinations([&server]).start();
+    for stops in [false, true] {
+        let mut client = glbd.connect();
+        if stops {
+            glbd.signal(Signal::SIGSTOP);
+        }
+        client.write_all(header).expect("an open connection");
+        client.shutdown(Shutdown::Write).expect("an open connection");
+        glbd.signal(Signal::SIGCONT);
+        assert!(said_goodbye(&client));
+    }
 
     let mut client = connect(&stage, LISTED);
     client.write_all(&[header, &b"hello\n"[..]].concat()).expect("an open connection");
@@ -324,4 +332,24 @@ fn networks_that_there_are_not_are_refused() {
         assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
         assert!(String::from_utf8_lossy(&outcome.stderr).contains(reason), "{outcome:?}");
     }
+}
+
+#[test]
+fn proxies_that_a_file_comes_to_list_are_believed_from_then_on() {
+    let (site, server, port) = (Site::new(), Server::echo(), free_port());
+    site.write(&[("a", &[&server], "")], &[("s", port, "send-proxy = 1")]);
+    site.start();
+    let told_by = |client: &TcpStream| {
+        let mut client = client;
+        client.write_all(&headers()[0]).expect("an open connection");
+        read_line(client).expect("a line")
+    };
+    let before = connect_to(at(port)).expect("glbd accepts");
+    assert!(told_by(&before).starts_with("PROXY TCP4 127.0.0.1 127.0.0.1 "));
+    site.write(&[("a", &[&server], "")], &[("s", port, "send-proxy = 1\naccept-proxy = [\"127.0.0.0/8\", \"::1\"]")]);
+    assert!(site.daemon.control("reload").ends_with("Ok\n"));
+    let after = connect_to(at(port)).expect("glbd accepts");
+    assert_eq!(told_by(&after).trim_end().as_bytes(), told(&headers()[0]).trim_ascii_end());
+    // Those that are connected are what they were.
+    assert_eq!(read_line(&before).expect("a line").trim_end().as_bytes(), headers()[0].trim_ascii_end());
 }
