@@ -5,6 +5,7 @@
 
 mod inventory;
 mod listen;
+mod places;
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,6 +13,7 @@ use crate::config::{ConnectionOptions, Greeting};
 use crate::pool::Rotation;
 pub use inventory::{Inventory, PoolEntry, ServiceEntry, Setup};
 pub use listen::{BACKLOG, adopt, keep_alive, listen, renew};
+pub use places::Places;
 
 /// What the connections of one service have in common.
 pub struct Service {
