@@ -5,6 +5,7 @@ mod command_line;
 mod file;
 pub mod fuzz;
 mod keys;
+mod limits;
 mod options;
 mod print;
 mod watchdog;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use crate::address::{DestinationSpec, Endpoint, ListenAddress};
 pub use balancing::{PolicyKind, ShutdownSessions};
 pub use command_line::command;
+pub use limits::{LimitOptions, OverLimit};
 pub use watchdog::{GaleraOptions, HttpOptions, ProbeSpec, TlsMode, WatchdogOptions};
 
 /// What a pool or a service is called.
@@ -98,6 +100,8 @@ pub struct ServiceConfig {
     pub top: bool,
     /// How connections are treated.
     pub connections: ConnectionOptions,
+    /// Which clients may connect, and how many.
+    pub limits: LimitOptions,
 }
 
 /// Where log lines go.

@@ -34,6 +34,18 @@ impl Places {
         self.take(limit())
     }
 
+    /// Returns true if one of at most `limit` places is free. If it returns false, [`give`](Places::give) or
+    /// [`on_room`](Places::on_room) returns true once there may be room.
+    ///
+    /// To take a place for a moment, and to give it back since another one is lacking, would wake those who have found
+    /// this one taken meanwhile, and they would do the same to others, without end.
+    pub fn has_room_or_await(&self, limit: usize) -> bool {
+        if self.0.load(Ordering::Relaxed) / PLACE < limit {
+            return true;
+        }
+        self.0.fetch_or(AWAITED, Ordering::Acquire) / PLACE < limit
+    }
+
     /// Takes one of at most `limit` places.
     pub fn take(&self, limit: usize) -> bool {
         let next = |places: usize| (places / PLACE < limit).then_some(places + PLACE);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::sync::{AtomicUsize, Ordering};
 use super::wake_once::WakeOnce;
-use crate::service::Places;
+use crate::service::{Place, Places};
 
 /// One worker's connections; padded, since workers count on each other's.
 #[derive(Default)]
@@ -54,7 +54,7 @@ impl Admission {
         if !self.places.take_or_await(limit) {
             return Err(Refusal::Full);
         }
-        Ok(Admitted { admission: Arc::clone(self), worker: None, short: false })
+        Ok(Admitted { admission: Arc::clone(self), service_place: None, worker: None, short: false })
     }
 
     /// Sets how many clients other processes have, which count as well.
@@ -65,7 +65,8 @@ impl Admission {
         }
     }
 
-    fn wake_workers(&self) {
+    /// Wakes all workers, which then look for room.
+    pub(super) fn wake_workers(&self) {
         self.workers.iter().for_each(|worker| worker.wake());
     }
 
@@ -85,12 +86,19 @@ impl Admission {
 /// One client's place among the connections; given back on drop.
 pub(super) struct Admitted {
     admission: Arc<Admission>,
+    /// That among the connections of its service.
+    service_place: Option<Place>,
     /// Half as long as an index, since every connection has one.
     worker: Option<u32>,
     short: bool,
 }
 
 impl Admitted {
+    /// Holds its place in its service as well.
+    pub(super) fn hold(&mut self, place: Place) {
+        self.service_place = Some(place);
+    }
+
     /// Decides which worker serves the client that `own` has accepted, and counts it there.
     pub(super) fn assign(&mut self, own: usize) -> usize {
         let worker = self.admission.worker_for(own);
