@@ -121,6 +121,29 @@ mod tests {
     }
 
     #[test]
+    fn limits_that_are_printed_as_a_file_are_the_same() {
+        let words = [
+            "--allow=10.0.0.0/8,::1",
+            "--deny=10.9.0.0/16",
+            "--service-max-connections=5",
+            "--max-connections-per-source=4",
+            "--connection-rate=3",
+            "--connection-rate-per-source=2",
+            "--over-limit=reset",
+        ];
+        for words in [&words[..], &[]] {
+            let words = || ["glbd", "1"].iter().chain(words).map(|word| (*word).to_owned());
+            let config = Config::from_command_line(words()).expect("a command line");
+            let Err(Refused::Show(text)) = Config::from_command_line(words().chain(["--print-config".to_owned()]))
+            else {
+                panic!("it is printed");
+            };
+            let (printed, _) = Config::from_text(&text, &[]).expect("a file without a fault");
+            assert_eq!(printed.services[0].limits, config.services[0].limits, "{text}");
+        }
+    }
+
+    #[test]
     fn options_that_glb_understood_when_shortened_still_are() {
         for words in [["--max", "7"], ["--connection", "7"], ["--max-connections", "7"], ["--ma", "7"]] {
             let words = ["glbd", "1"].iter().chain(&words).map(|word| (*word).to_owned());

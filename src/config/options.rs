@@ -165,7 +165,7 @@ pub(super) struct Options {
     pub synchronous: bool,
 
     /// Accept only clients from these networks, such as 10.0.0.0/8 or 2001:db8::/32, separated by commas; the others are
-    /// reset. Of networks that contain each other in --allow and --deny, the smallest counts [default: everybody]
+    /// reset. Of networks that contain each other in --allow and --deny, the smallest counts [default: all clients]
     #[arg(long, value_name = "NETWORK[,...]", value_delimiter = ',', value_parser = parse_network,
         help_heading = "Limits")]
     pub allow: Vec<IpNet>,

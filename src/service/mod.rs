@@ -1,4 +1,5 @@
-//! A service: where clients connect, which destinations they are given, and how their connections are treated.
+//! A service: where clients connect, which and how many of them may, which destinations they are given, and how their
+//! connections are treated.
 //!
 //! Workers serve any number of services. A connection holds on to its service, and so goes on when that ends. A service
 //! never changes: another one replaces it.

@@ -31,7 +31,7 @@ pub(super) enum Accepted {
     /// A client was refused, and its connection reset. There may be others behind it.
     Refused,
     /// There is no client, or no room for one.
-    Nobody,
+    Nothing,
 }
 
 /// A listening socket of a service, and why nothing is being accepted from it when that is so.
@@ -130,7 +130,7 @@ impl Acceptor {
                 }
             }
         }
-        Accepted::Nobody
+        Accepted::Nothing
     }
 
     /// Makes room for one client in the process and in the service, or records why there is none.

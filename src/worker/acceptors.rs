@@ -84,11 +84,11 @@ impl Acceptors {
         let count = self.acceptors.len();
         for turn in self.next..self.next + count {
             let accepted = self.acceptors[turn % count].accept(now);
-            if !matches!(accepted, Accepted::Nobody) {
+            if !matches!(accepted, Accepted::Nothing) {
                 self.next = (turn + 1) % count;
                 return accepted;
             }
         }
-        Accepted::Nobody
+        Accepted::Nothing
     }
 }

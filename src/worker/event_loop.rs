@@ -194,7 +194,7 @@ impl Worker {
             match self.acceptors.accept(self.kit.now) {
                 Accepted::Client(newcomer) => self.assign(newcomer),
                 Accepted::Refused => {}
-                Accepted::Nobody => break,
+                Accepted::Nothing => break,
             }
         }
     }
@@ -238,7 +238,7 @@ impl Worker {
             match acceptor.accept(self.kit.now) {
                 Accepted::Client(newcomer) => self.assign(newcomer),
                 Accepted::Refused => {}
-                Accepted::Nobody => break,
+                Accepted::Nothing => break,
             }
         }
         acceptor.close(&self.kit.registry);

@@ -111,7 +111,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_decides_as_one_who_looks_at_each_network(
+        fn it_decides_as_a_look_at_each_network_does(
             allow in prop::collection::vec(network(), 0..6), deny in prop::collection::vec(network(), 0..6),
             client in address()
         ) {

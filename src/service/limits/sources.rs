@@ -5,7 +5,7 @@
 //! last one: then nothing is lost when another source takes it. If none is free, the source without connections goes
 //! whose bucket is the fullest, so that a source which has used up its own is the last to be forgotten. A source with
 //! connections is never forgotten. If all in a set have some, further sources of this set are not limited: limiting them
-//! together would lock out those that have done nothing.
+//! together would lock out sources that have opened few.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -194,7 +194,7 @@ mod tests {
         let attacker = source("10.0.0.1");
         (0..10).for_each(|_| assert_eq!(sources.enter(attacker, limits, 0), Outcome::NotCounted));
         for other in others(100_000) {
-            assert_eq!(sources.enter(other, limits, 0), Outcome::NotCounted, "nobody is locked out");
+            assert_eq!(sources.enter(other, limits, 0), Outcome::NotCounted, "none is locked out");
         }
         assert_eq!(sources.enter(attacker, limits, 0), Outcome::TooFast);
         assert_eq!(sources.enter(attacker, limits, SECOND), Outcome::NotCounted);
