@@ -3,14 +3,10 @@
 //! A listening address is `[HOST:]PORT`, a destination `HOST[:PORT[:WEIGHT]]`. An IPv6 address stands in brackets
 //! wherever a port may follow it: `[::1]:3306:2`.
 
-mod network;
-
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
-
-pub use network::Network;
 
 /// The largest weight; with more, sums of weights would lose the small ones to rounding.
 pub const MAX_WEIGHT: f64 = 1e9;

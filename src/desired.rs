@@ -93,6 +93,8 @@ pub struct ServiceChange {
     pub choosing: bool,
     /// How connections are treated.
     pub connections: bool,
+    /// Which clients may connect, and how many.
+    pub limits: bool,
 }
 
 /// What it takes for a change to come into force.
@@ -155,6 +157,7 @@ fn service_change(
         choosing: (old.policy, old.top, &old.avoid, shutdown_sessions(before, old))
             != (new.policy, new.top, &new.avoid, shutdown_sessions(wanted, new)),
         connections: old.connections != new.connections,
+        limits: old.limits != new.limits,
     };
     (change != ServiceChange::default()).then_some(change)
 }
@@ -220,12 +223,14 @@ mod tests {
     fn each_change_is_told_apart() {
         let change = |of: &str, what: &str| format!("change {of}: {what}");
         let service = |name: &str, field: &str| {
-            let fields = ["listening", "pool", "choosing", "connections"].map(|it| format!("{it}: {}", it == field));
+            let fields = ["listening", "pool", "choosing", "connections", "limits"];
+            let fields = fields.map(|it| format!("{it}: {}", it == field));
             change(&format!("service {name}"), &format!("ServiceChange {{ {} }}", fields.join(", ")))
         };
         assert_eq!(after("listen = 2", "listen = 4"), [service("r", "listening")]);
         assert_eq!(after("listen = 2", "listen = 2\ntop = true"), [service("r", "choosing")]);
         assert_eq!(after("listen = 2", "listen = 2\nretries = 9"), [service("r", "connections")]);
+        assert_eq!(after("listen = 2", "listen = 2\nmax-connections = 9"), [service("r", "limits")]);
         assert_eq!(
             after("pool = 'b'\nlisten = 3", "pool = 'a'\nlisten = 3\n[service.n]\npool = 'b'\nlisten = 5"),
             [service("q", "pool"), "add service n".to_owned()]

@@ -14,8 +14,8 @@ use super::file::{self, Complaint, Part};
 use super::keys::{KEYS, Section};
 use super::options::Options;
 use super::{
-    Config, ConnectionOptions, Greeting, KeepaliveProbes, LogTarget, MAIN, Name, PolicyKind, PoolConfig, ProbeSpec,
-    Refused, ServiceConfig, ShutdownSessions, WatchdogOptions, print,
+    Config, ConnectionOptions, Greeting, KeepaliveProbes, LimitOptions, LogTarget, MAIN, Name, PolicyKind, PoolConfig,
+    ProbeSpec, Refused, ServiceConfig, ShutdownSessions, WatchdogOptions, print,
 };
 use crate::address::{DestinationSpec, Endpoint, Host, ListenAddress};
 
@@ -188,6 +188,15 @@ impl Config {
                 suspect_after: options.interval.min(options.connect_timeout),
                 send_proxy: options.send_proxy,
                 accept_proxy: options.accept_proxy,
+            },
+            limits: LimitOptions {
+                allow: options.allow,
+                deny: options.deny,
+                max_connections: options.service_max_connections,
+                max_connections_per_source: options.max_connections_per_source,
+                connection_rate: options.connection_rate,
+                connection_rate_per_source: options.connection_rate_per_source,
+                over_limit: options.over_limit.unwrap_or_default(),
             },
         };
         Config {

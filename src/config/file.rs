@@ -128,7 +128,7 @@ impl Part<'_> {
                     place.get_or_insert(span.start);
                     name.as_str()
                 }
-                None => option.trim_start_matches('-'),
+                None => keys::name_of(option.trim_start_matches('-')),
             };
             words = words.replacen(option, name, 1);
         }

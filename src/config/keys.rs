@@ -143,11 +143,23 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Service, "accept-proxy", Kind::List),
     Key::new(Section::Service, "linger", Kind::Flag),
     Key::new(Section::Service, "synchronous", Kind::Flag),
+    Key::new(Section::Service, "allow", Kind::List),
+    Key::new(Section::Service, "deny", Kind::List),
+    Key::of_option(Section::Service, "max-connections", Kind::Count, "service-max-connections"),
+    Key::new(Section::Service, "max-connections-per-source", Kind::Count),
+    Key::new(Section::Service, "connection-rate", Kind::Count),
+    Key::new(Section::Service, "connection-rate-per-source", Kind::Count),
+    Key::new(Section::Service, "over-limit", Kind::Text),
 ];
 
 /// The key with this name in this section.
 pub(super) fn find(section: Section, name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.section == section && key.name == name)
+}
+
+/// What the file calls an option.
+pub(super) fn name_of(option: &str) -> &str {
+    KEYS.iter().find(|key| key.option() == option).map_or(option, |key| key.name)
 }
 
 /// The names of a section's keys.

@@ -5,6 +5,7 @@ mod command_line;
 mod file;
 pub mod fuzz;
 mod keys;
+mod limits;
 mod options;
 mod print;
 mod watchdog;
@@ -14,9 +15,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::address::{DestinationSpec, Endpoint, ListenAddress, Network};
+use ipnet::IpNet;
+
+use crate::address::{DestinationSpec, Endpoint, ListenAddress};
 pub use balancing::{PolicyKind, ShutdownSessions};
 pub use command_line::command;
+pub use limits::{LimitOptions, OverLimit};
 pub use watchdog::{GaleraOptions, HttpOptions, ProbeSpec, TlsMode, WatchdogOptions};
 
 /// What a pool or a service is called.
@@ -102,6 +106,8 @@ pub struct ServiceConfig {
     pub avoid: Option<Name>,
     /// How connections are treated.
     pub connections: ConnectionOptions,
+    /// Which clients may connect, and how many.
+    pub limits: LimitOptions,
 }
 
 /// Where log lines go.
@@ -153,7 +159,7 @@ pub struct ConnectionOptions {
     /// The PROXY header that a destination is sent first, if any.
     pub send_proxy: Option<ProxyVersion>,
     /// Clients from these networks are proxies, which send a PROXY header first.
-    pub accept_proxy: Vec<Network>,
+    pub accept_proxy: Vec<IpNet>,
 }
 
 /// A version of the PROXY protocol.

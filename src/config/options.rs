@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use ipnet::IpNet;
 
+use super::limits::{parse_network, parse_over_limit};
 use super::watchdog::ProbeSpec;
-use super::{Greeting, LogTarget, ProxyVersion, ShutdownSessions};
-use crate::address::{DestinationSpec, ListenAddress, Network, parse_destination, parse_listen_address};
+use super::{Greeting, LogTarget, OverLimit, ProxyVersion, ShutdownSessions};
+use crate::address::{DestinationSpec, ListenAddress, parse_destination, parse_listen_address};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -80,7 +82,9 @@ pub(super) struct Options {
     pub top: bool,
 
     /// Most client connections at a time; further ones wait in the backlog [default: half of the open-files limit]
-    #[arg(id = "max_conn", short, long = "max_conn", visible_aliases = ["connections", "max-conn"], value_name = "N",
+    // Prefixes of max_conn that GLB understood, and that name several options now.
+    #[arg(id = "max_conn", short, long = "max_conn", visible_aliases = ["connections", "max-conn", "max-connections"],
+        aliases = ["m", "ma", "max", "connecti", "connectio", "connection"], value_name = "N",
         value_parser = parse_count, help_heading = "Connections")]
     pub max_connections: Option<usize>,
 
@@ -142,7 +146,8 @@ pub(super) struct Options {
     pub keepalive_count: u32,
 
     /// Accept a client only once it has sent something (delays protocols in which the server speaks first, as MySQL's)
-    #[arg(short = 'a', long, help_heading = "Connections")]
+    // Prefixes that GLB understood, and that --deny has as well.
+    #[arg(short = 'a', long, aliases = ["de"], help_heading = "Connections")]
     pub defer_accept: bool,
 
     /// Inspect the first packet of a destination: mysql, where a server that refuses a client with an error is passed
@@ -156,9 +161,9 @@ pub(super) struct Options {
 
     /// Expect a PROXY header in front of each connection from these networks, separated by commas, and take the client's
     /// address from it
-    #[arg(long, value_name = "NETWORK[,...]", value_delimiter = ',', value_parser = str::parse::<Network>,
+    #[arg(long, value_name = "NETWORK[,...]", value_delimiter = ',', value_parser = parse_network,
         help_heading = "Connections")]
-    pub accept_proxy: Vec<Network>,
+    pub accept_proxy: Vec<IpNet>,
 
     /// Disable lingering in TIME_WAIT: when a client has closed, reset the connection to the destination (half-closed
     /// clients are cut)
@@ -178,6 +183,43 @@ pub(super) struct Options {
     /// Let each worker connect to one destination at a time
     #[arg(short = 'Y', long, help_heading = "Connections")]
     pub synchronous: bool,
+
+    /// Accept only clients from these networks, such as 10.0.0.0/8 or 2001:db8::/32, separated by commas; the others are
+    /// reset. Of networks that contain each other in --allow and --deny, the smallest counts [default: all clients]
+    #[arg(long, value_name = "NETWORK[,...]", value_delimiter = ',', value_parser = parse_network,
+        help_heading = "Limits")]
+    pub allow: Vec<IpNet>,
+
+    /// Reset clients from these networks as soon as they connect
+    #[arg(long, value_name = "NETWORK[,...]", value_delimiter = ',', value_parser = parse_network,
+        help_heading = "Limits")]
+    pub deny: Vec<IpNet>,
+
+    /// Most client connections of the service at a time (max-connections in [service.NAME] of a file) [default: as many
+    /// as the process takes]
+    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Limits")]
+    pub service_max_connections: Option<usize>,
+
+    /// Most client connections from one source at a time; further ones are reset. A source is an IPv4 address or an IPv6
+    /// network of 64 bits
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000),
+        help_heading = "Limits")]
+    pub max_connections_per_source: Option<u32>,
+
+    /// Most new connections a second; those of one second may come at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        help_heading = "Limits")]
+    pub connection_rate: Option<u32>,
+
+    /// Most new connections a second from one source; further ones are reset
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        help_heading = "Limits")]
+    pub connection_rate_per_source: Option<u32>,
+
+    /// What happens to clients above --service-max-connections or --connection-rate: wait (in the backlog) or reset
+    /// [default: wait]
+    #[arg(long, value_name = "WHAT", value_parser = parse_over_limit, help_heading = "Limits")]
+    pub over_limit: Option<OverLimit>,
 
     /// Open a control socket: [HOST:]PORT, HOST defaults to 127.0.0.1
     #[arg(short, long, value_name = "[HOST:]PORT", value_parser = parse_listen_address, help_heading = "Control")]
@@ -345,6 +387,13 @@ impl Options {
         }
         if !self.tcp_user_timeout.is_zero() && self.tcp_user_timeout.as_millis() == 0 {
             return Err("--tcp-user-timeout: less than a millisecond".to_owned());
+        }
+        if let Some(network) = self.deny.iter().find(|network| self.allow.contains(network)) {
+            return Err(format!("--deny: {network} is in --allow as well"));
+        }
+        if self.over_limit.is_some() && self.service_max_connections.is_none() && self.connection_rate.is_none() {
+            let limits = "--service-max-connections nor --connection-rate";
+            return Err(format!("--over-limit: the service has no limit: there is neither {limits}"));
         }
         match needs_watchdog.into_iter().find(|(given, _)| *given && self.watchdog.is_none()) {
             Some((_, option)) => Err(format!("{option} needs checks of the destinations: give --watchdog as well")),

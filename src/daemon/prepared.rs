@@ -20,7 +20,7 @@ use crate::desired::DestinationsChange;
 use crate::pool::{Balancing, Pool, PoolSettings, Rotation, Unresolved};
 use crate::process::{self, Identity};
 use crate::resolve::{self, OwnAddresses};
-use crate::service::{PoolEntry, Service, ServiceEntry, Setup};
+use crate::service::{self, PoolEntry, Service, ServiceEntry, Setup};
 use crate::state::{Loaded, StateFile};
 
 /// Who a daemon started by root runs as unless the command line says otherwise.
@@ -264,20 +264,21 @@ pub(super) fn empty_setup(config: &Config) -> Setup {
     let pools: Vec<PoolEntry> =
         config.pools.iter().map(|config| PoolEntry { config: config.clone(), pool: pool(config) }).collect();
     let setup = Setup { pools, ..Setup::default() };
-    let service = |it: &ServiceConfig| Some(service(it, setup.pool(&it.pool)?));
+    let service = |it: &ServiceConfig| Some(service(it, setup.pool(&it.pool)?, None));
     let setup = Setup { services: config.services.iter().filter_map(service).collect(), ..setup.clone() };
     setup.avoid_writers();
     setup
 }
 
-/// A service that takes destinations from this pool.
-pub(super) fn service(config: &ServiceConfig, PoolEntry { config: pool_config, pool }: &PoolEntry) -> ServiceEntry {
-    service_with(config, pool.rotation(balancing(config, pool_config)))
+/// A service that takes destinations from this pool. It has the connections of the one that it replaces.
+pub(super) fn service(config: &ServiceConfig, pool: &PoolEntry, before: Option<&Service>) -> ServiceEntry {
+    service_with(config, pool.pool.rotation(balancing(config, &pool.config)), before)
 }
 
 /// A service that chooses by this rotation.
-pub(super) fn service_with(config: &ServiceConfig, rotation: Rotation) -> ServiceEntry {
-    let service = Service::new(&config.name, rotation, config.connections.clone());
+pub(super) fn service_with(config: &ServiceConfig, rotation: Rotation, before: Option<&Service>) -> ServiceEntry {
+    let limits = service::ServiceLimits::new(&config.limits, before.map(|before| &before.limits));
+    let service = Service::limited(&config.name, rotation, config.connections.clone(), limits);
     ServiceEntry { config: config.clone(), service }
 }
 

@@ -338,8 +338,10 @@ fn next_setup(wanted: &Config, tasks: &[Task], now: &Setup) -> Setup {
         });
         Some(match (now.service(&config.name), change) {
             (Some(old), None) => ServiceEntry { config: config.clone(), service: Arc::clone(&old.service) },
-            (Some(old), Some(change)) if !change.pool => prepared::service_with(config, old.rotation().clone()),
-            _ => prepared::service(config, entry),
+            (Some(old), Some(change)) if !change.pool => {
+                prepared::service_with(config, old.rotation().clone(), Some(&old.service))
+            }
+            (old, _) => prepared::service(config, entry, old.map(|old| &*old.service)),
         })
     };
     let services = wanted.services.iter().filter_map(service).collect();
@@ -455,6 +457,9 @@ fn told(new: &ServiceConfig, old: &ServiceConfig, change: ServiceChange) -> Vec<
     }
     if change.connections {
         lines.push(format!("service {name}: connections have other options"));
+    }
+    if change.limits {
+        lines.push(format!("service {name}: new connections have other limits"));
     }
     lines
 }

@@ -1,17 +1,22 @@
-//! A service: where clients connect, which destinations they are given, and how their connections are treated.
+//! A service: where clients connect, which and how many of them may, which destinations they are given, and how their
+//! connections are treated.
 //!
 //! Workers serve any number of services. A connection holds on to its service, and so goes on when that ends. A service
 //! never changes: another one replaces it.
 
 mod inventory;
+mod limits;
 mod listen;
+mod places;
 
 use std::sync::{Arc, OnceLock};
 
-use crate::config::{ConnectionOptions, Greeting};
+use crate::config::{ConnectionOptions, Greeting, LimitOptions};
 use crate::pool::Rotation;
 pub use inventory::{Inventory, PoolEntry, ServiceEntry, Setup};
+pub use limits::{ClientRefused, Limit, MustWait, Permit, Place, Reservation, ServiceLimits};
 pub use listen::{BACKLOG, adopt, keep_alive, listen, renew};
+pub use places::Places;
 
 /// What the connections of one service have in common.
 pub struct Service {
@@ -21,14 +26,21 @@ pub struct Service {
     pub rotation: Rotation,
     /// How they are treated.
     pub options: ConnectionOptions,
+    /// Which clients it accepts, and how many.
+    pub limits: ServiceLimits,
     /// What has replaced it.
     successor: OnceLock<Arc<Service>>,
 }
 
 impl Service {
-    /// Makes one, which has no clients before workers serve it.
+    /// Makes one without limits, which has no clients before workers serve it.
     pub fn new(name: &str, rotation: Rotation, options: ConnectionOptions) -> Arc<Service> {
-        Arc::new(Service { name: name.into(), rotation, options, successor: OnceLock::new() })
+        Service::limited(name, rotation, options, ServiceLimits::new(&LimitOptions::default(), None))
+    }
+
+    /// Makes one with limits.
+    pub fn limited(name: &str, rotation: Rotation, options: ConnectionOptions, limits: ServiceLimits) -> Arc<Service> {
+        Arc::new(Service { name: name.into(), rotation, options, limits, successor: OnceLock::new() })
     }
 
     /// Records that `successor` takes its place from now on.

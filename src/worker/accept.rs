@@ -3,17 +3,18 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::Registry;
 use mio::net::{TcpListener, TcpStream};
+use socket2::SockRef;
 
 use super::SHORTAGE_PAUSE;
 use super::admission::{Admission, Admitted, Refusal};
 use super::listener_group::ListenerGroup;
 use super::troubles::Troubles;
 use crate::log::Lasting;
-use crate::service::Service;
+use crate::service::{MustWait, Permit, Reservation, Service};
 
 /// A client that was accepted.
 pub(super) struct Newcomer {
@@ -21,6 +22,16 @@ pub(super) struct Newcomer {
     pub client: TcpStream,
     pub address: SocketAddr,
     pub admitted: Admitted,
+}
+
+/// The outcome of one look into a backlog.
+pub(super) enum Accepted {
+    /// A client that is to be served.
+    Client(Newcomer),
+    /// A client was refused, and its connection reset. There may be others behind it.
+    Refused,
+    /// There is no client, or no room for one.
+    Nothing,
 }
 
 /// A listening socket of a service, and why nothing is being accepted from it when that is so.
@@ -33,9 +44,10 @@ pub(super) struct Acceptor {
     ready: bool,
     /// Nobody is to be let in yet.
     held: bool,
-    /// There was no room; the mailbox is rung when there is.
+    /// There was no room in the process or in the service; the mailbox is rung when there is.
     full: Option<Lasting>,
-    /// There are no descriptors, or the like, here or for those who are in; then it is tried again.
+    /// There are no descriptors, or the like, here or for those who are in, or clients come faster than the service takes
+    /// them; then it is tried again.
     retry_at: Option<Instant>,
     troubles: Arc<Troubles>,
 }
@@ -63,6 +75,8 @@ impl Acceptor {
     pub(super) fn follow_replacement(&mut self) {
         if let Some(replacement) = self.service.replacement() {
             self.service = Arc::clone(replacement);
+            // Its limits are others.
+            (self.full, self.retry_at) = (None, None);
         }
     }
 
@@ -97,28 +111,15 @@ impl Acceptor {
         let _ = registry.deregister(&mut self.listener);
     }
 
-    /// The next client in the backlog, if there is room for it.
-    pub(super) fn accept(&mut self, now: Instant) -> Option<Newcomer> {
+    /// Takes the next client from the backlog, if there is room for it.
+    pub(super) fn accept(&mut self, now: Instant) -> Accepted {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
         }
         while self.may_have_more() {
-            let admitted = match self.admission.admit() {
-                Ok(admitted) => admitted,
-                Err(Refusal::Full) => {
-                    self.full = Some(self.troubles.full(self.admission.limit(), now));
-                    break;
-                }
-                Err(Refusal::Short) => {
-                    self.retry_at = Some(now + SHORTAGE_PAUSE);
-                    break;
-                }
-            };
+            let Some((admitted, reservation)) = self.make_room(now) else { break };
             match self.listener.accept() {
-                Ok((client, address)) => {
-                    let (service, address) = (Arc::clone(&self.service), canonical(address));
-                    return Some(Newcomer { service, client, address, admitted });
-                }
+                Ok((client, address)) => return self.admit(client, canonical(address), admitted, reservation, now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready = false,
                 Err(error) if concerns_one_client(&error) => {}
                 // The socket was shut down: the daemon is about to end.
@@ -129,7 +130,66 @@ impl Acceptor {
                 }
             }
         }
-        None
+        Accepted::Nothing
+    }
+
+    /// Makes room for one client in the process and in the service, or records why there is none.
+    fn make_room(&mut self, now: Instant) -> Option<(Admitted, Reservation)> {
+        if let Err(wait) = self.service.limits.look_for_room() {
+            self.wait_for_service(wait, now);
+            return None;
+        }
+        let admitted = match self.admission.admit() {
+            Ok(admitted) => admitted,
+            Err(Refusal::Full) => {
+                self.full = Some(self.troubles.full(self.admission.limit(), now));
+                return None;
+            }
+            Err(Refusal::Short) => {
+                self.retry_at = Some(now + SHORTAGE_PAUSE);
+                return None;
+            }
+        };
+        let reserved = self.service.limits.reserve(now);
+        reserved.map(|reservation| (admitted, reservation)).map_err(|wait| self.wait_for_service(wait, now)).ok()
+    }
+
+    fn wait_for_service(&mut self, wait: MustWait, now: Instant) {
+        let service = &self.service.name;
+        match wait {
+            MustWait::UntilWoken(limit) => self.full = Some(self.troubles.service_is_full(service, limit, now)),
+            MustWait::Until(at, limit) => {
+                self.retry_at = Some(at);
+                self.troubles.too_fast(service, limit, now);
+            }
+        }
+    }
+
+    /// Decides about an accepted client.
+    fn admit(
+        &self,
+        client: TcpStream,
+        address: SocketAddr,
+        mut admitted: Admitted,
+        reservation: Reservation,
+        now: Instant,
+    ) -> Accepted {
+        let service = &self.service;
+        match service.limits.admit(reservation, address.ip(), now) {
+            Ok(Permit { place, is_source_limited }) => {
+                if !is_source_limited {
+                    self.troubles.unlimited_source(&service.name, address, now);
+                }
+                admitted.hold(place);
+                Accepted::Client(Newcomer { service: Arc::clone(service), client, address, admitted })
+            }
+            Err(refused) => {
+                self.troubles.refused(&service.name, address, refused, now);
+                // Without it the connection ends the ordinary way, and leaves a TIME_WAIT.
+                let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO));
+                Accepted::Refused
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use mio::{Registry, Token};
 
-use super::accept::{Acceptor, Newcomer};
+use super::accept::{Accepted, Acceptor};
 use super::listener_group::ListenerGroup;
 
 /// The listening sockets of one worker, which take turns.
@@ -79,15 +79,16 @@ impl Acceptors {
         self.acceptors.iter().filter_map(Acceptor::retry_at).min()
     }
 
-    /// The next client in a backlog, if there is room for it.
-    pub(super) fn accept(&mut self, now: Instant) -> Option<Newcomer> {
+    /// Takes the next client from a backlog, if there is room for it.
+    pub(super) fn accept(&mut self, now: Instant) -> Accepted {
         let count = self.acceptors.len();
         for turn in self.next..self.next + count {
-            if let Some(newcomer) = self.acceptors[turn % count].accept(now) {
+            let accepted = self.acceptors[turn % count].accept(now);
+            if !matches!(accepted, Accepted::Nothing) {
                 self.next = (turn + 1) % count;
-                return Some(newcomer);
+                return accepted;
             }
         }
-        None
+        Accepted::Nothing
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::sync::{AtomicUsize, Ordering};
 use super::wake_once::WakeOnce;
+use crate::service::{Place, Places};
 
 /// One worker's connections; padded, since workers count on each other's.
 #[derive(Default)]
@@ -13,9 +14,8 @@ struct Load(AtomicUsize);
 /// The limit on client connections, shared by all workers.
 pub(super) struct Admission {
     limit: usize,
-    /// The number of admitted clients, in steps of [`PLACE`], and [`AWAITED`]. One word for both: a client that leaves
-    /// and a worker that is about to wait for room cannot miss each other.
-    places: AtomicUsize,
+    /// Those of admitted clients.
+    places: Places,
     /// Clients of the processes that this one has taken over from. They count for the limit as well.
     elsewhere: AtomicUsize,
     /// Admitted clients that wait for a descriptor or the like.
@@ -23,11 +23,6 @@ pub(super) struct Admission {
     loads: Box<[Load]>,
     workers: Box<[Arc<WakeOnce>]>,
 }
-
-/// A worker waits for room.
-const AWAITED: usize = 1;
-/// One admitted client.
-const PLACE: usize = 2;
 
 /// Why a client is not admitted.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,7 +37,7 @@ impl Admission {
     pub(super) fn new(limit: usize, workers: Box<[Arc<WakeOnce>]>) -> Arc<Admission> {
         let loads = workers.iter().map(|_| Load::default()).collect();
         let zero = || AtomicUsize::new(0);
-        Arc::new(Admission { limit, places: zero(), elsewhere: zero(), short: zero(), loads, workers })
+        Arc::new(Admission { limit, places: Places::default(), elsewhere: zero(), short: zero(), loads, workers })
     }
 
     /// Most clients at a time.
@@ -55,41 +50,24 @@ impl Admission {
         if self.short.load(Ordering::Relaxed) > 0 {
             return Err(Refusal::Short);
         }
-        if !self.take_place() {
-            // Acquire: if the number of clients elsewhere has changed before this, the next look sees it.
-            self.places.fetch_or(AWAITED, Ordering::Acquire);
-            // Room that was made before the flag was set has woken no worker.
-            if !self.take_place() {
-                return Err(Refusal::Full);
-            }
+        let limit = || self.limit.saturating_sub(self.elsewhere.load(Ordering::Relaxed));
+        if !self.places.take_or_await(limit) {
+            return Err(Refusal::Full);
         }
-        Ok(Admitted { admission: Arc::clone(self), worker: None, short: false })
-    }
-
-    fn take_place(&self) -> bool {
-        let limit = self.limit.saturating_sub(self.elsewhere.load(Ordering::Relaxed));
-        let next = |places: usize| (places / PLACE < limit).then_some(places + PLACE);
-        self.places.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
-    }
-
-    fn give_place(&self) {
-        if self.places.fetch_sub(PLACE, Ordering::Relaxed) & AWAITED != 0 {
-            self.on_room();
-        }
+        Ok(Admitted { admission: Arc::clone(self), service_place: None, worker: None, short: false })
     }
 
     /// Sets how many clients other processes have, which count as well.
     pub(super) fn set_elsewhere(&self, clients: usize) {
         self.elsewhere.store(clients, Ordering::Relaxed);
-        self.on_room();
+        if self.places.on_room() {
+            self.wake_workers();
+        }
     }
 
-    /// Wakes all workers if one waits for room.
-    fn on_room(&self) {
-        // Release, for the number of clients elsewhere: a worker that sets the flag after this acquires it.
-        if self.places.fetch_and(!AWAITED, Ordering::Release) & AWAITED != 0 {
-            self.workers.iter().for_each(|worker| worker.wake());
-        }
+    /// Wakes all workers, which then look for room.
+    pub(super) fn wake_workers(&self) {
+        self.workers.iter().for_each(|worker| worker.wake());
     }
 
     /// Returns the worker that should serve a client which `own` has accepted: itself, unless another has clearly less
@@ -108,12 +86,19 @@ impl Admission {
 /// One client's place among the connections; given back on drop.
 pub(super) struct Admitted {
     admission: Arc<Admission>,
+    /// That among the connections of its service.
+    service_place: Option<Place>,
     /// Half as long as an index, since every connection has one.
     worker: Option<u32>,
     short: bool,
 }
 
 impl Admitted {
+    /// Holds its place in its service as well.
+    pub(super) fn hold(&mut self, place: Place) {
+        self.service_place = Some(place);
+    }
+
     /// Decides which worker serves the client that `own` has accepted, and counts it there.
     pub(super) fn assign(&mut self, own: usize) -> usize {
         let worker = self.admission.worker_for(own);
@@ -139,7 +124,9 @@ impl Drop for Admitted {
             self.admission.loads[worker as usize].0.fetch_sub(1, Ordering::Relaxed);
         }
         self.set_short(false);
-        self.admission.give_place();
+        if self.admission.places.give() {
+            self.admission.wake_workers();
+        }
     }
 }
 

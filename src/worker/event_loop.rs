@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 use slab::Slab;
 
-use super::accept::{Acceptor, Newcomer};
+use super::accept::{Accepted, Acceptor, Newcomer};
 use super::accepting_workers::AcceptingWorkers;
 use super::acceptors::Acceptors;
 use super::connection::{Connection, Ending, Next};
@@ -190,11 +190,14 @@ impl Worker {
         }
     }
 
-    /// Accepts up to so many clients.
+    /// Accepts up to so many clients. Those that are refused are among them: they can come without end.
     fn accept(&mut self, most: usize) {
         for _ in 0..most {
-            let Some(newcomer) = self.acceptors.accept(self.kit.now) else { break };
-            self.assign(newcomer);
+            match self.acceptors.accept(self.kit.now) {
+                Accepted::Client(newcomer) => self.assign(newcomer),
+                Accepted::Refused => {}
+                Accepted::Nothing => break,
+            }
         }
     }
 
@@ -243,8 +246,11 @@ impl Worker {
         acceptor.listener_is_ready();
         // No more than there can be: clients that come meanwhile would keep it from ending.
         for _ in 0..BACKLOG {
-            let Some(newcomer) = acceptor.accept(self.kit.now) else { break };
-            self.assign(newcomer);
+            match acceptor.accept(self.kit.now) {
+                Accepted::Client(newcomer) => self.assign(newcomer),
+                Accepted::Refused => {}
+                Accepted::Nothing => break,
+            }
         }
         acceptor.close(&self.kit.registry);
     }

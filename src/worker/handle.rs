@@ -50,6 +50,8 @@ impl Handle {
     /// Those of epoll_ctl(2): the kernel lacks memory, or the user has too many watches. None of the sockets is served
     /// then, and all are closed.
     pub fn serve(&self, service: &Arc<Service>, listeners: Vec<TcpListener>, held: bool) -> io::Result<ListenerGroup> {
+        let admission = Arc::clone(&self.0.admission);
+        service.limits.wake_by(move || admission.wake_workers());
         let group = ListenerGroup::new(self.0.groups.fetch_add(1, Ordering::Relaxed));
         for (worker, listener) in self.watch(listeners, group)? {
             let (admission, troubles) = (&self.0.admission, &self.0.troubles);

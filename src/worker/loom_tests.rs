@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use loom::thread::{self, JoinHandle};
 
@@ -14,6 +15,8 @@ use super::mailbox::{self, Inbox, MailboxSender};
 use super::sync::Waker;
 use super::sync::model::Poll;
 use super::wake_once::WakeOnce;
+use crate::config::LimitOptions;
+use crate::service::{Reservation, ServiceLimits};
 
 /// Runs all executions of `model` that have at most so many preemptions, or simply all.
 fn explore(preemptions: impl Into<Option<usize>>, model: impl Fn() + Send + Sync + 'static) {
@@ -62,6 +65,20 @@ impl Worker {
                 Err(Refusal::Full) => self.sleep(),
                 Err(Refusal::Short) => thread::yield_now(),
             }
+        }
+    }
+
+    /// Waits as an acceptor of a service with limits does.
+    fn wait_for_both(&self, admission: &Arc<Admission>, limits: &ServiceLimits) -> (Admitted, Reservation) {
+        loop {
+            if limits.look_for_room().is_ok() {
+                match admission.admit().map(|admitted| (admitted, limits.reserve(Instant::now()))) {
+                    Ok((admitted, Ok(reservation))) => return (admitted, reservation),
+                    Ok((_, Err(_))) => {}
+                    Err(refusal) => assert_eq!(refusal, Refusal::Full),
+                }
+            }
+            self.sleep();
         }
     }
 
@@ -185,6 +202,72 @@ fn a_client_that_is_short_of_resources_and_leaves_keeps_no_other_out() {
         join(threads);
         let admitted = [admission.admit(), admission.admit()];
         assert!(admitted.iter().all(Result::is_ok), "a client that has left still counts as short or as admitted");
+    });
+}
+
+/// A service of so many connections, whose clients wake the workers when they leave.
+fn service_of(connections: usize, admission: &Arc<Admission>) -> Arc<ServiceLimits> {
+    let options = LimitOptions { max_connections: Some(connections), ..LimitOptions::default() };
+    let limits = ServiceLimits::new(&options, None);
+    let admission = Arc::clone(admission);
+    limits.wake_by(move || admission.wake_workers());
+    Arc::new(limits)
+}
+
+#[test]
+fn a_worker_that_waits_for_a_place_in_a_service_gets_it_when_a_client_leaves() {
+    explore(None, || {
+        let ([worker], _, wakers) = workers();
+        let admission = Admission::new(2, wakers);
+        let limits = service_of(1, &admission);
+        let client = limits.reserve(Instant::now());
+        let leaves = run(move || drop(client));
+        drop(worker.wait_for_both(&admission, &limits));
+        join([leaves]);
+        assert!(limits.reserve(Instant::now()).is_ok());
+    });
+}
+
+/// What one worker takes and gives back, since the other place is lacking, may be what another waits for. They must not
+/// wake each other without end.
+#[test]
+fn workers_that_wait_for_places_in_the_process_and_in_a_service_all_get_both() {
+    explore(2, || {
+        let (workers, _, wakers) = workers::<2>();
+        let admission = Admission::new(2, wakers);
+        let limits = service_of(1, &admission);
+        let crowd = Crowd::default();
+        let client = (admission.admit().expect("room"), limits.reserve(Instant::now()).ok());
+        let threads = workers.map(|worker| {
+            let (admission, limits, crowd) = (Arc::clone(&admission), Arc::clone(&limits), crowd.clone());
+            run(move || {
+                let (admitted, reservation) = worker.wait_for_both(&admission, &limits);
+                crowd.visit(admitted, 1);
+                drop(reservation);
+            })
+        });
+        drop(client);
+        join(threads);
+        assert!(admission.admit().is_ok() && limits.reserve(Instant::now()).is_ok());
+    });
+}
+
+#[test]
+fn a_worker_that_waits_for_a_place_in_a_service_sees_that_another_one_with_more_replaces_it() {
+    explore(3, || {
+        let ([worker], mailboxes, wakers) = workers();
+        let admission = Admission::new(9, wakers);
+        let before = service_of(1, &admission);
+        let _client = before.reserve(Instant::now()).ok();
+        let options = LimitOptions { max_connections: Some(2), ..LimitOptions::default() };
+        let after = ServiceLimits::new(&options, Some(&before));
+        let replaces = run(move || mailboxes[0].send(0));
+        let mut replaced = false;
+        while (if replaced { &after } else { &*before }).reserve(Instant::now()).is_err() {
+            worker.sleep();
+            replaced |= worker.inbox.next().is_some();
+        }
+        join([replaces]);
     });
 }
 

@@ -9,6 +9,7 @@ use log::warn;
 
 use crate::counted::Counted;
 use crate::log::{Lasting, Trouble};
+use crate::service::{ClientRefused, Limit};
 
 /// What can go wrong with clients in any worker.
 pub(super) struct Troubles {
@@ -18,6 +19,9 @@ pub(super) struct Troubles {
     shortage: Arc<Trouble>,
     memory: Arc<Trouble>,
     backlog: Arc<Trouble>,
+    denied: Arc<Trouble>,
+    over_limit: Arc<Trouble>,
+    unlimited: Arc<Trouble>,
 }
 
 impl Troubles {
@@ -29,6 +33,9 @@ impl Troubles {
             shortage: Trouble::new("this machine lacks something for connections"),
             memory: Trouble::new("this machine lacks memory to send or receive"),
             backlog: Trouble::new("new clients wait in the backlog"),
+            denied: Trouble::new("clients are reset because their addresses are not allowed"),
+            over_limit: Trouble::new("clients are reset because a limit is reached"),
+            unlimited: Trouble::new("sources are not limited because there are too many"),
         })
     }
 
@@ -81,5 +88,39 @@ impl Troubles {
     pub(super) fn full(&self, limit: usize, now: Instant) -> Lasting {
         self.cannot_accept(&format!("the limit of {} is reached", Counted(limit, "connection")), now);
         self.backlog.lasts()
+    }
+
+    /// Logs that the limit of a service's connections is reached, which lasts until the result is dropped.
+    pub(super) fn service_is_full(&self, service: &str, limit: Limit, now: Instant) -> Lasting {
+        self.too_fast(service, limit, now);
+        self.backlog.lasts()
+    }
+
+    /// Logs that a service takes no more clients now.
+    pub(super) fn too_fast(&self, service: &str, limit: Limit, now: Instant) {
+        self.cannot_accept(&format!("service {service} takes no more than {limit}"), now);
+    }
+
+    /// Logs that a client was reset as soon as it had connected.
+    pub(super) fn refused(&self, service: &str, client: SocketAddr, refused: ClientRefused, now: Instant) {
+        match refused {
+            ClientRefused::Denied => {
+                if let Some(suppressed) = self.denied.occurs(now) {
+                    warn!("client {client} reset: service {service} does not allow its address{suppressed}");
+                }
+            }
+            ClientRefused::Over(limit) => {
+                if let Some(suppressed) = self.over_limit.occurs(now) {
+                    warn!("client {client} reset: service {service} takes no more than {limit}{suppressed}");
+                }
+            }
+        }
+    }
+
+    /// Logs that a client was served whose source is not limited, since the table of sources has no place for it.
+    pub(super) fn unlimited_source(&self, service: &str, client: SocketAddr, now: Instant) {
+        if let Some(suppressed) = self.unlimited.occurs(now) {
+            warn!("client {client} is served without a limit: service {service} has too many sources{suppressed}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! More clients than there is room for, and room that comes back.
 
+mod service;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpStream;

@@ -35,7 +35,7 @@ impl AwaitedHeader {
 
 /// Returns true if this client is a proxy.
 pub(super) fn expects_header(options: &ConnectionOptions, client: SocketAddr) -> bool {
-    options.accept_proxy.iter().any(|network| network.contains(client.ip()))
+    options.accept_proxy.iter().any(|network| network.contains(&client.ip()))
 }
 
 impl Connection {

@@ -1,6 +1,6 @@
 //! One worker that serves several services.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -104,4 +104,41 @@ fn a_service_whose_backlog_is_full_keeps_no_other_waiting() {
     stage.turn();
     assert!(rotations[0].connections() < crowd.len(), "one turn let all of the crowd in");
     assert_eq!(rotations[1].connections(), 1);
+}
+
+#[test]
+fn a_service_with_many_clients_to_refuse_keeps_no_other_waiting() {
+    let quiet = Destination::new();
+    let rotations = [(); 2].map(|()| pool().rotation(balancing(PolicyKind::RoundRobin)));
+    add(&rotations[1], &quiet);
+    let services: [(&Rotation, &[&str]); 2] = [(&rotations[0], &["--deny=127.0.0.0/8"]), (&rotations[1], &[])];
+    let (mut stage, listeners) = Stage::start(&[&rotations[0], &rotations[1]], &services, false);
+    // More than are refused by one turn.
+    let crowd: Vec<TcpStream> = (0..100).map(|_| stage.connect()).collect();
+    crowd.iter().for_each(|client| client.set_nonblocking(true).expect("O_NONBLOCK"));
+    // A reset is reported once, and is an end after that.
+    let is_over = |client: &TcpStream| !client.peek(&mut [0]).is_err_and(|it| it.kind() == ErrorKind::WouldBlock);
+    let _client = connect_to(&listeners[0]);
+    stage.turn();
+    assert!(!crowd.iter().all(is_over), "one turn refused all of the crowd");
+    assert_eq!(rotations[1].connections(), 1);
+    stage.turn_until("all are refused", || crowd.iter().all(is_over));
+}
+
+#[test]
+fn a_service_at_its_limit_keeps_no_other_waiting_and_goes_on_when_a_client_leaves() {
+    let destination = Destination::new();
+    let rotation = pool().rotation(balancing(PolicyKind::RoundRobin));
+    add(&rotation, &destination);
+    let other = rotation.pool().rotation(balancing(PolicyKind::RoundRobin));
+    let services: [(&Rotation, &[&str]); 2] = [(&rotation, &["--service-max-connections=1"]), (&other, &[])];
+    let (mut stage, listeners) = Stage::start(&[&rotation], &services, false);
+    let first = stage.pair(&destination);
+    let _waits = stage.connect();
+    stage.turn_until_quiet();
+    assert_eq!(stage.worker.time_to_wait(), None, "it sleeps until something happens");
+    let (client, server) = pair(&mut stage, &listeners[0], &destination);
+    assert!(talks(&mut stage, &client, &server));
+    drop(first);
+    stage.accept_at(&destination);
 }
