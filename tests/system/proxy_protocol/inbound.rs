@@ -327,7 +327,7 @@ fn an_upgrade_goes_on_with_headers_that_have_begun_and_expects_them_of_new_clien
 
 #[test]
 fn networks_that_there_are_not_are_refused() {
-    for (networks, reason) in [("10.0.0.1/8", "the network begins with 10.0.0.0/8"), ("lan", "not an IP address")] {
+    for (networks, reason) in [("10.0.0.1/8", "the network is 10.0.0.0/8"), ("lan", "not a network, such as")] {
         let outcome = crate::harness::glbd::run(&["--accept-proxy", networks, "1"]);
         assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
         assert!(String::from_utf8_lossy(&outcome.stderr).contains(reason), "{outcome:?}");
