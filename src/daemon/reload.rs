@@ -245,10 +245,16 @@ impl Serving {
             }
         }
         running.workers.replace(replaced);
+        let old = |it: &ServiceEntry| before.service(&it.config.name).filter(|old| old.config.pool != it.config.pool);
+        for old in setup.services.iter().filter_map(old) {
+            old.rotation().abandon_switchover("its service takes destinations from another pool now");
+        }
         for task in tasks {
             match task {
                 Task::DropService(name) => {
                     running.close(name);
+                    let dropped = before.service(name).into_iter();
+                    dropped.for_each(|it| it.rotation().abandon_switchover("its service was dropped"));
                     lines.push(format!("service {name} dropped: its connections go on to their end"));
                 }
                 Task::DropPool(name) => {
