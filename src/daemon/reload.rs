@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::{Level, info, log, warn};
 use mio::net::TcpListener;
@@ -25,6 +26,9 @@ use crate::pool::{DestinationStatus, MAX_DESTINATIONS, Pool};
 use crate::resolve::{self, OwnAddresses};
 use crate::service::{self, PoolEntry, ServiceEntry, Setup};
 use crate::worker::ListenerGroup;
+
+/// How long a reload may wait for workers that are busy.
+const WORKERS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// All that is needed for what is wanted, and can fail.
 struct Ready {
@@ -271,6 +275,8 @@ impl Serving {
                 _ => {}
             }
         }
+        // Sockets that are left can be listened at again, and no new client gets what was asked for before.
+        running.workers.sync(WORKERS_PATIENCE);
         running.credentials = credentials;
         running.inventory.set(setup);
         running.control.setup_changed();

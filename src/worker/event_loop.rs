@@ -172,6 +172,7 @@ impl Worker {
                     self.acceptors.follow_replacements();
                     self.with_all(Connection::follow_replacement);
                 }
+                Message::Sync(done) => drop(done),
                 Message::Drain => {
                     self.acceptors.remove_all().into_iter().for_each(|acceptor| self.retire(acceptor));
                     self.stop_accepting();

@@ -102,6 +102,15 @@ impl Handle {
         self.send_to_all(|| Message::Replaced);
     }
 
+    /// Waits until the workers have done what they have been told before, though no longer than `patience`.
+    pub fn sync(&self, patience: Duration) {
+        let (sender, done) = crossbeam_channel::bounded::<()>(0);
+        self.send_to_all(|| Message::Sync(sender.clone()));
+        drop(sender);
+        // Nothing is sent: it ends when all have let go of it.
+        let _ = done.recv_timeout(patience);
+    }
+
     /// Tells the workers what happens to a pool that a service picks from. To be called once for each pool.
     pub fn follow(&self, pool: &Pool) {
         for worker in &self.0.workers {

@@ -20,6 +20,8 @@ pub(super) enum Message {
     Retire(ListenerGroup),
     /// Services have been replaced: acceptors and connections go over to those that have taken their place.
     Replaced,
+    /// Drop the sender: all messages before this one have been acted on.
+    Sync(Sender<()>),
     /// Accept the clients that wait in the backlogs and no others, and end with the last connection.
     Drain,
     /// Accept no more clients, since another process does, and end with the last connection.

@@ -474,6 +474,24 @@ fn an_upgrade_hands_each_address_to_the_service_that_has_it_now() {
     assert!(echoes(&session));
 }
 
+/// The workers close sockets in their own time, which must not keep the next reload from their address.
+#[test]
+fn a_service_that_was_dropped_can_be_added_again_at_once() {
+    let (site, server, ports) = (Site::new(), Server::echo(), [0; 2].map(|_| free_port()));
+    let one = || site.write(&[("a", &[&server], "")], &[("s", ports[0], "")]);
+    let two = || site.write(&[("a", &[&server], "")], &[("s", ports[0], ""), ("t", ports[1], "")]);
+    one();
+    site.start();
+    for _ in 0..300 {
+        two();
+        let answer = reload(&site);
+        assert!(answer.ends_with("Ok\n"), "{answer}");
+        one();
+        assert!(reload(&site).ends_with("Ok\n"));
+        assert!(connect_to(at(ports[1])).is_err(), "what is answered is in force");
+    }
+}
+
 #[test]
 fn a_hundred_reloads_leave_nothing_behind() {
     let (site, servers, ports) = (Site::new(), [0; 3].map(|_| Server::echo()), [0; 3].map(|_| free_port()));
