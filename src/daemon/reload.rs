@@ -254,10 +254,16 @@ impl Serving {
         }
         setup.avoid_writers();
         running.workers.replace(replaced);
+        let old = |it: &ServiceEntry| before.service(&it.config.name).filter(|old| old.config.pool != it.config.pool);
+        for old in setup.services.iter().filter_map(old) {
+            old.rotation().abandon_switchover("its service takes destinations from another pool now");
+        }
         for task in tasks {
             match task {
                 Task::DropService(name) => {
                     running.close(name);
+                    let dropped = before.service(name).into_iter();
+                    dropped.for_each(|it| it.rotation().abandon_switchover("its service was dropped"));
                     lines.push(format!("service {name} dropped: its connections go on to their end"));
                 }
                 Task::DropPool(name) => {
@@ -277,7 +283,7 @@ impl Serving {
         running.credentials = credentials;
         running.inventory.set(setup);
         running.control.setup_changed();
-        // Who connects after the answer is served as the file says.
+        // Sockets that are left can be listened at again, and no new client gets what was asked for before.
         running.workers.settle(SETTLING);
         notices.iter().for_each(|(level, notice)| log!(*level, "{notice}"));
         lines

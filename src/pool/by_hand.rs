@@ -11,7 +11,7 @@ use super::inner::Inner;
 use super::moves::unfitness;
 use super::single::Leadership;
 use super::switchover::{Former, SwitchDone, SwitchPhase, Switchover};
-use super::{Rotation, RotationId};
+use super::{Rotation, RotationId, clock};
 use crate::address::Endpoint;
 use crate::counted::Counted;
 
@@ -65,6 +65,18 @@ impl Rotation {
     /// Continues a move of the single destination whose [`deadline`](Rotation::deadline) has passed.
     pub fn advance_switchover(&self, now: Instant) {
         self.pool().0.lock().advance(self.id(), now);
+    }
+
+    /// Ends a move of the single destination, for this reason: its service takes no clients there any more. Sessions that
+    /// were to end by themselves stay.
+    pub fn abandon_switchover(&self, why: &str) {
+        let mut inner = self.pool().0.lock();
+        let phase = inner.single(self.id()).and_then(|single| single.switchover.as_ref()).map(|it| it.phase);
+        match phase {
+            Some(SwitchPhase::Grace) => inner.cancel_switchover(self.id(), why, clock::now()),
+            Some(SwitchPhase::Closing) => inner.finish_switchover(self.id()),
+            None => {}
+        }
     }
 
     /// When a move of the single destination goes on, whatever sessions are left; `None` when there is none.

@@ -88,7 +88,7 @@ impl Inner {
         }
     }
 
-    fn cancel_switchover(&mut self, rotation: RotationId, why: &str, now: Instant) {
+    pub(super) fn cancel_switchover(&mut self, rotation: RotationId, why: &str, now: Instant) {
         let Some(mut switchover) = self.single_mut(rotation).and_then(|single| single.switchover.take()) else {
             return;
         };

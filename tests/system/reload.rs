@@ -389,6 +389,48 @@ fn a_reload_through_the_fifo_does_not_hold_up_an_upgrade() {
     assert!(echoes(&session));
 }
 
+/// A service that leaves its pool or is dropped while its writer is moved by hand: the move ends at once, and nobody is cut
+/// off for it or goes on waiting.
+#[test]
+fn a_move_by_hand_ends_with_its_service() {
+    let (site, servers, ports) = (Site::new(), [0; 3].map(|_| Server::echo()), [0; 2].map(|_| free_port()));
+    let [first, second, third] = servers.each_ref();
+    let pools: [(&str, &[&Server], &str); 2] = [("a", &[first, second], ""), ("b", &[third], "")];
+    let writer = |of: &str| format!("pool = \"{of}\"\npolicy = \"single\"");
+    let (in_a, in_b) = (writer("a"), writer("b"));
+    let both = [("w", ports[0], &*in_a), ("v", ports[1], &*in_b)];
+    let turns = [
+        (
+            vec![("w", ports[0], &*in_b), ("v", ports[1], &*in_a)],
+            "its service takes destinations from another pool now",
+        ),
+        (vec![("v", ports[1], &*in_a), ("u", free_port(), &*in_b)], "its service was dropped"),
+    ];
+    for (turn, (services, reason)) in turns.into_iter().enumerate() {
+        site.write(&pools, &both);
+        if site.daemon.pidfile().exists() {
+            assert!(reload(&site).ends_with("Ok\n"));
+        } else {
+            site.start();
+        }
+        let session = served(ports[0]);
+        let row = |row: &String| row.contains("single").then(|| row.split_whitespace().next().map(str::to_owned))?;
+        let current = site.rows("getinfo", "Router: w, pool a").iter().find_map(row).expect("one is single");
+        let next = if current == first.to_string() { second } else { first };
+        std::thread::scope(|scope| {
+            let answer = scope.spawn(|| site.daemon.control(&format!("writer w/{next} 60")));
+            wait_until("it has begun", || site.log().matches("by hand: new clients wait").count() == turn + 1);
+            let waiting = asking(ports[0]);
+            site.write(&pools, &services);
+            assert!(reload(&site).ends_with("Ok\n"));
+            is_answered(waiting);
+            let answer = answer.join().expect("an answer");
+            assert_eq!(answer, format!("Error: w/{next}: cancelled: {reason}\n"));
+        });
+        assert!(echoes(&session));
+    }
+}
+
 #[test]
 fn backups_wait_until_no_other_one_is_ready() {
     let (site, servers, port) = (Site::new(), [0; 3].map(|_| Server::echo()), free_port());
@@ -464,6 +506,24 @@ fn an_upgrade_hands_each_address_to_the_service_that_has_it_now() {
     drop(served(ports[0]));
     assert_eq!(servers.each_ref().map(Server::accepted), [2, 1]);
     assert!(echoes(&session));
+}
+
+/// The workers close sockets in their own time, which must not keep the next reload from their address.
+#[test]
+fn a_service_that_was_dropped_can_be_added_again_at_once() {
+    let (site, server, ports) = (Site::new(), Server::echo(), [0; 2].map(|_| free_port()));
+    let one = || site.write(&[("a", &[&server], "")], &[("s", ports[0], "")]);
+    let two = || site.write(&[("a", &[&server], "")], &[("s", ports[0], ""), ("t", ports[1], "")]);
+    one();
+    site.start();
+    for _ in 0..300 {
+        two();
+        let answer = reload(&site);
+        assert!(answer.ends_with("Ok\n"), "{answer}");
+        one();
+        assert!(reload(&site).ends_with("Ok\n"));
+        assert!(connect_to(at(ports[1])).is_err(), "what is answered is in force");
+    }
 }
 
 #[test]
