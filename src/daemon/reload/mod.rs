@@ -1,0 +1,77 @@
+//! The configuration file, read again while everybody stays connected: all of it comes into force, or nothing.
+//!
+//! What can fail comes first: reading, resolving, listening. What follows cannot, and touches only what is asked for
+//! otherwise than before.
+
+mod carry_out;
+mod ready;
+
+use log::{info, warn};
+
+use super::serving::Serving;
+use crate::config::{Config, Refused};
+use crate::control::ReloadOutcome;
+use crate::desired::{self};
+use crate::resolve;
+use carry_out::Work;
+
+impl Serving {
+    /// Reads the configuration file again, and has it come into force. Says what that has come to in the log as well.
+    pub(super) fn reload(&mut self) -> ReloadOutcome {
+        let outcome = self.try_reload();
+        let file = self.config.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+        match &outcome {
+            Ok(lines) => {
+                let count = lines.len();
+                info!("{file} read again, changes: {count}");
+                lines.iter().for_each(|line| info!("{line}"));
+            }
+            Err(reasons) => reasons.iter().for_each(|reason| warn!("not reloaded: {reason}; nothing has changed")),
+        }
+        outcome
+    }
+
+    fn try_reload(&mut self) -> ReloadOutcome {
+        if self.running.threads.is_none() {
+            return Err(vec!["this process accepts nobody any more".to_owned()]);
+        }
+        let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+        let wanted = Config::reread(arguments, &self.directory).map_err(|refused| match refused {
+            Refused::Show(text) | Refused::Wrong(text) => vec![text],
+            Refused::WrongFile(reasons) => reasons,
+        })?;
+        let mut wanted = wanted.with_paths_in(&self.directory);
+        self.keep_borrowed(&mut wanted);
+        let before = self.config.clone();
+        let tasks = desired::difference(&before, &wanted);
+        let ready = self.prepare(&wanted, &tasks).map_err(|reason| vec![reason])?;
+        let lines = Work::new(&mut self.running, &wanted, &tasks, ready).carry_out();
+        resolve::prefer_ipv6(wanted.prefer_ipv6);
+        // What takes an upgrade or a restart is still as it was.
+        self.config = Config {
+            threads: before.threads,
+            max_connections: before.max_connections,
+            state: before.state,
+            log: before.log,
+            control: before.control,
+            fifo: before.fifo,
+            daemon: before.daemon,
+            user: before.user,
+            pidfile: before.pidfile,
+            ..wanted
+        };
+        Ok(lines)
+    }
+
+    /// Where a service manager has decided where a service listens, it listens there.
+    fn keep_borrowed(&self, wanted: &mut Config) {
+        let Some(doors) = &self.running.doors else { return };
+        for service in &mut wanted.services {
+            let borrowed = doors.door(&service.name).is_some_and(|door| door.borrowed);
+            let current = self.config.services.iter().find(|it| it.name == service.name);
+            if let Some(current) = current.filter(|_| borrowed) {
+                service.listen = current.listen.clone();
+            }
+        }
+    }
+}
