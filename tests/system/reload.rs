@@ -461,6 +461,7 @@ fn backups_wait_until_no_other_one_is_ready() {
     let text = text.replace(&format!("\"{second}\""), &format!("\"{second}\", \"{backup}\""));
     fs::write(&site.file, text).expect("the file");
     assert!(reload(&site).contains(&format!("pool a: destination {backup} added")));
+    wait_until("it has been checked", || site.daemon.control("getwatch").matches(" READY ").count() == 3);
     let _sessions: Vec<_> = (0..4).map(|_| served(port)).collect();
     wait_until("both share the load", || rows(2) == 2);
 }
