@@ -49,6 +49,11 @@ impl Entry {
         Entry { of, ..self }
     }
 
+    /// Where the weight says nothing.
+    fn without_weight(self) -> Entry {
+        Entry::new(self.spec.endpoint, 1.0, self.address).of(self.of)
+    }
+
     /// What it is about, as the control port would be told.
     pub(super) fn name(&self) -> String {
         qualified(self.of.as_deref(), &self.spec.endpoint)
@@ -115,9 +120,9 @@ pub(super) fn parse(text: &[u8]) -> Result<Contents, String> {
     let mut contents = Contents::default();
     for line in lines.filter(|line| !line.is_empty()) {
         if let Some(writer) = line.strip_prefix(WRITER) {
-            contents.writers.push(parse_entry(writer)?);
+            contents.writers.push(parse_entry(writer)?.without_weight());
         } else if let Some(at) = line.strip_prefix(AT) {
-            contents.at.extend(Some(parse_entry(at)?).filter(|it| it.address.is_some()));
+            contents.at.extend(Some(parse_entry(at)?.without_weight()).filter(|it| it.address.is_some()));
         } else {
             contents.entries.push(parse_entry(line)?);
         }
