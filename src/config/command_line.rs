@@ -33,7 +33,7 @@ impl Config {
         let (matches, options) = parse(arguments)?;
         let prints = matches.get_flag("print_config");
         let (config, matches) = match options.config.clone() {
-            Some(path) => Config::from_file(path, &matches)?,
+            Some(path) => Config::from_file(path, &matches, prints)?,
             None => (Config::from_options(options).map_err(Refused::Wrong)?, vec![matches]),
         };
         if prints { Err(Refused::Show(print::print(&config, &matches))) } else { Ok(config) }
@@ -54,16 +54,16 @@ impl Config {
             let reason = format!("{}: it is no ordinary file, and cannot be read again", path.display());
             return Err(Refused::WrongFile(vec![reason]));
         }
-        let (config, _) = Config::from_file(path, &matches)?;
+        let (config, _) = Config::from_file(path, &matches, false)?;
         Ok(config)
     }
 
     /// Reads a configuration file, and what the command line says beside it.
-    fn from_file(path: PathBuf, beside: &ArgMatches) -> Result<(Config, Vec<ArgMatches>), Refused> {
+    fn from_file(path: PathBuf, beside: &ArgMatches, prints: bool) -> Result<(Config, Vec<ArgMatches>), Refused> {
         let beside = options_beside_file(beside).map_err(Refused::Wrong)?;
         let told = |reason: String| format!("{}:{reason}", path.display());
         let text = read_file(&path).map_err(|reason| Refused::WrongFile(vec![told(format!(" {reason}"))]))?;
-        let read = Config::from_text(&text, &beside).map_err(|refused| match refused {
+        let read = Config::from_parts(&text, &beside, prints).map_err(|refused| match refused {
             Refused::WrongFile(reasons) => Refused::WrongFile(reasons.into_iter().map(told).collect()),
             other => other,
         });
@@ -75,6 +75,11 @@ impl Config {
     /// # Errors
     /// [`Refused`]; all that is wrong with the file, without its name.
     pub(super) fn from_text(text: &str, beside: &[String]) -> Result<(Config, Vec<ArgMatches>), Refused> {
+        Config::from_parts(text, beside, true)
+    }
+
+    /// The same, where the command lines may be forgotten: each takes some ten kilobytes.
+    fn from_parts(text: &str, beside: &[String], keeps_matches: bool) -> Result<(Config, Vec<ArgMatches>), Refused> {
         let wrong =
             |complaints: Vec<Complaint>| Refused::WrongFile(complaints.iter().map(ToString::to_string).collect());
         let contents = file::read(text).map_err(wrong)?;
@@ -90,7 +95,7 @@ impl Config {
                     None => return Err(Refused::Wrong(reason)),
                 },
             }
-            all_matches.push(matches);
+            all_matches.extend(Some(matches).filter(|_| keeps_matches));
         }
         config.iter_mut().for_each(|config| config.pools.sort_by_key(|pool| contents.place_of(&pool.name)));
         match config {

@@ -55,6 +55,11 @@ struct Logger {
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
+/// What is logged unless somebody says otherwise.
+pub fn level(verbose: bool) -> LevelFilter {
+    if verbose { LevelFilter::Debug } else { LevelFilter::Info }
+}
+
 /// Starts logging; once in a process, after it has forked for the last time. `verbose` brings what is told about
 /// single connections.
 ///
@@ -68,7 +73,7 @@ pub fn start(destination: Destination, verbose: bool) -> std::io::Result<()> {
     supervise::start("log", move || write_lines(&writer, &receiver))?;
     // Fails only when a logger was set before, which is then this one.
     let _ = log::set_logger(logger);
-    log::set_max_level(if verbose { LevelFilter::Debug } else { LevelFilter::Info });
+    log::set_max_level(level(verbose));
     Ok(())
 }
 

@@ -565,3 +565,32 @@ fn a_hundred_reloads_leave_nothing_behind() {
     (0..50).for_each(|_| turn());
     wait_until("all is back", || descriptors() <= before.0 && threads() <= before.1);
 }
+
+#[test]
+fn the_same_port_at_another_address_is_said_to_take_a_restart() {
+    let (site, server, port) = (Site::new(), Server::echo(), free_port());
+    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
+    site.start();
+    let text = fs::read_to_string(&site.file).expect("the file");
+    fs::write(&site.file, text.replace(&format!("127.0.0.1:{port}"), &format!("0.0.0.0:{port}"))).expect("the file");
+    let told = format!(
+        "Error: cannot listen on 0.0.0.0:{port}: Address already in use (os error 98); \
+         service s has the port at another address, which takes a restart to change\n"
+    );
+    assert_eq!(reload(&site), told);
+    drop(served(port));
+}
+
+#[test]
+fn more_is_logged_where_the_file_comes_to_say_so() {
+    let (site, server, port) = (Site::new(), Server::echo(), free_port());
+    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
+    site.start();
+    drop(served(port));
+    assert!(!site.log().contains(" DEBUG "), "{}", site.log());
+    let text = fs::read_to_string(&site.file).expect("the file");
+    fs::write(&site.file, text.replace("threads = 2", "threads = 2\nverbose = true")).expect("the file");
+    assert_eq!(reload(&site), "process: verbose is true\nOk\n");
+    drop(served(port));
+    wait_until("a connection is told of", || site.log().contains(" DEBUG client "));
+}

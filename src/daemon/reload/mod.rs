@@ -45,8 +45,12 @@ impl Serving {
         let before = self.config.clone();
         let tasks = desired::difference(&before, &wanted);
         let ready = self.prepare(&wanted, &tasks).map_err(|reason| vec![reason])?;
-        let lines = Work::new(&mut self.running, &wanted, &tasks, ready).carry_out();
+        let mut lines = Work::new(&mut self.running, &wanted, &tasks, ready).carry_out();
         resolve::prefer_ipv6(wanted.prefer_ipv6);
+        if before.verbose != wanted.verbose {
+            log::set_max_level(crate::log::level(wanted.verbose));
+            lines.push(format!("process: verbose is {}", wanted.verbose));
+        }
         // What takes an upgrade or a restart is still as it was.
         self.config = Config {
             threads: before.threads,

@@ -201,11 +201,21 @@ fn listen(
             Ok(opened) => drop(listening.insert(Name::clone(name), opened)),
             Err(error) => {
                 listening.into_values().for_each(|it| running.workers.retire(it.group));
-                return Err(listen_trouble(service, &error));
+                return Err(listen_trouble(service, &error) + &hint(service, &error, running));
             }
         }
     }
     Ok(listening)
+}
+
+/// What else there is to say where it cannot be listened at an address.
+fn hint(service: &ServiceConfig, error: &std::io::Error, running: &Running) -> String {
+    let has_port = |all: &[SocketAddr]| all.iter().any(|it| it.port() == service.listen.port);
+    let other = running.addresses.iter().find(|(_, all)| has_port(all)).map(|(name, _)| name);
+    match other.filter(|_| error.kind() == std::io::ErrorKind::AddrInUse) {
+        Some(other) => format!("; service {other} has the port at another address, which takes a restart to change"),
+        None => String::new(),
+    }
 }
 
 /// Sockets at an address: those of a service that leaves it, or new ones.
