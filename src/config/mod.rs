@@ -26,7 +26,7 @@ pub use watchdog::{GaleraOptions, HttpOptions, ProbeSpec, TlsMode, WatchdogOptio
 /// What a pool or a service is called.
 pub type Name = Arc<str>;
 
-/// The name of the only pool and of the only service, where nobody has given them one.
+/// The name of the only pool and of the only service, unless the configuration file gives them others.
 pub const MAIN: &str = "main";
 
 /// Everything that can be chosen at start: for the process, for its pools and for its services.

@@ -56,7 +56,7 @@ pub(super) enum Command {
 /// A destination as a command names it, with its weight.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Target {
-    /// The pool that it is in, or the service that it serves; `None`: nobody has said.
+    /// The pool that it is in, or the service that it serves, if the command says so.
     pub of: Option<String>,
     pub spec: DestinationSpec,
 }

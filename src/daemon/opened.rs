@@ -43,7 +43,7 @@ pub(super) struct Doors {
 /// The listening sockets of a service once more.
 pub(super) struct Door {
     pub service: Name,
-    /// They are a service manager's, who goes on listening.
+    /// They are a service manager's, which goes on listening.
     pub borrowed: bool,
     pub sockets: Vec<Socket>,
 }
@@ -93,7 +93,7 @@ impl Doors {
         self.services.push(door);
     }
 
-    /// The listening sockets of a service are nobody's any more, and closed once no thread has them.
+    /// Lets go of the listening sockets of a service. They are closed once no thread has them.
     pub(super) fn remove(&mut self, service: &str) {
         self.services.retain(|it| &*it.service != service);
     }

@@ -31,7 +31,7 @@ impl Reader {
         wrong.into_iter().for_each(|(place, complaint)| self.complain(place, complaint));
     }
 
-    /// Whether each service listens at an address of its own.
+    /// Complains of services that listen at the same address.
     pub(super) fn check_listening(&mut self) {
         let mut seen: Vec<(ListenAddress, &str)> = Vec::new();
         let mut taken = Vec::new();

@@ -75,7 +75,7 @@ fn a_file_says_the_same_as_a_command_line() {
     ];
     let mut of_file = of_file(file);
     assert_eq!((&*of_file.pools[0].name, &*of_file.services[0].name), ("nodes", "writer"));
-    // On the command line, nobody gives them names.
+    // On the command line, they have the default name.
     (of_file.pools[0].name, of_file.services[0].name, of_file.services[0].pool) =
         ("main".into(), "main".into(), "main".into());
     assert_eq!(format!("{of_file:?}"), format!("{:?}", of_command_line(&words)));

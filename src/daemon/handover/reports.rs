@@ -173,7 +173,8 @@ impl Reporter {
     }
 }
 
-/// The same by holder and address. Two destinations of a process that has been told of a move may be at one address.
+/// The counts by holder and address. After an order to move a destination, two of them may have the same address: their
+/// counts are added.
 fn keyed(connections: impl Iterator<Item = (Holder, SocketAddr, usize)>) -> BTreeMap<(Holder, SocketAddr), usize> {
     let mut keyed = BTreeMap::new();
     connections.for_each(|(holder, address, count)| *keyed.entry((holder, address)).or_default() += count);
