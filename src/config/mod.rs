@@ -225,7 +225,6 @@ impl Config {
     /// What stays as it is when another process takes over, by its name in the configuration file.
     pub fn lasting(&self) -> Vec<(String, String)> {
         let lasting = [
-            ("threads", self.threads.to_string()),
             ("control", self.control.as_ref().map(ToString::to_string).unwrap_or_default()),
             ("fifo", format!("{:?}", self.fifo)),
             ("user", format!("{:?}", self.user)),

@@ -204,6 +204,7 @@ fn an_upgrade_has_destinations_and_threads_follow_the_file_and_keeps_what_hands_
     let expected = [(first, 0.0), (second, 0.0), (third, 2.0), (by_hand, 5.0)];
     assert_eq!(weights(&daemon), expected.map(|(server, weight)| (server.to_string(), weight)));
     wait_until("the log says so", || log(&daemon).contains("4 destinations, 3 threads, round robin"));
+    assert!(!log(&daemon).contains("takes effect at a restart"), "{}", log(&daemon));
     assert!(sessions.iter().all(echoes), "of the one that was dropped as well");
     drop(sessions);
     wait_until("it goes with its last connection", || weights(&daemon).len() == 3);
