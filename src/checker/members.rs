@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::protocol::MAX_MEMBERS;
-use crate::address::{Endpoint, Host, parse_destination};
+use crate::address::{Endpoint, parse_destination};
 use crate::resolve::Resolver;
 
 /// How long the address of a name is good for, and how long a name that has none is not looked up again.
@@ -45,12 +45,9 @@ impl Members {
         let mut are_complete = members.len() <= MAX_MEMBERS;
         for member in members.iter().take(MAX_MEMBERS) {
             let Ok(spec) = parse_destination(member, Some(port)) else { continue };
-            match spec.endpoint.host {
-                Host::Address(address) => addresses.push(SocketAddr::new(address, spec.endpoint.port)),
-                Host::Name(_) => match self.look_up(spec.endpoint) {
-                    Some(address) => addresses.push(address),
-                    None => are_complete = false,
-                },
+            match spec.endpoint.address().or_else(|| self.look_up(spec.endpoint)) {
+                Some(address) => addresses.push(address),
+                None => are_complete = false,
             }
         }
         (addresses, are_complete)

@@ -145,7 +145,7 @@ impl Executor {
 
     fn change_or_resolve(&self, pool: &Pool, target: Target, late: LateAnswer<'_>) -> Reply {
         let endpoint = &target.spec.endpoint;
-        let known = lookup::known_addresses(pool, endpoint);
+        let known = pool.known_addresses(endpoint);
         if !known.is_empty() || pool.is_unresolved(endpoint) {
             return Reply::Text(self.finish(&target, Ok(known), late.asker()));
         }
@@ -158,7 +158,7 @@ impl Executor {
             return Err(RETIRED.to_owned());
         }
         let rotation = lookup::service_of(setup, target)?.rotation();
-        let address = match &lookup::known_addresses(rotation, &target.spec.endpoint)[..] {
+        let address = match &rotation.known_addresses(&target.spec.endpoint)[..] {
             [] => return Err(SwitchError::NoSuchDestination.to_string()),
             [address] => *address,
             several => return Err(format!("the name has {} addresses in the table: name one of them", several.len())),
@@ -270,7 +270,7 @@ impl Executor {
         };
         let told = |error: TableError| error.to_string();
         let endpoint = &target.spec.endpoint;
-        let known = lookup::known_addresses(pool, endpoint);
+        let known = pool.known_addresses(endpoint);
         let changed = match unresolved.and_then(|weight| Some((pool.reweigh_unresolved(endpoint, weight)?, weight))) {
             Some((before, weight)) => {
                 info!("destination {endpoint} changed from weight {before} to {weight}, {asker}");

@@ -1,9 +1,7 @@
 //! Which pool or service a command means.
 
-use std::net::SocketAddr;
-
 use super::command::Target;
-use crate::address::{Endpoint, Host};
+use crate::address::Endpoint;
 use crate::config::PolicyKind;
 use crate::pool::Pool;
 use crate::service::{PoolEntry, ServiceEntry, Setup};
@@ -68,19 +66,10 @@ pub(super) fn service_of<'s>(setup: &'s Setup, target: &Target) -> Result<&'s Se
     }
 }
 
-/// Where a destination is, as far as it need not be resolved: one that is in the pool can be removed when its name no
-/// longer resolves.
-pub(super) fn known_addresses(pool: &Pool, endpoint: &Endpoint) -> Vec<SocketAddr> {
-    match endpoint.host {
-        Host::Address(address) => vec![SocketAddr::new(address, endpoint.port)],
-        Host::Name(_) => pool.addresses_of(endpoint),
-    }
-}
-
 fn has(pool: &Pool, endpoint: &Endpoint) -> bool {
-    match endpoint.host {
-        Host::Address(address) => pool.has(SocketAddr::new(address, endpoint.port)),
-        Host::Name(_) => pool.is_unresolved(endpoint) || !pool.addresses_of(endpoint).is_empty(),
+    match endpoint.address() {
+        Some(address) => pool.has(address),
+        None => pool.is_unresolved(endpoint) || !pool.addresses_of(endpoint).is_empty(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use log::Level;
 
 use super::prepared::Notice;
-use crate::address::{DestinationSpec, Endpoint, Host};
+use crate::address::{DestinationSpec, Endpoint};
 use crate::config::PoolConfig;
 use crate::counted::Counted;
 use crate::desired::DestinationsChange;
@@ -107,11 +107,8 @@ pub(super) fn follow(pool: &Pool, change: &DestinationsChange) -> Vec<String> {
     let mut lines = Vec::new();
     for DestinationSpec { endpoint, weight } in &change.reweighted {
         if pool.reweigh_unresolved(endpoint, *weight).is_none() {
-            let addresses = match endpoint.host {
-                Host::Address(address) => vec![SocketAddr::new(address, endpoint.port)],
-                Host::Name(_) => pool.addresses_of(endpoint),
-            };
-            let reweighed = addresses.into_iter().filter(|address| pool.reweigh(*address, *weight).is_ok()).count();
+            let addresses = pool.known_addresses(endpoint).into_iter();
+            let reweighed = addresses.filter(|address| pool.reweigh(*address, *weight).is_ok()).count();
             if reweighed == 0 {
                 lines.push(format!("destination {endpoint} was removed by hand, and stays away"));
                 continue;

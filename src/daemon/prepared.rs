@@ -12,12 +12,12 @@ use super::filling::{self, Located};
 use super::handover::State;
 use super::limits::Limits;
 use super::{control_trouble, listen_trouble};
-use crate::address::parse_destination;
+use crate::address::{Endpoint, parse_destination};
 use crate::checker::Credentials;
 use crate::config::{Config, Name, PoolConfig, ServiceConfig};
 use crate::counted::Counted;
 use crate::desired::DestinationsChange;
-use crate::pool::{Balancing, Pool, PoolSettings, Rotation, Unresolved};
+use crate::pool::{Balancing, DestinationStatus, Pool, PoolSettings, Rotation, Unresolved};
 use crate::process::{self, Identity};
 use crate::resolve::{self, OwnAddresses};
 use crate::service::{self, PoolEntry, Service, ServiceEntry, Setup};
@@ -108,7 +108,7 @@ impl Prepared {
         notices.extend(follow_file(&setup, state, &own_addresses, config.strict_names)?);
         let begins = config.services.iter().zip(&listening).filter(|(service, _)| !open.contains_key(&service.name));
         let begins: OwnAddresses = begins.flat_map(|(_, at)| at.iter().copied()).collect::<Vec<_>>().into();
-        setup.pools.iter().try_for_each(|it| passes_no_clients_back(it, &begins))?;
+        setup.pools.iter().try_for_each(|it| passes_no_clients_back(it, &[], |address| begins.include(address)))?;
         Ok(Prepared {
             limits,
             setup,
@@ -212,31 +212,41 @@ fn what_stays(config: &Config, state: &State) -> Vec<Notice> {
 
 /// Has pools that are handed over follow what is asked for by now. Returns what the log should tell.
 fn follow_file(setup: &Setup, state: &State, own: &OwnAddresses, strict: bool) -> Result<Vec<Notice>, String> {
+    let handed = |config: &PoolConfig| state.pools.iter().find(|it| *it.name == *config.name);
+    let change = |PoolEntry { config, .. }: &PoolEntry| {
+        let before = handed(config).into_iter().flat_map(|it| &it.asked_for);
+        let before: Vec<_> = before.filter_map(|text| parse_destination(text, None).ok()).collect();
+        DestinationsChange::between(&before, &config.destinations)
+    };
+    let changes: Vec<DestinationsChange> = setup.pools.iter().map(change).collect();
+    let located = Located::resolve(changes.iter().flat_map(|it| &it.added), strict, &mut || false);
     let mut notices = Vec::new();
-    for PoolEntry { config, pool } in &setup.pools {
-        let handed = state.pools.iter().find(|it| *it.name == *config.name);
-        let before: Vec<_> = handed.iter().flat_map(|it| &it.asked_for).collect();
-        let before: Vec<_> = before.into_iter().filter_map(|text| parse_destination(text, None).ok()).collect();
-        let change = DestinationsChange::between(&before, &config.destinations);
-        let located = Located::resolve(&change.added, strict, &mut || false);
+    for (PoolEntry { config, pool }, change) in setup.pools.iter().zip(&changes) {
         notices.extend(located.fill(pool, config, &change.added, own)?);
-        let followed = filling::follow(pool, &change).into_iter().filter(|_| handed.is_some());
+        let followed = filling::follow(pool, change).into_iter().filter(|_| handed(config).is_some());
         notices.extend(followed.map(|line| (Level::Info, format!("pool {}: {line}", config.name))));
     }
     Ok(notices)
 }
 
-/// Looks at destinations that have been there before this daemon begins to listen at these addresses.
-fn passes_no_clients_back(PoolEntry { config, pool }: &PoolEntry, begins: &OwnAddresses) -> Result<(), String> {
-    match pool.snapshot().iter().find(|it| !it.is_leaving && begins.include(it.address)) {
-        Some(it) => Err(loop_trouble(it.address, &config.name)),
+/// Looks at the destinations of a pool that stay, whoever has brought them: this daemon may begin to listen at one.
+/// Those that are only asked for as `dropped` go.
+pub(super) fn passes_no_clients_back(
+    PoolEntry { config, pool }: &PoolEntry,
+    dropped: &[Endpoint],
+    begins_at: impl Fn(SocketAddr) -> bool,
+) -> Result<(), String> {
+    let stays = |it: &DestinationStatus| {
+        let goes = !it.wanted_as.is_empty() && it.wanted_as.iter().all(|name| dropped.contains(name));
+        !it.is_leaving && !goes
+    };
+    match pool.snapshot().iter().find(|it| stays(it) && begins_at(it.address)) {
+        Some(it) => {
+            let (destination, pool) = (it.address, &config.name);
+            Err(format!("destination {destination} of pool {pool}: this daemon is to listen there itself"))
+        }
         None => Ok(()),
     }
-}
-
-/// Why a daemon may not begin to listen where a destination of one of its pools is.
-pub(super) fn loop_trouble(destination: SocketAddr, pool: &Name) -> String {
-    format!("destination {destination} of pool {pool}: this daemon is to listen there itself")
 }
 
 fn listening_at(service: &ServiceConfig, open: &HashMap<Name, Vec<SocketAddr>>) -> Result<Vec<SocketAddr>, String> {

@@ -12,9 +12,7 @@ use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 
 use super::STOPPING;
-use super::handover::{
-    HandedPool, HandedService, Offer, Predecessors, Reports, State, Successor, follow_nobody, own_connections,
-};
+use super::handover::{HandedPool, HandedService, Offer, Predecessors, Reports, State, Successor, own_connections};
 use super::opened::Doors;
 use super::running::Running;
 use super::service_manager;
@@ -214,14 +212,14 @@ impl Serving {
         self.running.workers.hand_over();
         self.running.shows.clear();
         service_manager::say_successor(pid);
-        follow_successor(&self.running.inventory);
+        self.running.inventory.now().follow_successor();
         let (inventory, stats) = (&self.running.inventory, &self.running.stats);
         let reports = Reports::start(successor, state, inventory, stats, self.signals.ender());
         let told =
             |error: &std::io::Error| error!("process {pid} does not count the connections that are left: {error}");
         self.reports = reports.inspect_err(told).ok();
         if self.reports.is_none() {
-            follow_nobody(&self.running.inventory);
+            self.running.inventory.now().follow_nobody();
         }
         self.leftovers.abandon();
         self.running.control.close();
@@ -255,11 +253,6 @@ impl Serving {
             limit.map_or_else(|error| error!("cannot watch the drain timeout: {error}"), drop);
         }
     }
-}
-
-/// The single destinations are another process's business from now on.
-fn follow_successor(inventory: &Inventory) {
-    inventory.now().services.iter().for_each(|it| it.rotation().follow_successor());
 }
 
 fn handed_pools(setup: &Setup, credentials: &HashMap<Name, Credentials>) -> Vec<HandedPool> {
@@ -298,13 +291,13 @@ fn reset_after(timeout: Duration, inventory: &Inventory) {
     let setup = inventory.now();
     let count = setup.own_connections();
     // The single destinations need not move to ones that are removed next.
-    follow_successor(inventory);
+    setup.follow_successor();
     warn!("connections reset after the drain timeout of {} s: {count}", timeout.as_secs_f64());
-    for PoolEntry { pool, .. } in setup.pools.iter().chain(&setup.retired) {
+    for PoolEntry { pool, .. } in setup.all_pools() {
         for destination in pool.snapshot() {
             // It may have been removed in the meantime.
             let _ = pool.remove(destination.address);
         }
     }
-    follow_nobody(inventory);
+    inventory.now().follow_nobody();
 }

@@ -7,7 +7,7 @@ use log::info;
 use super::Pool;
 use super::inner::Inner;
 use super::named::Standing;
-use crate::address::{Endpoint, Host};
+use crate::address::Endpoint;
 
 /// What has become of a destination that is not asked for any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +28,9 @@ impl Pool {
             inner.names.remove(endpoint);
             return Vec::new();
         }
-        let slots = match endpoint.host {
-            Host::Address(address) => inner.at(SocketAddr::new(address, endpoint.port)).into_iter().collect(),
-            Host::Name(_) => inner.slots_of(endpoint),
+        let slots = match endpoint.address() {
+            Some(address) => inner.at(address).into_iter().collect(),
+            None => inner.slots_of(endpoint),
         };
         slots.into_iter().map(|slot| inner.dismiss(slot, endpoint)).collect()
     }

@@ -95,6 +95,11 @@ impl Pool {
         inner.slots_of(name).into_iter().map(|slot| inner.destinations[slot].address).collect()
     }
 
+    /// Where a destination is, as far as that need not be resolved: its own address, or those that its name stands for.
+    pub fn known_addresses(&self, endpoint: &Endpoint) -> Vec<SocketAddr> {
+        endpoint.address().map_or_else(|| self.addresses_of(endpoint), |address| vec![address])
+    }
+
     /// The address of one of a name's destinations that new clients can connect to, as far as is known.
     pub fn sound_address_of(&self, name: &Endpoint) -> Option<SocketAddr> {
         let inner = self.0.lock();

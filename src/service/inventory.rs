@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::Service;
-use crate::config::{MAIN, Name, PoolConfig, ServiceConfig};
+use crate::config::{MAIN, PoolConfig, ServiceConfig};
 use crate::pool::{Pool, Rotation};
 
 /// A pool, and what was asked for.
@@ -66,8 +66,13 @@ impl Setup {
     }
 
     /// The services that take destinations from a pool.
-    pub fn services_of<'a>(&'a self, pool: &'a Name) -> impl Iterator<Item = &'a ServiceEntry> {
-        self.services.iter().filter(move |it| it.config.pool == *pool)
+    pub fn services_of<'a>(&'a self, pool: &'a str) -> impl Iterator<Item = &'a ServiceEntry> {
+        self.services.iter().filter(move |it| &*it.config.pool == pool)
+    }
+
+    /// The pools that have connections: those that are asked for, and those that are no longer.
+    pub fn all_pools(&self) -> impl Iterator<Item = &PoolEntry> {
+        self.pools.iter().chain(&self.retired)
     }
 
     /// Has services leave alone the single destinations of those that they avoid.
@@ -78,14 +83,24 @@ impl Setup {
         }
     }
 
+    /// The single destinations are another process's business from now on.
+    pub fn follow_successor(&self) {
+        self.services.iter().for_each(|it| it.rotation().follow_successor());
+    }
+
+    /// The process that has taken over is gone: clients wait for it no longer.
+    pub fn follow_nobody(&self) {
+        self.services.iter().for_each(|it| it.rotation().follow_nobody());
+    }
+
     /// The connections on all destinations together, those of other processes included.
     pub fn connections(&self) -> usize {
-        self.pools.iter().chain(&self.retired).map(|it| it.pool.connections()).sum()
+        self.all_pools().map(|it| it.pool.connections()).sum()
     }
 
     /// The connections of this process on all destinations together.
     pub fn own_connections(&self) -> usize {
-        let own = self.pools.iter().chain(&self.retired).flat_map(|it| it.pool.own_connections());
+        let own = self.all_pools().flat_map(|it| it.pool.own_connections());
         own.map(|(_, count)| count).sum()
     }
 }

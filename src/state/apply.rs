@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::Base;
-use super::contents::{Entry, WRITER, address_of, saved_addresses};
+use super::contents::{Entry, WRITER, saved_addresses};
 use crate::address::{DestinationSpec, Endpoint};
 use crate::pool::health::Reason;
 use crate::pool::{Pool, Rotation, Unresolved};
@@ -36,7 +36,9 @@ impl Base<'_> {
     ) -> Vec<String> {
         let unresolved: HashSet<Endpoint> = pool.unresolved().into_iter().map(|it| it.endpoint).collect();
         let unknown = |Entry { spec, .. }: &&Entry| {
-            spec.weight >= 0.0 && !unresolved.contains(&spec.endpoint) && pool.addresses_of(&spec.endpoint).is_empty()
+            spec.weight >= 0.0
+                && !unresolved.contains(&spec.endpoint)
+                && pool.known_addresses(&spec.endpoint).is_empty()
         };
         let unknown: Vec<Endpoint> = entries.iter().filter(unknown).map(|it| it.spec.endpoint.clone()).collect();
         let found = Found {
@@ -62,7 +64,7 @@ impl Base<'_> {
         own_addresses: &OwnAddresses,
     ) -> Result<(), String> {
         if *weight < 0.0 {
-            match address_of(endpoint) {
+            match endpoint.address() {
                 Some(address) => pool.withdraw(address),
                 // That there is nothing to remove is what is wanted.
                 None => drop(pool.remove_name(endpoint)),
@@ -91,10 +93,7 @@ impl Base<'_> {
 
     /// Where a destination is: in the pool, or as it resolves, or where it was when it does not.
     fn locate(&self, endpoint: &Endpoint, found: &Found, pool: &Pool) -> Result<Vec<SocketAddr>, String> {
-        if let Some(address) = address_of(endpoint) {
-            return Ok(vec![address]);
-        }
-        let known = pool.addresses_of(endpoint);
+        let known = pool.known_addresses(endpoint);
         if !known.is_empty() {
             return Ok(known);
         }
@@ -122,11 +121,10 @@ struct Found {
 /// What an operator should hear of it.
 pub(super) fn prefer(writer: &Entry, rotation: &Rotation) -> Result<String, String> {
     let endpoint = &writer.spec.endpoint;
-    let known = rotation.addresses_of(endpoint);
-    let address = address_of(endpoint).or_else(|| match known[..] {
+    let address = match rotation.known_addresses(endpoint)[..] {
         [only] => Some(only),
         _ => writer.address,
-    });
+    };
     let name = writer.name();
     match address.is_some_and(|address| rotation.prefer(address)) {
         true => Ok(format!("{WRITER}{name}")),

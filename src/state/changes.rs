@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use super::Base;
-use super::contents::{Entry, REMOVED, address_of};
+use super::contents::{Entry, REMOVED};
 use crate::address::Endpoint;
 use crate::pool::{DestinationStatus, Origin, Pool, Unresolved};
 
@@ -38,7 +38,7 @@ impl Base<'_> {
         let there: HashSet<&Endpoint> = there.into_iter().chain(unresolved.iter().map(|it| &it.endpoint)).collect();
         let addresses: HashSet<SocketAddr> = rows.iter().map(|row| row.address).collect();
         let is_there = |endpoint: &Endpoint| {
-            there.contains(endpoint) || address_of(endpoint).is_some_and(|address| addresses.contains(&address))
+            there.contains(endpoint) || endpoint.address().is_some_and(|address| addresses.contains(&address))
         };
         let base = self.destinations.iter().map(|spec| &spec.endpoint);
         base.filter(|endpoint| !is_there(endpoint)).for_each(|endpoint| removed.add(endpoint.clone()));

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use twox_hash::XxHash3_64;
 
-use crate::address::{DestinationSpec, Endpoint, Host, can_be_connected_to, parse_destination};
+use crate::address::{DestinationSpec, Endpoint, can_be_connected_to, parse_destination};
 
 const HEADING: &str = "# glbd state 1: what was changed at run time. Written by glbd; to forget it, remove this file.";
 /// What a file of any version begins with.
@@ -41,7 +41,7 @@ pub(super) struct Contents {
 
 impl Entry {
     pub(super) fn new(endpoint: Endpoint, weight: f64, address: Option<SocketAddr>) -> Entry {
-        let address = address.filter(|_| address_of(&endpoint).is_none());
+        let address = address.filter(|_| endpoint.address().is_none());
         Entry { of: None, spec: DestinationSpec { endpoint, weight }, address }
     }
 
@@ -63,14 +63,6 @@ impl Entry {
 /// A destination with its pool, or with the service that it is the writer of.
 pub(super) fn qualified(of: Option<&str>, endpoint: &Endpoint) -> String {
     of.map_or_else(|| endpoint.to_string(), |of| format!("{of}/{endpoint}"))
-}
-
-/// The address, if it is not a name.
-pub(super) fn address_of(endpoint: &Endpoint) -> Option<SocketAddr> {
-    match endpoint.host {
-        Host::Address(address) => Some(SocketAddr::new(address, endpoint.port)),
-        Host::Name(_) => None,
-    }
 }
 
 /// Where the names were.

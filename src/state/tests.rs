@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::contents::{Entry, address_of};
+use super::contents::Entry;
 use super::*;
 use crate::address::parse_destination;
 use crate::config::Config;
@@ -30,7 +30,7 @@ fn table_with(policy: PolicyKind, base: &[DestinationSpec]) -> Rotation {
 
 /// Does what the control port does.
 fn obey(table: &Rotation, change: &DestinationSpec) {
-    let address = address_of(&change.endpoint).expect("an address");
+    let address = change.endpoint.address().expect("an address");
     // Not everything that is drained or removed is there.
     let _ = match change.weight {
         weight if weight < 0.0 => table.remove(address),

@@ -12,6 +12,7 @@ use socket2::SockRef;
 use super::SHORTAGE_PAUSE;
 use super::admission::{Admission, Admitted, Refusal};
 use super::listener_group::ListenerGroup;
+use super::proxy_protocol::canonical;
 use super::troubles::Troubles;
 use crate::log::Lasting;
 use crate::service::{MustWait, Permit, Reservation, Service};
@@ -209,9 +210,4 @@ fn concerns_one_client(error: &io::Error) -> bool {
                 | libc::ENOPROTOOPT
         )
     )
-}
-
-/// An IPv4 client that came through an IPv6 socket is an IPv4 client.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crossbeam_channel::{Sender, bounded};
 use mio::net::TcpListener;
 use mio::{Interest, Registry};
 
@@ -106,11 +107,7 @@ impl Handle {
 
     /// Waits until the workers do what they were told before this, though no longer than `patience`.
     pub fn settle(&self, patience: Duration) {
-        let (sender, heard) = crossbeam_channel::bounded::<()>(0);
-        self.send_to_all(|| Message::Settle(sender.clone()));
-        drop(sender);
-        // Nothing is sent: it ends when all have let go of it.
-        let _ = heard.recv_timeout(patience);
+        self.send_and_wait(Message::Settle, patience);
     }
 
     /// Tells the workers what happens to a pool that a service picks from. To be called once for each pool.
@@ -144,10 +141,15 @@ impl Handle {
 
     /// Cuts all connections, and waits until the end of the process would do so as well, though no longer than `patience`.
     pub fn stop(&self, patience: Duration) {
-        let (sender, done) = crossbeam_channel::bounded::<()>(0);
-        self.send_to_all(|| Message::Stop(sender.clone()));
+        self.send_and_wait(Message::Stop, patience);
+    }
+
+    /// Sends a message that holds one end of a channel, and waits until all workers have let go of it.
+    fn send_and_wait(&self, message: impl Fn(Sender<()>) -> Message, patience: Duration) {
+        let (sender, done) = bounded(0);
+        self.send_to_all(|| message(sender.clone()));
         drop(sender);
-        // Nothing is sent: it ends when all have let go of it.
+        // Nothing is sent: it ends when there are no senders left.
         let _ = done.recv_timeout(patience);
     }
 

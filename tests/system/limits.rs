@@ -125,6 +125,11 @@ fn set_descriptor_limit(glbd: &Glbd, limit: usize) {
 fn clients_that_come_and_go_at_the_limit_are_all_served() {
     let server = Server::named_and_closing("a");
     let glbd = Glbd::builder().args(["--threads", "2", "--max_conn", "3"]).destinations([&server]).start();
+    all_are_served(&glbd, &server);
+}
+
+/// Has 480 clients of a server called `a` come and go, twelve at a time.
+fn all_are_served(glbd: &Glbd, server: &Server) {
     thread::scope(|scope| {
         for _ in 0..12 {
             scope.spawn(|| {

@@ -8,12 +8,14 @@ use std::os::unix::fs::PermissionsExt;
 use nix::sys::signal::Signal;
 
 use crate::harness::{Server, connect_to, echoes, free_port, wait_until};
-use crate::services::{Site, at};
+use crate::services::{Site, at, served};
 
-fn served(port: u16) -> TcpStream {
-    let client = connect_to(at(port)).expect("glbd accepts");
-    assert!(echoes(&client));
-    client
+/// A service on a pool of one server.
+fn one() -> (Site, Server, u16) {
+    let (site, server, port) = (Site::new(), Server::echo(), free_port());
+    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
+    site.start();
+    (site, server, port)
 }
 
 fn reload(site: &Site) -> String {
@@ -29,9 +31,7 @@ fn sorted(text: &str) -> Vec<&str> {
 
 #[test]
 fn a_file_that_says_the_same_changes_nothing() {
-    let (site, server, port) = (Site::new(), Server::echo(), free_port());
-    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
-    site.start();
+    let (site, _server, port) = one();
     let session = served(port);
     let before = site.daemon.control("getinfo");
     assert_eq!(reload(&site), "Ok\n");
@@ -178,9 +178,7 @@ fn a_file_that_is_wrong_in_any_way_changes_nothing() {
 
 #[test]
 fn what_takes_an_upgrade_or_a_restart_is_said_to() {
-    let (site, server, port) = (Site::new(), Server::echo(), free_port());
-    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
-    site.start();
+    let (site, _server, _port) = one();
     let right = fs::read_to_string(&site.file).expect("the file");
     fs::write(&site.file, right.replace("threads = 2", "threads = 3").replace("\"root\"", "\"daemon\""))
         .expect("a file");
@@ -191,9 +189,7 @@ fn what_takes_an_upgrade_or_a_restart_is_said_to() {
 
 #[test]
 fn options_apply_to_new_connections_and_timeouts_to_those_that_there_are() {
-    let (site, server, port) = (Site::new(), Server::echo(), free_port());
-    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
-    site.start();
+    let (site, server, port) = one();
     let session = served(port);
     site.write(&[("a", &[&server], "")], &[("s", port, "client-idle-timeout = 0.5")]);
     assert_eq!(reload(&site), "service s: connections have other options\nOk\n");
@@ -360,9 +356,7 @@ fn nothing_listens_where_a_destination_is_whoever_has_brought_that() {
 /// Opening a pipe waits for its writer, and a daemon that waits for that would hear no signal.
 #[test]
 fn a_file_that_is_a_pipe_is_not_read_again() {
-    let (site, server, port) = (Site::new(), Server::echo(), free_port());
-    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
-    site.start();
+    let (site, _server, port) = one();
     fs::remove_file(&site.file).expect("the file");
     nix::unistd::mkfifo(site.file.as_str(), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
     let told = format!("Error: {}: it is no ordinary file, and cannot be read again\n", site.file);
@@ -375,9 +369,7 @@ fn a_file_that_is_a_pipe_is_not_read_again() {
 /// The upgrade waits for the FIFO to be quiet, and the FIFO for the answer to its last line.
 #[test]
 fn a_reload_through_the_fifo_does_not_hold_up_an_upgrade() {
-    let (site, server, port) = (Site::new(), Server::echo(), free_port());
-    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
-    site.start();
+    let (site, _server, port) = one();
     let session = served(port);
     let before = site.daemon.pid();
     site.daemon.signal(Signal::SIGUSR2);
@@ -568,9 +560,7 @@ fn a_hundred_reloads_leave_nothing_behind() {
 
 #[test]
 fn the_same_port_at_another_address_is_said_to_take_a_restart() {
-    let (site, server, port) = (Site::new(), Server::echo(), free_port());
-    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
-    site.start();
+    let (site, _server, port) = one();
     let text = fs::read_to_string(&site.file).expect("the file");
     fs::write(&site.file, text.replace(&format!("127.0.0.1:{port}"), &format!("0.0.0.0:{port}"))).expect("the file");
     let told = format!(
@@ -583,9 +573,7 @@ fn the_same_port_at_another_address_is_said_to_take_a_restart() {
 
 #[test]
 fn more_is_logged_where_the_file_comes_to_say_so() {
-    let (site, server, port) = (Site::new(), Server::echo(), free_port());
-    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
-    site.start();
+    let (site, _server, port) = one();
     drop(served(port));
     assert!(!site.log().contains(" DEBUG "), "{}", site.log());
     let text = fs::read_to_string(&site.file).expect("the file");

@@ -53,7 +53,8 @@ pub fn at(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-fn served(port: u16) -> TcpStream {
+/// A client that is served.
+pub fn served(port: u16) -> TcpStream {
     let client = connect_to(at(port)).expect("glbd accepts");
     assert!(echoes(&client));
     client

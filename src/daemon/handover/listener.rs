@@ -12,7 +12,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::predecessors::{PredecessorLink, Predecessors, Word};
-use super::{Holder, Message, Order, clients, count_there};
+use super::{Holder, Message, Order, clients, count_there, holders};
 use crate::config::Name;
 use crate::pool::{Event, RotationId};
 use crate::service::{Inventory, PoolEntry};
@@ -140,7 +140,7 @@ impl Listener {
 
     fn order(&mut self, order: Order) {
         let holders = match &order {
-            Order::Move(pool, ..) => self.holders(pool),
+            Order::Move(pool, ..) => holders(&self.inventory.now(), pool),
             _ => Vec::new(),
         };
         self.links.iter_mut().for_each(|link| link.order(order.clone(), &holders));
@@ -148,14 +148,6 @@ impl Listener {
             // What was reported since the pool moved it could not be counted there.
             self.count(holders.into_iter().flat_map(|holder| [(holder.clone(), from), (holder, to)]).collect());
         }
-    }
-
-    /// Those who may hold connections of a pool.
-    fn holders(&self, pool: &str) -> Vec<Holder> {
-        let setup = self.inventory.now();
-        let services = setup.services.iter().filter(|it| &*it.config.pool == pool);
-        let services = services.map(|it| Holder::Service(it.config.name.to_string()));
-        [Holder::Pool(pool.to_owned())].into_iter().chain(services).collect()
     }
 
     pub(super) fn tell(&mut self) {

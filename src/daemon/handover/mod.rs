@@ -36,7 +36,7 @@ use crate::stats::{SavedStats, Totals};
 use crate::worker;
 pub(super) use inheritance::{Inheritance, Predecessor};
 pub(super) use predecessors::{PredecessorLink, Predecessors};
-pub(super) use reports::{Reports, follow_nobody};
+pub(super) use reports::Reports;
 pub(super) use successor::{Offer, Successor};
 
 /// Two processes understand each other when they say the same.
@@ -186,7 +186,7 @@ impl State {
 /// The connections that this process has.
 pub(super) fn own_connections(setup: &Setup) -> Connections {
     let mut connections = Connections::new();
-    for PoolEntry { config, pool } in setup.pools.iter().chain(&setup.retired) {
+    for PoolEntry { config, pool } in setup.all_pools() {
         let holder = || Holder::Pool(config.name.to_string());
         connections.extend(pool.own_connections().into_iter().map(|(address, count)| (holder(), address, count)));
     }
@@ -196,6 +196,12 @@ pub(super) fn own_connections(setup: &Setup) -> Connections {
         connections.extend(sessions.map(|(address, count)| (holder(), address, count)));
     }
     connections
+}
+
+/// Those who may hold connections of a pool.
+fn holders(setup: &Setup, pool: &str) -> Vec<Holder> {
+    let services = setup.services_of(pool).map(|it| Holder::Service(it.config.name.to_string()));
+    [Holder::Pool(pool.to_owned())].into_iter().chain(services).collect()
 }
 
 /// Counts connections of other processes where there are such a pool and such a destination.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::{Channel, Connections, Holder, Message, Order, PORTION, State, Successor, own_connections};
+use super::{Channel, Connections, Holder, Message, Order, PORTION, State, Successor, holders, own_connections};
 use crate::service::Inventory;
 use crate::stats::{Stats, Totals};
 
@@ -94,7 +94,7 @@ impl Reporter {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // Whoever took over is gone, and this process not told to stop: the connections go on.
-                Err(_) => return follow_nobody(&self.inventory),
+                Err(_) => return self.inventory.now().follow_nobody(),
             }
             self.report();
         }
@@ -118,7 +118,7 @@ impl Reporter {
         let setup = self.inventory.now();
         match order {
             Order::Close(Holder::Pool(name), address) => {
-                let pools = setup.pools.iter().chain(&setup.retired).filter(|it| *it.config.name == name);
+                let pools = setup.all_pools().filter(|it| *it.config.name == name);
                 pools.for_each(|it| it.pool.close_sessions(address));
             }
             Order::Close(Holder::Service(name), address) => {
@@ -126,10 +126,8 @@ impl Reporter {
             }
             Order::Move(name, from, to) => {
                 setup.pool(&name).into_iter().for_each(|it| it.pool.rename(from, to));
-                let services = setup.services.iter().filter(|it| *it.config.pool == name);
-                let holders = services.map(|it| Holder::Service(it.config.name.to_string()));
-                let holders = holders.chain([Holder::Pool(name.clone())]);
-                self.uncertain.extend(holders.flat_map(|holder| [(holder.clone(), from), (holder, to)]));
+                let holders = holders(&setup, &name);
+                self.uncertain.extend(holders.into_iter().flat_map(|holder| [(holder.clone(), from), (holder, to)]));
             }
             Order::Single(name, address) => {
                 setup.service(&name).into_iter().for_each(|it| it.rotation().follow_single(address));
@@ -179,9 +177,4 @@ fn keyed(connections: impl Iterator<Item = (Holder, SocketAddr, usize)>) -> BTre
     let mut keyed = BTreeMap::new();
     connections.for_each(|(holder, address, count)| *keyed.entry((holder, address)).or_default() += count);
     keyed
-}
-
-/// The process that has taken over is gone: clients wait for it no longer.
-pub(in crate::daemon) fn follow_nobody(inventory: &Inventory) {
-    inventory.now().services.iter().for_each(|it| it.rotation().follow_nobody());
 }

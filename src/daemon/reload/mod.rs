@@ -11,7 +11,7 @@ use log::{info, warn};
 use super::serving::Serving;
 use crate::config::{Config, Refused};
 use crate::control::ReloadOutcome;
-use crate::desired::{self};
+use crate::desired;
 use crate::resolve;
 use carry_out::Work;
 

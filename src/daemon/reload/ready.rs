@@ -12,11 +12,11 @@ use crate::config::{Config, Name, PoolConfig, ServiceConfig};
 use crate::daemon::filling::Located;
 use crate::daemon::listen_trouble;
 use crate::daemon::opened::Door;
-use crate::daemon::prepared::{self};
+use crate::daemon::prepared;
 use crate::daemon::running::Running;
 use crate::daemon::serving::Serving;
 use crate::desired::{ServiceChange, Task};
-use crate::pool::{DestinationStatus, MAX_DESTINATIONS};
+use crate::pool::MAX_DESTINATIONS;
 use crate::resolve::{self, OwnAddresses};
 use crate::service::{self, PoolEntry, ServiceEntry, Setup};
 use crate::worker::ListenerGroup;
@@ -68,7 +68,9 @@ impl Serving {
         }
         tasks.iter().try_for_each(|task| located.check(added_destinations(task), &own_addresses))?;
         let is_new = |address| own_addresses.include(address) && !running.own_addresses.include(address);
-        setup.pools.iter().try_for_each(|it| passes_no_clients_back(it, tasks, &is_new))?;
+        for entry in &setup.pools {
+            prepared::passes_no_clients_back(entry, dropped_destinations(tasks, &entry.config.name), is_new)?;
+        }
         let listening = listen(wanted, tasks, &setup, &addresses, running)?;
         Ok(Ready { setup, located, credentials, listening, addresses, own_addresses })
     }
@@ -96,29 +98,13 @@ fn added_destinations<'t>(task: &'t Task<'_>) -> &'t [DestinationSpec] {
     }
 }
 
-/// Looks at the destinations of a pool that stay, whoever has brought them: this daemon may begin to listen at one.
-fn passes_no_clients_back(
-    PoolEntry { config, pool }: &PoolEntry,
-    tasks: &[Task],
-    begins_at: &impl Fn(SocketAddr) -> bool,
-) -> Result<(), String> {
-    let dropped: Vec<&Endpoint> = tasks.iter().flat_map(|task| dropped_destinations(task, &config.name)).collect();
-    let stays = |it: &DestinationStatus| {
-        let goes = !it.wanted_as.is_empty() && it.wanted_as.iter().all(|name| dropped.contains(&name));
-        !it.is_leaving && !goes
-    };
-    match pool.snapshot().iter().find(|it| stays(it) && begins_at(it.address)) {
-        Some(it) => Err(prepared::loop_trouble(it.address, &config.name)),
-        None => Ok(()),
-    }
-}
-
-/// The destinations that a task drops from a pool.
-fn dropped_destinations<'t>(task: &'t Task<'_>, of: &Name) -> &'t [Endpoint] {
-    match task {
-        Task::ChangePool(pool, change) if pool.name == *of => &change.destinations.dropped,
-        _ => &[],
-    }
+/// The destinations that are dropped from a pool.
+fn dropped_destinations<'t>(tasks: &'t [Task<'_>], of: &Name) -> &'t [Endpoint] {
+    let dropped = tasks.iter().find_map(|task| match task {
+        Task::ChangePool(pool, change) if pool.name == *of => Some(&change.destinations.dropped[..]),
+        _ => None,
+    });
+    dropped.unwrap_or_default()
 }
 
 /// What there will be. Pools and services that stay are the same ones.

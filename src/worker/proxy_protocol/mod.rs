@@ -31,10 +31,14 @@ const TCP_4: u8 = 0x11;
 /// TCP over IPv6.
 const TCP_6: u8 = 0x21;
 
+/// An IPv4 client that came through an IPv6 socket is an IPv4 client.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
 impl Addresses {
     /// Reduces IPv4 addresses in IPv6 form, as a socket for both families has them, to IPv4 addresses.
     pub fn canonical(self) -> Addresses {
-        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         Addresses { source: canonical(self.source), destination: canonical(self.destination) }
     }
 

@@ -92,16 +92,7 @@ fn beyond_the_most_connections_of_a_service_clients_are_reset_if_that_is_asked_f
 fn clients_that_come_and_go_at_the_limits_of_the_service_and_of_the_process_are_all_served() {
     let server = Server::named_and_closing("a");
     let glbd = start(&server, &["--max_conn=3", "--service-max-connections=2"]);
-    thread::scope(|scope| {
-        for _ in 0..12 {
-            scope.spawn(|| {
-                for _ in 0..40 {
-                    assert_eq!(read_line(&glbd.connect()).expect("a name"), "a");
-                }
-            });
-        }
-    });
-    assert_eq!(server.accepted(), 480);
+    super::all_are_served(&glbd, &server);
 }
 
 /// Each takes its place from accept to close, whatever comes between.
