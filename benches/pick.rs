@@ -16,7 +16,7 @@ const CLIENTS: u32 = 1000;
 
 fn table(policy: PolicyKind, destinations: u32) -> Rotation {
     let table =
-        Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(2), watched: false, recheck_after: None })
+        Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(2), watched: false, ..PoolSettings::default() })
             .rotation(Balancing { policy, top: false, shutdown_sessions: ShutdownSessions::Elsewhere });
     for number in 0..destinations {
         let address = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + number), 3306));

@@ -76,6 +76,8 @@ pub struct PoolChange {
     pub destinations: DestinationsChange,
     /// Which of them are backups.
     pub backups: bool,
+    /// How many connections each may have, and how many clients wait for room.
+    pub room: bool,
     /// How they are checked, or how long they are avoided.
     pub checks: bool,
     /// How their names are resolved.
@@ -136,6 +138,7 @@ fn pool_change(before: &PoolConfig, now: &PoolConfig) -> Option<PoolChange> {
     let change = PoolChange {
         destinations: DestinationsChange::between(&before.destinations, &now.destinations),
         backups: before.backups != now.backups,
+        room: (before.max_connections, before.max_queue) != (now.max_connections, now.max_queue),
         checks: (before.interval, before.recheck_after, &before.watchdog)
             != (now.interval, now.recheck_after, &now.watchdog),
         names: (before.resolve, before.resolve_all) != (now.resolve, now.resolve_all),

@@ -136,7 +136,9 @@ impl Config {
         let backups = destinations[destinations.len() - options.backups.len()..].iter();
         let pool = PoolConfig {
             name: MAIN.into(),
-            backups: backups.map(|spec| spec.endpoint.clone()).collect(),
+            backups: backups.map(|spec| spec.endpoint.clone()).zip(options.backup_numbers()).collect(),
+            max_connections: options.destination_max_connections,
+            max_queue: options.max_queue,
             destinations,
             interval: options.interval,
             recheck_after: unless_zero(options.extra),
@@ -173,6 +175,7 @@ impl Config {
             connections: ConnectionOptions {
                 connect_timeout: options.connect_timeout,
                 wait: unless_zero(options.wait),
+                queue_timeout: options.queue_timeout.unwrap_or(options.connect_timeout),
                 client_idle_timeout: unless_zero(options.client_idle_timeout),
                 server_idle_timeout: unless_zero(options.server_idle_timeout),
                 most_attempts: options.retries as usize + 1,

@@ -75,8 +75,12 @@ pub struct PoolConfig {
     pub name: Name,
     /// Those at the start, backups among them.
     pub destinations: Vec<DestinationSpec>,
-    /// Which of them take clients only while no other one is as fit.
-    pub backups: Vec<Endpoint>,
+    /// Which of them take clients only while none of a lower number, or of none, is as fit.
+    pub backups: Vec<(Endpoint, u8)>,
+    /// Most connections of each; `None`: any number.
+    pub max_connections: Option<usize>,
+    /// Most clients that wait for one to end; `None`: any number.
+    pub max_queue: Option<usize>,
     /// Between health checks; a failed destination is avoided for this and one second.
     pub interval: Duration,
     /// How destinations are watched; `None`: they are not.
@@ -128,6 +132,8 @@ pub struct ConnectionOptions {
     pub connect_timeout: Duration,
     /// How long a client waits for a destination that is fit; `None`: not at all.
     pub wait: Option<Duration>,
+    /// How long a client waits for room on a destination that may have no more connections.
+    pub queue_timeout: Duration,
     /// How long a client may be quiet; `None`: for ever.
     pub client_idle_timeout: Option<Duration>,
     /// How long a destination may be quiet; `None`: for ever.

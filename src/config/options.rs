@@ -54,8 +54,9 @@ pub(super) struct Options {
     #[arg(value_name = "DESTINATION")]
     pub destinations: Vec<String>,
 
-    /// Destinations that take clients only while no other one is READY, separated by commas
-    #[arg(long, value_name = "DESTINATION[,...]", value_delimiter = ',', value_parser = parse_backup,
+    /// Destinations that take clients only while no other one is READY, separated by commas. 2@DESTINATION takes them only
+    /// while no backup without a number is READY either, and so on to 16@
+    #[arg(long, value_name = "[N@]DESTINATION[,...]", value_delimiter = ',', value_parser = parse_backup,
         help_heading = "Balancing")]
     pub backups: Vec<String>,
 
@@ -87,6 +88,19 @@ pub(super) struct Options {
         aliases = ["m", "ma", "max", "connecti", "connectio", "connection"], value_name = "N",
         value_parser = parse_count, help_heading = "Connections")]
     pub max_connections: Option<usize>,
+
+    /// Most connections of each destination (max-connections in [pool.NAME] of a file): clients wait in a queue for one to
+    /// end, and none goes to a backup instead [default: any number]
+    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Limits")]
+    pub destination_max_connections: Option<usize>,
+
+    /// Most clients that wait in the queue; further ones are turned away [default: any number]
+    #[arg(long, value_name = "N", value_parser = parse_count_or_zero, help_heading = "Limits")]
+    pub max_queue: Option<usize>,
+
+    /// How long a client waits in the queue before it is turned away, in seconds [default: the connect timeout]
+    #[arg(long, value_name = "SECS", value_parser = parse_seconds, help_heading = "Limits")]
+    pub queue_timeout: Option<Duration>,
 
     /// How long a destination may take to accept a connection before the next one is tried, in seconds
     #[arg(long, value_name = "SECS", default_value = "5", value_parser = parse_seconds, help_heading = "Connections")]
@@ -363,7 +377,12 @@ impl Options {
             Err(error) => Err(format!("destination '{text}': {error}")),
         };
         let others = self.destinations.iter().flat_map(|argument| argument.split_whitespace());
-        others.chain(self.backups.iter().map(String::as_str)).map(parse).collect()
+        others.chain(self.backups.iter().map(|backup| split_backup(backup).1)).map(parse).collect()
+    }
+
+    /// The number of each backup, in their order.
+    pub fn backup_numbers(&self) -> impl Iterator<Item = u8> {
+        self.backups.iter().map(|backup| split_backup(backup).0.and_then(|number| number.parse().ok()).unwrap_or(1))
     }
 
     /// Refuses options that would do nothing.
@@ -395,6 +414,10 @@ impl Options {
             let limits = "--service-max-connections nor --connection-rate";
             return Err(format!("--over-limit: the service has no limit: there is neither {limits}"));
         }
+        if self.max_queue.is_some() && self.destination_max_connections.is_none() {
+            let limit = "--destination-max-connections";
+            return Err(format!("--max-queue: destinations are not limited, so that no client waits: give {limit}"));
+        }
         match needs_watchdog.into_iter().find(|(given, _)| *given && self.watchdog.is_none()) {
             Some((_, option)) => Err(format!("{option} needs checks of the destinations: give --watchdog as well")),
             None => self.check_files(),
@@ -415,6 +438,9 @@ impl Options {
         Ok(())
     }
 }
+
+/// The highest number of a backup.
+const MOST_BACKUPS: u8 = 16;
 
 /// Those that a program may use which is not the system's own.
 const FACILITIES: [(&str, i32); 13] = [
@@ -454,9 +480,18 @@ fn parse_resolve(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A backup's number, if it has one, and the destination.
+pub(super) fn split_backup(text: &str) -> (Option<&str>, &str) {
+    text.split_once('@').map_or((None, text), |(number, destination)| (Some(number), destination))
+}
+
 /// The port that it may lack is the service's.
 fn parse_backup(text: &str) -> Result<String, String> {
-    match parse_destination(text, Some(1)) {
+    let (number, destination) = split_backup(text);
+    if let Some(number) = number.filter(|number| !matches!(number.parse::<u8>(), Ok(1..=MOST_BACKUPS))) {
+        return Err(format!("'{number}' is not a number from 1 to {MOST_BACKUPS}"));
+    }
+    match parse_destination(destination, Some(1)) {
         Ok(spec) if spec.weight < 0.0 => Err("the weight is below zero".to_owned()),
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),
@@ -493,6 +528,10 @@ fn parse_number(text: &str, most: usize) -> Result<usize, String> {
 
 fn parse_count(text: &str) -> Result<usize, String> {
     parse_number(text, 100_000_000)
+}
+
+fn parse_count_or_zero(text: &str) -> Result<usize, String> {
+    if text == "0" { Ok(0) } else { parse_count(text) }
 }
 
 fn parse_threads(text: &str) -> Result<usize, String> {

@@ -58,10 +58,11 @@ fn watchdog(
     unresolved: &[Unresolved],
     note: Option<&Reason>,
 ) -> String {
-    let takes_clients = |it: &&DestinationStatus| it.health.verdict == Some(Verdict::Ready) && it.weight > 0.0;
-    let least = if destinations.iter().any(|it| takes_clients(&it)) { Verdict::Ready } else { Verdict::Spare };
-    let is_fit = |it: &DestinationStatus| it.health.verdict >= Some(least) && it.weight > 0.0;
-    let need_backups = !destinations.iter().any(|it| is_fit(it) && !it.is_backup);
+    let rank = |it: &DestinationStatus| match it.health.verdict {
+        Some(verdict) if verdict >= Verdict::Spare => Some((verdict != Verdict::Ready, it.backup)),
+        _ => None,
+    };
+    let in_use = destinations.iter().filter(|it| it.weight > 0.0).filter_map(rank).min();
     let note = note.map_or_else(String::new, |why| format!(" no checks at the moment, {why}"));
     let mut text = format!(
         "Watchdog:{name}{note}\n{WATCH_RULE}\n        Address       : exp  setw     state    lat     curw  reason\n"
@@ -70,7 +71,7 @@ fn watchdog(
         let (address, weight, in_force) = (it.address.to_string(), it.weight, it.weight_in_force);
         let by_hand = if it.origin == Origin::ByHand { '+' } else { ' ' };
         let state = it.health.verdict.map_or_else(|| "UNKNOWN".to_owned(), |verdict| verdict.to_string());
-        let is_in_force = it.health.verdict >= Some(least) && (need_backups || !it.is_backup);
+        let is_in_force = rank(it).is_some() && rank(it) == in_use;
         let in_force = if is_in_force { in_force } else { 0.0 };
         // Of one that is DOWN, the last good check says nothing any more.
         let latency = if it.health.verdict == Some(Verdict::Down) { Duration::ZERO } else { it.health.latency };
@@ -99,7 +100,11 @@ fn reason(destination: &DestinationStatus) -> String {
         _ if health.reason.is_empty() => String::new(),
         _ => format!("{} ", health.reason),
     };
-    let why = if destination.is_backup { format!("backup {why}") } else { why };
+    let why = match destination.backup {
+        0 => why,
+        1 => format!("backup {why}"),
+        number => format!("backup {number} {why}"),
+    };
     let since = health.since.map(|since| format!("(since {})", humantime::format_rfc3339_seconds(since)));
     why + &since.unwrap_or_default()
 }
@@ -141,7 +146,7 @@ mod tests {
     fn table(policy: PolicyKind, watched: bool) -> Rotation {
         let (avoid_failed_for, recheck_after) = (Duration::from_secs(2), None);
         let shutdown_sessions = ShutdownSessions::Elsewhere;
-        let table = Pool::new(PoolSettings { avoid_failed_for, watched, recheck_after }).rotation(Balancing {
+        let table = Pool::new(PoolSettings { avoid_failed_for, watched, recheck_after, ..PoolSettings::default() }).rotation(Balancing {
             policy,
             top: false,
             shutdown_sessions,

@@ -13,7 +13,7 @@ pub fn handover(bytes: &[u8]) {
     let Ok((pool, choices)) = serde_json::from_slice::<(SavedPool, SavedRotation)>(bytes) else { return };
     for policy in [PolicyKind::LeastConnected, PolicyKind::Single] {
         let table =
-            Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(1), watched: true, recheck_after: None })
+            Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(1), watched: true, ..PoolSettings::default() })
                 .rotation(Balancing { policy, top: false, shutdown_sessions: ShutdownSessions::Elsewhere });
         table.restore(pool.clone(), Instant::now());
         table.restore_choices(choices.clone(), Instant::now());

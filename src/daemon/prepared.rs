@@ -310,6 +310,8 @@ pub(super) fn pool_settings(config: &PoolConfig) -> PoolSettings {
         avoid_failed_for: config.interval + AVOIDED_LONGER,
         watched: config.watchdog.is_some(),
         recheck_after: config.recheck_after,
+        max_connections: config.max_connections,
+        max_queue: config.max_queue,
     }
 }
 

@@ -64,7 +64,7 @@ pub fn reports(bytes: &[u8]) -> bool {
 }
 
 fn pool() -> Rotation {
-    let settings = PoolSettings { avoid_failed_for: Duration::from_secs(1), watched: true, recheck_after: None };
+    let settings = PoolSettings { avoid_failed_for: Duration::from_secs(1), watched: true, ..PoolSettings::default() };
     let (policy, shutdown_sessions) = (PolicyKind::Single, ShutdownSessions::Elsewhere);
     let table = Pool::new(settings).rotation(Balancing { policy, top: false, shutdown_sessions });
     for address in PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))) {

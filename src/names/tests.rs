@@ -16,7 +16,7 @@ const ALL: usize = 32;
 const WITHIN: Duration = Duration::from_secs(20);
 
 fn pool(names: &[&str]) -> Pool {
-    let pool = Pool::new(PoolSettings { avoid_failed_for: WITHIN, watched: false, recheck_after: None });
+    let pool = Pool::new(PoolSettings { avoid_failed_for: WITHIN, watched: false, ..PoolSettings::default() });
     for name in names {
         pool.expect(&endpoint(name), 1.0, Reason::new("not asked yet")).expect("there is room");
     }

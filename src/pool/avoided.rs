@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::inner::Inner;
-use super::tiers::Standing;
+use super::tiers::{Tier, TierPick};
 use super::tried::Tried;
 use super::{Rotation, RotationId};
 
@@ -11,9 +11,10 @@ impl Rotation {
     /// Leaves the single destination of another rotation of the same pool alone from now on, while there is another that is
     /// as fit; `None`: no more.
     pub fn avoid(&self, writer: Option<&Rotation>) {
-        let mut inner = self.pool().0.lock();
+        let mut inner = self.pool().lock();
         let writer = writer.filter(|it| it.pool().is(self.pool()) && it.id() != self.id());
         inner.rotation_mut(self.id()).avoids = writer.map(Rotation::id);
+        inner.choices_changed();
     }
 }
 
@@ -33,17 +34,15 @@ impl Inner {
         writer: usize,
         client: IpAddr,
         tried: &mut Tried,
-    ) -> Option<usize> {
+    ) -> TierPick {
         let tiers = &mut self.rotation_mut(rotation).tiers;
         let other = tried.apart_from(writer, |tried| tiers.pick(client, tried));
-        let rank = |slot: usize| match Standing::of(&self.destinations[slot]) {
-            Standing::In(tier) => Some(tier),
-            Standing::Out => None,
+        let Some(of_writer) = Tier::of(&self.destinations[writer]) else { return other };
+        let writer_is_fitter = match other {
+            TierPick::Slot(other) => Tier::of(&self.destinations[other]).is_some_and(|tier| tier > of_writer),
+            TierPick::Full(rank) => rank > of_writer.rank(),
+            TierPick::Nothing => true,
         };
-        match (other, rank(writer)) {
-            (Some(other), Some(of_writer)) if rank(other) > Some(of_writer) => Some(writer),
-            (None, Some(_)) => Some(writer),
-            (other, _) => other,
-        }
+        if writer_is_fitter { TierPick::Slot(writer) } else { other }
     }
 }

@@ -55,7 +55,7 @@ impl Rotation {
         now: Instant,
         done: SwitchDone,
     ) -> Result<(), SwitchError> {
-        let mut inner = self.pool().0.lock();
+        let mut inner = self.pool().lock();
         let slot = inner.target(self.id(), address)?;
         inner.switch_single(self.id(), slot, now + grace, done);
         inner.advance(self.id(), now);
@@ -64,13 +64,13 @@ impl Rotation {
 
     /// Continues a move of the single destination whose [`deadline`](Rotation::deadline) has passed.
     pub fn advance_switchover(&self, now: Instant) {
-        self.pool().0.lock().advance(self.id(), now);
+        self.pool().lock().advance(self.id(), now);
     }
 
     /// Ends a move of the single destination, for this reason: its service takes no clients there any more. Sessions that
     /// were to end by themselves stay.
     pub fn abandon_switchover(&self, why: &str) {
-        let mut inner = self.pool().0.lock();
+        let mut inner = self.pool().lock();
         let phase = inner.single(self.id()).and_then(|single| single.switchover.as_ref()).map(|it| it.phase);
         match phase {
             Some(SwitchPhase::Grace) => inner.cancel_switchover(self.id(), why, clock::now()),
@@ -81,7 +81,7 @@ impl Rotation {
 
     /// When a move of the single destination goes on, whatever sessions are left; `None` when there is none.
     pub fn deadline(&self) -> Option<Instant> {
-        let inner = self.pool().0.lock();
+        let inner = self.pool().lock();
         let single = inner.single(self.id())?;
         match single.leadership {
             Leadership::Asks(until) => until,
@@ -91,12 +91,12 @@ impl Rotation {
 
     /// Chooses the first single destination, once all have been checked.
     pub fn elect_single(&self) {
-        self.pool().0.lock().elect(self.id());
+        self.pool().lock().elect(self.id());
     }
 
     /// The destination that was chosen by hand and has not fallen since.
     pub fn chosen(&self) -> Option<(Endpoint, SocketAddr)> {
-        let inner = self.pool().0.lock();
+        let inner = self.pool().lock();
         inner.single(self.id())?;
         let chosen = &inner.destinations[inner.find(inner.rotation(self.id()).tiers.choice()?)?];
         Some((chosen.wanted_as.first()?.clone(), chosen.address))
@@ -105,7 +105,7 @@ impl Rotation {
     /// Prefers the destination at `address` when the first single one is elected, since a hand chose it in an earlier
     /// life of the daemon. Returns false if there is none, or the policy keeps to no single one.
     pub fn prefer(&self, address: SocketAddr) -> bool {
-        let mut inner = self.pool().0.lock();
+        let mut inner = self.pool().lock();
         let Some(slot) = inner.at(address).filter(|slot| inner.destinations[*slot].weight > 0.0) else { return false };
         match inner.single(self.id()) {
             None => return false,

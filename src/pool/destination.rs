@@ -26,10 +26,12 @@ pub(super) struct Destination {
     pub obsolete: bool,
     /// It is not asked for any more, and goes with its last connection.
     pub leaving: bool,
-    /// It takes clients only while no other one is as fit.
-    pub backup: bool,
+    /// It takes clients only while none of a lower number is as fit; 0 is no backup.
+    pub backup: u8,
     /// Somebody waits for the next word of the watchdog.
     pub awaited: bool,
+    /// Most connections that it may have; `None`: any number.
+    pub limit: Option<usize>,
     /// Those of this process.
     pub connections: usize,
     /// Those that other processes, which this one has taken over from, still have.
@@ -46,10 +48,9 @@ impl Destination {
         self.health.verdict.filter(|verdict| self.weight > 0.0 && !self.obsolete && *verdict >= Verdict::Spare)
     }
 
-    /// What it is good for, as far as new connections are concerned: those of a better rank come first. A backup has a lower
-    /// one than all others of its verdict.
-    pub(super) fn rank(&self) -> Option<(Verdict, bool)> {
-        self.open_verdict().map(|verdict| (verdict, !self.backup))
+    /// Whether it has as many connections as it may have.
+    pub(super) fn is_full(&self) -> bool {
+        self.limit.is_some_and(|limit| self.all_connections() >= limit)
     }
 
     /// Whether nothing says that new clients cannot connect to it.
@@ -88,7 +89,7 @@ impl Destination {
             health: self.health.clone(),
             refusals: self.refusals.clone(),
             is_leaving: self.leaving,
-            is_backup: self.backup,
+            backup: self.backup,
             is_single: false,
             connections: self.all_connections(),
             map: None,
@@ -128,8 +129,8 @@ pub struct DestinationStatus {
     pub refusals: Option<Refusals>,
     /// It is not asked for any more, and goes with its last connection.
     pub is_leaving: bool,
-    /// It takes clients only while no other one is as fit.
-    pub is_backup: bool,
+    /// It takes clients only while none of a lower number is as fit; 0 is no backup.
+    pub backup: u8,
     /// It is the single destination.
     pub is_single: bool,
     /// Connections that count on it, those being opened and those of other processes included.

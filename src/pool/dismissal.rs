@@ -23,7 +23,7 @@ pub enum Dismissed {
 impl Pool {
     /// Nobody asks for a destination by this name or address any more. Returns what has become of those that it stands for.
     pub fn dismiss(&self, endpoint: &Endpoint) -> Vec<Dismissed> {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         if matches!(inner.names.get(endpoint), Some(Standing::Nowhere { .. })) {
             inner.names.remove(endpoint);
             return Vec::new();

@@ -12,7 +12,7 @@ impl Pool {
     /// in any case where it is `None`. Returns how many there are, those of other processes included; `None` if they stay,
     /// or the destination is gone.
     pub fn close_fallen(&self, id: DestinationId, elsewhere: Option<&[DestinationId]>) -> Option<usize> {
-        let inner = self.0.lock();
+        let inner = self.lock();
         let slot = inner.find(id)?;
         let serves = |id: &DestinationId| {
             inner.find(*id).is_some_and(|slot| inner.destinations[slot].takes_clients(Verdict::Ready))
@@ -29,7 +29,7 @@ impl Pool {
     /// How many connections a destination has, those of other processes included. None count on one that the single
     /// destination has moved away from, since these are being closed.
     pub fn sessions_on(&self, id: DestinationId) -> usize {
-        let inner = self.0.lock();
+        let inner = self.lock();
         let Some(slot) = inner.find(id) else { return 0 };
         let destination = &inner.destinations[slot];
         let left = inner.rotations.iter().map(|(key, it)| inner.sessions_left(RotationId(key), it, destination));
@@ -39,7 +39,7 @@ impl Pool {
     /// Says why no checks are being made, so that the verdicts are those of before; `None`: they are made.
     /// Clients that wait for one go by the verdict that there is.
     pub fn set_checks_note(&self, note: Option<Reason>) {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         inner.checks_note = note;
         if inner.checks_note.is_some() {
             inner.answer_awaited();
@@ -48,12 +48,12 @@ impl Pool {
 
     /// Why no checks are being made; `None`: they are made, or there is no watchdog.
     pub fn checks_note(&self) -> Option<Reason> {
-        self.0.lock().checks_note.clone()
+        self.lock().checks_note.clone()
     }
 
     /// How many destinations take new clients.
     pub fn serving(&self) -> usize {
-        let inner = self.0.lock();
+        let inner = self.lock();
         inner.destinations.iter().filter(|(_, it)| it.takes_clients(Verdict::Spare)).count()
     }
 }

@@ -10,7 +10,7 @@ impl Pool {
     /// # Errors
     /// [`TableError::Full`].
     pub fn discover(&self, address: SocketAddr, weight: f64) -> Result<bool, TableError> {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         if inner.withdrawn.contains(&address) || inner.at(address).is_some() {
             return Ok(false);
         }
@@ -19,7 +19,7 @@ impl Pool {
 
     /// Takes out a destination that was discovered; one named by hand stays. True when it was taken out.
     pub fn forget(&self, id: DestinationId) -> bool {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         let found = inner.find(id).filter(|slot| inner.destinations[*slot].origin == Origin::Discovered);
         found.map(|slot| inner.remove(slot)).is_some()
     }

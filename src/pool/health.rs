@@ -54,26 +54,26 @@ impl Health {
 impl Pool {
     /// What is known of a destination's health; `None` when it is no longer there.
     pub fn health_of(&self, id: DestinationId) -> Option<Health> {
-        let inner = self.0.lock();
+        let inner = self.lock();
         inner.find(id).map(|slot| inner.destinations[slot].health.clone())
     }
 
     /// What is known of every destination's health, in the order in which they were added.
     pub fn healths(&self) -> Vec<(DestinationId, SocketAddr, Health)> {
-        let inner = self.0.lock();
+        let inner = self.lock();
         inner.in_order().into_iter().map(|it| (it.id, it.address, it.health.clone())).collect()
     }
 
     /// Where a destination is; `None` when it is no longer there.
     pub fn address_at(&self, id: DestinationId) -> Option<SocketAddr> {
-        let inner = self.0.lock();
+        let inner = self.lock();
         inner.find(id).map(|slot| inner.destinations[slot].address)
     }
 
     /// Sets how the destination is from now on, if it still is at the `address` that the verdict was found for. Clients
     /// that wait for the check hear whether it found it `fit`.
     pub fn judge(&self, id: DestinationId, address: SocketAddr, mut health: Health, fit: bool) {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         let Some(slot) = inner.find(id).filter(|slot| inner.destinations[*slot].address == address) else { return };
         let before = &inner.destinations[slot].health;
         health.since = if before.verdict == health.verdict { before.since } else { Some(SystemTime::now()) };
@@ -91,17 +91,17 @@ impl Pool {
     /// Has clients wait, as for a single destination that moves, until
     /// [`first_verdicts_are_known`](Pool::first_verdicts_are_known): nothing is fit before it has been checked.
     pub fn await_first_verdicts(&self) {
-        self.0.lock().awaits_first_verdicts = true;
+        self.lock().awaits_first_verdicts = true;
     }
 
     /// Lets clients pick by the verdicts that there are.
     pub fn first_verdicts_are_known(&self) {
-        self.0.lock().end_first_wait();
+        self.lock().end_first_wait();
     }
 
     /// Goes on without health checks: the last results count, also for clients that wait for one.
     pub fn ask_nobody(&self) {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         inner.settings.recheck_after = None;
         inner.end_first_wait();
         inner.answer_awaited();
@@ -109,7 +109,7 @@ impl Pool {
 
     /// Changes what a destination's weight is multiplied by.
     pub fn rescale(&self, id: DestinationId, scale: f64) {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         if let Some(slot) = inner.find(id).filter(|slot| inner.destinations[*slot].health.scale != scale) {
             inner.change(slot, |it| it.health.scale = scale);
         }
@@ -120,6 +120,7 @@ impl Inner {
     /// Clients that wait for first verdicts pick again.
     pub(super) fn end_first_wait(&mut self) {
         if std::mem::take(&mut self.awaits_first_verdicts) {
+            self.choices_changed();
             self.tell(Event::Settled);
         }
     }

@@ -9,9 +9,10 @@ use slab::Slab;
 use super::destination::Destination;
 use super::health::{Health, Reason};
 use super::named::Names;
+use super::queue::{Line, Room};
 use super::rotation::{RotationId, RotationState};
 use super::single::PickScope;
-use super::tiers::readmission;
+use super::tiers::{TierPick, readmission};
 use super::tried::Tried;
 use super::{DestinationId, Event, MAX_DESTINATIONS, Origin, PoolSettings, Subscriber, TableError};
 use crate::address::Endpoint;
@@ -26,13 +27,18 @@ pub(super) struct Inner {
     pub(super) by_address: HashMap<SocketAddr, usize>,
     /// Where each name stands.
     pub(super) names: Names,
-    /// What is wanted as nothing but one of these is a backup.
-    pub(super) backups: HashSet<Endpoint>,
+    /// What is wanted as nothing but some of these is a backup, of the lowest of their numbers.
+    pub(super) backups: HashMap<Endpoint, u8>,
     pub(super) settings: PoolSettings,
     /// What picks from them.
     pub(super) rotations: Slab<RotationState>,
     /// When each of those that are avoided is fit again.
     pub(super) readmissions: BTreeSet<(Instant, usize)>,
+    /// How many clients have ever waited for room on a destination, and how many do.
+    pub(super) next_ticket: u64,
+    pub(super) waiting: usize,
+    /// Where there may be room for them.
+    pub(super) room: Room,
     /// How many destinations have been removed.
     pub(super) removals: u64,
     /// What was removed by hand, and is not to be discovered again.
@@ -64,21 +70,36 @@ impl Inner {
         tried.forget_absent((self.number, self.removals), |id| self.find(id).is_some());
         match self.scope(rotation, tried, now) {
             PickScope::Wait => return Picked::Wait,
-            PickScope::Only(slot) => return slot.map_or(Picked::Nothing, Picked::Slot),
+            PickScope::Only(None) => return Picked::Nothing,
+            PickScope::Only(Some(slot)) => return self.if_it_has_room(slot),
             PickScope::Policy => {}
         }
-        let slot = match self.writer_to_avoid(rotation).filter(|writer| !tried.has(*writer)) {
+        let picked = match self.writer_to_avoid(rotation).filter(|writer| !tried.has(*writer)) {
             Some(writer) => self.pick_another(rotation, writer, client, tried),
             None => self.rotation_mut(rotation).tiers.pick(client, tried),
         };
-        slot.map_or(Picked::Nothing, Picked::Slot)
+        match picked {
+            TierPick::Slot(slot) => self.if_it_has_room(slot),
+            TierPick::Full(_) => Picked::Full(None),
+            TierPick::Nothing => Picked::Nothing,
+        }
+    }
+
+    fn if_it_has_room(&self, slot: usize) -> Picked {
+        if self.destinations[slot].is_full() { Picked::Full(Some(slot)) } else { Picked::Slot(slot) }
+    }
+
+    /// Counts a connection on a destination that was picked for a client.
+    pub(super) fn take(&mut self, rotation: RotationId, slot: usize) {
+        self.count(slot, |it| it.connections += 1);
+        self.rotation_mut(rotation).count(slot, |sessions| sessions + 1);
     }
 
     /// Has others preferred to a destination for a while. Without a watchdog, it is no longer the choice of a hand.
     pub(super) fn avoid(&mut self, slot: usize, now: Instant) {
         let until = now + self.settings.avoid_failed_for;
         let is_no_choice_now = !self.settings.watched && self.forget_choice(slot);
-        self.change(slot, |it| it.avoided_until = Some(until));
+        self.prefer(slot, |it| it.avoided_until = Some(until));
         if is_no_choice_now {
             self.tell(Event::Settled);
         }
@@ -87,8 +108,14 @@ impl Inner {
     /// Those that have been avoided for long enough are fit again.
     fn readmit(&mut self, now: Instant) {
         while let Some((_, slot)) = self.readmissions.first().copied().filter(|(until, _)| *until <= now) {
-            self.change(slot, |it| it.avoided_until = None);
+            self.prefer(slot, |it| it.avoided_until = None);
         }
+    }
+
+    /// Changes whether others are preferred to a destination, which makes no room anywhere.
+    pub(super) fn prefer(&mut self, slot: usize, change: impl FnOnce(&mut Destination)) {
+        self.rejoin(slot, change);
+        self.review_singles();
     }
 
     pub(super) fn reweight(&mut self, slot: usize, weight: f64) -> f64 {
@@ -117,6 +144,7 @@ impl Inner {
     pub(super) fn change<T>(&mut self, slot: usize, change: impl FnOnce(&mut Destination) -> T) -> T {
         let result = self.rejoin(slot, change);
         self.review_singles();
+        self.choices_changed();
         result
     }
 
@@ -149,8 +177,22 @@ impl Inner {
 
     pub(super) fn count(&mut self, slot: usize, change: impl FnOnce(&mut Destination)) {
         let destination = &mut self.destinations[slot];
+        let limited = destination.limit.is_some();
+        let was_full = limited && destination.is_full();
+        if was_full {
+            self.rotations.iter_mut().for_each(|(_, it)| it.tiers.leave(destination));
+        }
         change(destination);
-        self.rotations.iter_mut().for_each(|(_, it)| it.tiers.connections_changed(destination));
+        match (was_full, limited && destination.is_full()) {
+            (false, false) => self.rotations.iter_mut().for_each(|(_, it)| it.tiers.connections_changed(destination)),
+            (false, true) => self.rotations.iter_mut().for_each(|(_, it)| it.tiers.fills(destination)),
+            (true, is_full) => {
+                self.rotations.iter_mut().for_each(|(_, it)| it.tiers.join(destination));
+                if !is_full {
+                    self.has_room(slot);
+                }
+            }
+        }
     }
 
     /// Adds a destination, with this serial number if one was kept for it.
@@ -178,8 +220,9 @@ impl Inner {
             health: Health::at_first(self.settings.watched),
             obsolete: false,
             leaving: false,
-            backup: self.backups.contains(endpoint),
+            backup: self.backups.get(endpoint).copied().unwrap_or_default(),
             awaited: false,
+            limit: self.settings.max_connections,
             connections: 0,
             elsewhere: 0,
             refusals: None,
@@ -189,6 +232,7 @@ impl Inner {
         self.register(id.slot(), endpoint);
         self.tell(Event::Added(id));
         self.review_singles();
+        self.choices_changed();
         Ok(())
     }
 
@@ -208,6 +252,7 @@ impl Inner {
         self.tell(Event::Removed(removed.id));
         self.singles().into_iter().for_each(|rotation| self.single_removed(rotation, &removed));
         self.rotations.iter_mut().for_each(|(_, it)| it.forget(&removed));
+        self.choices_changed();
         removed.all_connections()
     }
 
@@ -236,6 +281,8 @@ impl Inner {
 /// The outcome of a pick.
 pub(super) enum Picked {
     Slot(usize),
+    /// What the client may have is full, and it may wait for this.
+    Full(Line),
     Wait,
     Nothing,
 }

@@ -53,7 +53,7 @@ impl Lease {
     /// Asks the watchdog, whose answer all subscribers get as [`Event::Checked`].
     pub fn ask_watchdog(&mut self) {
         self.outdated = false;
-        let mut inner = self.rotation.pool().0.lock();
+        let mut inner = self.rotation.pool().lock();
         if let Some(slot) = inner.find(self.id)
             && !std::mem::replace(&mut inner.destinations[slot].awaited, true)
         {
@@ -66,10 +66,10 @@ impl Lease {
         if !std::mem::take(&mut self.doubtful) {
             return false;
         }
-        let mut inner = self.rotation.pool().0.lock();
+        let mut inner = self.rotation.pool().lock();
         let Some(slot) = self.place(&inner) else { return false };
         if inner.destinations[slot].avoided_until.is_some() {
-            inner.change(slot, |it| it.avoided_until = None);
+            inner.prefer(slot, |it| it.avoided_until = None);
         }
         inner.destinations[slot].refusals.take().is_some()
     }
@@ -100,7 +100,7 @@ impl Lease {
     }
 
     fn not_served(&self, now: Instant, reason: &str) -> bool {
-        let mut inner = self.rotation.pool().0.lock();
+        let mut inner = self.rotation.pool().lock();
         let Some(slot) = self.place(&inner) else { return false };
         inner.tell(Event::Doubted(self.id));
         let destination = &mut inner.destinations[slot];
@@ -121,6 +121,6 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.rotation.pool().0.lock().release(self.rotation(), self.id);
+        self.rotation.pool().lock().release(self.rotation(), self.id);
     }
 }

@@ -20,6 +20,7 @@ mod lease;
 mod moves;
 mod named;
 mod policy;
+mod queue;
 mod reason;
 mod reconfigured;
 mod refusals;
@@ -50,6 +51,8 @@ use inner::Inner;
 pub use lease::Lease;
 pub use named::{Followed, Unresolved};
 pub use policy::PolicyKind;
+pub use queue::{Ticket, Turn, Wake};
+use queue::{Locked, Room};
 pub use refusals::Refusals;
 pub use rotation::{Balancing, Pick, Rotation, RotationId};
 pub use saved::{SavedPool, SavedRotation};
@@ -149,7 +152,7 @@ pub enum Change {
 }
 
 /// Settings of a pool that all its rotations share.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct PoolSettings {
     /// How long a destination is passed over after a failed connect, while there are others.
     pub avoid_failed_for: Duration,
@@ -157,6 +160,10 @@ pub struct PoolSettings {
     pub watched: bool,
     /// How old its word may be when a client comes; `None`: any age.
     pub recheck_after: Option<Duration>,
+    /// Most connections of each destination; `None`: any number.
+    pub max_connections: Option<usize>,
+    /// Most clients that wait for room on a destination; `None`: any number.
+    pub max_queue: Option<usize>,
 }
 
 /// Who put a destination into the pool.
@@ -182,10 +189,13 @@ impl Pool {
             destinations: Slab::new(),
             by_address: HashMap::new(),
             names: HashMap::new(),
-            backups: HashSet::new(),
+            backups: HashMap::new(),
             rotations: Slab::new(),
             readmissions: BTreeSet::new(),
             removals: 0,
+            next_ticket: 0,
+            waiting: 0,
+            room: Room::default(),
             withdrawn: HashSet::new(),
             settings,
             awaits_first_verdicts: false,
@@ -194,9 +204,13 @@ impl Pool {
         })))
     }
 
+    fn lock(&self) -> Locked<'_> {
+        Locked(self.0.lock())
+    }
+
     /// A number that no other pool of this process has had or will have.
     pub fn number(&self) -> u32 {
-        self.0.lock().number
+        self.lock().number
     }
 
     /// Whether both are the same pool.
@@ -206,7 +220,7 @@ impl Pool {
 
     /// Has `subscriber` told of every event from now on.
     pub fn subscribe(&self, subscriber: Subscriber) {
-        self.0.lock().subscribers.push(subscriber);
+        self.lock().subscribers.push(subscriber);
     }
 
     /// Adds the destination at `address`, or changes the weight of the one that is there. `endpoint` is how the user calls
@@ -215,7 +229,7 @@ impl Pool {
     /// # Errors
     /// [`TableError::Full`] and [`TableError::TooManyNames`].
     pub fn set(&self, endpoint: &Endpoint, address: SocketAddr, weight: f64) -> Result<Change, TableError> {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         let Some(slot) = inner.at(address) else {
             inner.withdrawn.remove(&address);
             inner.add(endpoint, address, weight, Origin::ByHand, None)?;
@@ -236,7 +250,7 @@ impl Pool {
     /// Those of [`set`](Pool::set).
     pub fn give(&self, endpoint: &Endpoint, address: SocketAddr, weight: f64) -> Result<Change, TableError> {
         let change = self.set(endpoint, address, weight)?;
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
         inner.want(slot, endpoint).map(|()| change)
     }
@@ -254,7 +268,7 @@ impl Pool {
     /// # Errors
     /// [`TableError::NoSuchDestination`].
     pub fn reweigh(&self, address: SocketAddr, weight: f64) -> Result<Change, TableError> {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
         inner.destinations[slot].origin = Origin::ByHand;
         Ok(Change::Reweighted(inner.reweight(slot, weight)))
@@ -266,7 +280,7 @@ impl Pool {
     /// # Errors
     /// [`TableError::NoSuchDestination`], and [`TableError::NoWeight`] where the weight is not known.
     pub fn enable(&self, address: SocketAddr) -> Result<(f64, Change), TableError> {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
         let destination = &mut inner.destinations[slot];
         let weight = if destination.weight > 0.0 { Some(destination.weight) } else { destination.weight_before };
@@ -277,12 +291,12 @@ impl Pool {
 
     /// The destinations in the order in which they were added, but for what a service makes of them.
     pub fn snapshot(&self) -> Vec<DestinationStatus> {
-        self.0.lock().in_order().into_iter().map(|it| it.status()).collect()
+        self.lock().in_order().into_iter().map(|it| it.status()).collect()
     }
 
     /// Whether there is a destination at `address`.
     pub fn has(&self, address: SocketAddr) -> bool {
-        self.0.lock().at(address).is_some()
+        self.lock().at(address).is_some()
     }
 
     /// Takes the destination at `address` out and has its connections closed.
@@ -290,7 +304,7 @@ impl Pool {
     /// # Errors
     /// [`TableError::NoSuchDestination`].
     pub fn remove(&self, address: SocketAddr) -> Result<Change, TableError> {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
         inner.withdraw(address);
         Ok(Change::Removed(inner.remove(slot)))
@@ -300,18 +314,18 @@ impl Pool {
     pub fn withdraw(&self, address: SocketAddr) {
         // That there is nothing to remove is what is wanted.
         if self.remove(address).is_err() {
-            self.0.lock().withdraw(address);
+            self.lock().withdraw(address);
         }
     }
 
     /// The addresses that were removed by hand and not added again since.
     pub fn withdrawn(&self) -> Vec<SocketAddr> {
-        self.0.lock().withdrawn.iter().copied().collect()
+        self.lock().withdrawn.iter().copied().collect()
     }
 
     /// Connections on all destinations together, those of other processes included.
     pub fn connections(&self) -> usize {
-        self.0.lock().destinations.iter().map(|(_, it)| it.all_connections()).sum()
+        self.lock().destinations.iter().map(|(_, it)| it.all_connections()).sum()
     }
 }
 

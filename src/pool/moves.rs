@@ -254,7 +254,7 @@ impl Inner {
 /// Why the single destination moves away from `from`.
 fn why_leave(from: &Destination, to: &Destination) -> String {
     match from.open_verdict() {
-        Some(verdict) if Some(verdict) == to.health.verdict && from.backup && !to.backup => {
+        Some(verdict) if Some(verdict) == to.health.verdict && from.backup > to.backup => {
             format!("{} is {verdict}, and {} a backup", to.address, from.address)
         }
         Some(verdict) if Some(verdict) >= to.health.verdict => format!("{} has more weight", to.address),

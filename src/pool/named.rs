@@ -62,12 +62,12 @@ pub enum Followed {
 impl Pool {
     /// All names, in no order.
     pub fn names(&self) -> Vec<Endpoint> {
-        self.0.lock().names.keys().cloned().collect()
+        self.lock().names.keys().cloned().collect()
     }
 
     /// The names that have not resolved yet, in the order in which they were added.
     pub fn unresolved(&self) -> Vec<Unresolved> {
-        let inner = self.0.lock();
+        let inner = self.lock();
         let nowhere = inner.names.iter().filter_map(|(endpoint, standing)| match standing {
             Standing::Nowhere { serial, weight, reason } => Some((*serial, endpoint, *weight, reason)),
             Standing::At(_) => None,
@@ -85,13 +85,13 @@ impl Pool {
 
     /// Whether a name has not resolved yet.
     pub fn is_unresolved(&self, name: &Endpoint) -> bool {
-        matches!(self.0.lock().names.get(name), Some(Standing::Nowhere { .. }))
+        matches!(self.lock().names.get(name), Some(Standing::Nowhere { .. }))
     }
 
     /// The addresses of the destinations that a name stands for, so that those whose name no longer resolves can still be
     /// drained and removed.
     pub fn addresses_of(&self, name: &Endpoint) -> Vec<SocketAddr> {
-        let inner = self.0.lock();
+        let inner = self.lock();
         inner.slots_of(name).into_iter().map(|slot| inner.destinations[slot].address).collect()
     }
 
@@ -102,7 +102,7 @@ impl Pool {
 
     /// The address of one of a name's destinations that new clients can connect to, as far as is known.
     pub fn sound_address_of(&self, name: &Endpoint) -> Option<SocketAddr> {
-        let inner = self.0.lock();
+        let inner = self.lock();
         let slots = inner.slots_of(name).into_iter();
         slots.map(|slot| &inner.destinations[slot]).find(|it| it.is_sound()).map(|it| it.address)
     }
@@ -110,7 +110,7 @@ impl Pool {
     /// Every name and the addresses that it has, in order; but for addresses with a zone, whose interface may have another
     /// number at the next start, and another one theirs.
     pub fn named_addresses(&self) -> Vec<(Endpoint, SocketAddr)> {
-        let inner = self.0.lock();
+        let inner = self.lock();
         let mut slots: Vec<&Destination> =
             inner.destinations.iter().map(|(_, it)| it).filter(|it| !it.obsolete && !it.leaving).collect();
         slots.sort_by_key(|it| it.id.serial);
@@ -125,7 +125,7 @@ impl Pool {
     /// # Errors
     /// [`TableError::Full`].
     pub fn expect(&self, name: &Endpoint, weight: f64, reason: Reason) -> Result<(), TableError> {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         let serial = match inner.names.get(name) {
             Some(Standing::At(_)) => return Ok(()),
             Some(Standing::Nowhere { serial, .. }) => *serial,
@@ -139,7 +139,7 @@ impl Pool {
     /// Changes the weight that the destination of a name will have which has not resolved yet. Returns the one before, or
     /// `None` if there is no such name.
     pub fn reweigh_unresolved(&self, name: &Endpoint, weight: f64) -> Option<f64> {
-        match self.0.lock().names.get_mut(name) {
+        match self.lock().names.get_mut(name) {
             Some(Standing::Nowhere { weight: before, .. }) => Some(std::mem::replace(before, weight)),
             _ => None,
         }
@@ -147,7 +147,7 @@ impl Pool {
 
     /// Says why a name still does not resolve. Nothing happens if it stands for a destination, or is not there.
     pub fn still_unresolved(&self, name: &Endpoint, why: Reason) {
-        if let Some(Standing::Nowhere { reason, .. }) = self.0.lock().names.get_mut(name) {
+        if let Some(Standing::Nowhere { reason, .. }) = self.lock().names.get_mut(name) {
             *reason = why;
         }
     }
@@ -158,7 +158,7 @@ impl Pool {
     /// # Errors
     /// [`TableError::NoSuchDestination`].
     pub fn remove_name(&self, name: &Endpoint) -> Result<Vec<(SocketAddr, Option<usize>)>, TableError> {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         match inner.names.get(name) {
             None => return Err(TableError::NoSuchDestination),
             Some(Standing::Nowhere { .. }) => {
@@ -186,7 +186,7 @@ impl Pool {
     /// Has a name stand for the addresses that it was found to have: for `all` of them, or for one. Nothing happens if it
     /// has been removed meanwhile.
     pub fn follow(&self, name: &Endpoint, found: &[SocketAddr], all: bool) -> Vec<Followed> {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         let news = match inner.names.get(name) {
             None => Vec::new(),
             Some(Standing::Nowhere { .. }) => inner.arrive(name, found, all),

@@ -10,8 +10,12 @@ impl Pool {
     /// Has other settings from now on. Where a watchdog comes, destinations stay as they are until it has judged them;
     /// where it goes, all count as fit.
     pub fn configure(&self, settings: PoolSettings) {
-        let mut inner = self.0.lock();
-        let was_watched = std::mem::replace(&mut inner.settings, settings).watched;
+        let mut inner = self.lock();
+        let before = std::mem::replace(&mut inner.settings, settings);
+        if before.max_connections != settings.max_connections {
+            inner.limit_all();
+        }
+        let was_watched = before.watched;
         if was_watched == settings.watched {
             return;
         }
@@ -31,11 +35,19 @@ impl Rotation {
     /// Chooses otherwise from now on. Connections stay, also as sessions of a single destination, which stays where it is if
     /// there still is one.
     pub fn rebalance(&self, balancing: Balancing) {
-        self.pool().0.lock().rebalance(self.id(), balancing);
+        self.pool().lock().rebalance(self.id(), balancing);
     }
 }
 
 impl Inner {
+    /// Has each destination limited as the settings say.
+    fn limit_all(&mut self) {
+        let limit = self.settings.max_connections;
+        let slots: Vec<usize> = self.destinations.iter().map(|(slot, _)| slot).collect();
+        slots.into_iter().for_each(|slot| self.rejoin(slot, |it| it.limit = limit));
+        self.choices_changed();
+    }
+
     fn rebalance(&mut self, id: RotationId, balancing: Balancing) {
         let kept = self.current_single(id);
         let chosen = self.rotation(id).tiers.choice().and_then(|chosen| self.find(chosen));
@@ -68,6 +80,7 @@ impl Inner {
             }
         }
         self.review_singles();
+        self.choices_changed();
         // Who waited for a move picks again.
         self.tell(Event::Settled);
     }

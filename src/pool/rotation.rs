@@ -9,8 +9,9 @@ use std::time::Instant;
 use super::destination::{Destination, DestinationStatus};
 use super::health::ShutdownSessions;
 use super::inner::{Inner, Picked};
+use super::queue::Queue;
 use super::single::SingleDestination;
-use super::tiers::Tiers;
+use super::tiers::{Rank, Tiers};
 use super::{Lease, PolicyKind, Pool, Tried};
 
 /// How a rotation chooses.
@@ -32,6 +33,8 @@ pub struct RotationId(pub(super) usize);
 pub enum Pick {
     /// This destination.
     Leased(Lease),
+    /// None now: those that the client may have are full. It may wait, by [`Rotation::queue`].
+    Full,
     /// None now: the single destination is being moved, or nothing has been checked yet. [`Event::Settled`](super::Event::Settled) says when to pick again.
     Wait,
     /// Nothing is left to try.
@@ -43,7 +46,7 @@ impl Pick {
     pub fn leased(self) -> Option<Lease> {
         match self {
             Pick::Leased(lease) => Some(lease),
-            Pick::Wait | Pick::Nothing => None,
+            Pick::Full | Pick::Wait | Pick::Nothing => None,
         }
     }
 }
@@ -81,6 +84,8 @@ pub(super) struct RotationState {
     pub single: Option<Box<SingleDestination>>,
     /// Whose single destination is left alone while there is another.
     pub avoids: Option<RotationId>,
+    /// Its clients that wait for room.
+    pub queue: Queue,
 }
 
 impl RotationState {
@@ -104,11 +109,11 @@ impl RotationState {
 impl Pool {
     /// One more rotation over the destinations.
     pub fn rotation(&self, balancing: Balancing) -> Rotation {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         let mut tiers = Tiers::new(balancing.policy, balancing.top);
         inner.destinations.iter().for_each(|(_, destination)| tiers.join(destination));
         let single = SingleDestination::new(&balancing, inner.settings.watched);
-        let id = RotationId(inner.rotations.insert(RotationState { balancing, tiers, single, avoids: None }));
+        let id = RotationId(inner.rotations.insert(RotationState { balancing, tiers, single, avoids: None, queue: Queue::default() }));
         Rotation(Arc::new(Member { pool: self.clone(), id }))
     }
 }
@@ -119,6 +124,11 @@ impl Rotation {
         self.0.id
     }
 
+    /// Whether both are the same rotation of the same pool.
+    pub fn is(&self, other: &Rotation) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// What it chooses from.
     pub fn pool(&self) -> &Pool {
         &self.0.pool
@@ -127,28 +137,14 @@ impl Rotation {
     /// Picks a destination for a client, one that is not in `tried`, and counts a connection on it. Those whose last
     /// connect failed come only when there are no others, and those that are SPARE after all that are READY.
     pub fn pick(&self, client: IpAddr, tried: &mut Tried, now: Instant) -> Pick {
-        let mut inner = self.0.pool.0.lock();
-        let slot = match inner.pick(self.id(), client, tried, now) {
-            Picked::Slot(slot) => slot,
-            Picked::Wait => return Pick::Wait,
-            Picked::Nothing => return Pick::Nothing,
-        };
-        inner.count(slot, |it| it.connections += 1);
-        inner.rotation_mut(self.id()).count(slot, |sessions| sessions + 1);
-        let destination = &inner.destinations[slot];
-        Pick::Leased(Lease {
-            rotation: self.clone(),
-            id: destination.id,
-            address: destination.address,
-            doubtful: destination.refusals.is_some(),
-            outdated: inner.is_outdated(destination, now),
-            retries: inner.retries(self.id()),
-        })
+        let mut inner = self.0.pool.lock();
+        let picked = inner.pick(self.id(), client, tried, now);
+        inner.picked(self, picked, now)
     }
 
     /// Every destination, in the order in which they were added.
     pub fn snapshot(&self) -> Vec<DestinationStatus> {
-        let inner = self.0.pool.0.lock();
+        let inner = self.0.pool.lock();
         let destinations = inner.in_order();
         let share = inner.rotation(self.id()).balancing.policy.deals_in_shares();
         let share = share.then(|| inner.weights_in_play(self.id(), &destinations));
@@ -167,6 +163,32 @@ impl Rotation {
 }
 
 impl Inner {
+    /// Counts a connection on what was picked.
+    pub(super) fn picked(&mut self, rotation: &Rotation, picked: Picked, now: Instant) -> Pick {
+        match picked {
+            Picked::Slot(slot) => {
+                self.take(rotation.id(), slot);
+                Pick::Leased(self.lease(rotation, slot, now))
+            }
+            Picked::Full(_) => Pick::Full,
+            Picked::Wait => Pick::Wait,
+            Picked::Nothing => Pick::Nothing,
+        }
+    }
+
+    /// A claim on a destination, on which a connection has been counted.
+    pub(super) fn lease(&self, rotation: &Rotation, slot: usize, now: Instant) -> Lease {
+        let destination = &self.destinations[slot];
+        Lease {
+            rotation: rotation.clone(),
+            id: destination.id,
+            address: destination.address,
+            doubtful: destination.refusals.is_some(),
+            outdated: self.is_outdated(destination, now),
+            retries: self.retries(rotation.id()),
+        }
+    }
+
     /// What is kept for a rotation, which is here for as long as a handle to it.
     pub(super) fn rotation(&self, id: RotationId) -> &RotationState {
         &self.rotations[id.0]
@@ -193,8 +215,8 @@ impl Inner {
 
     /// Each destination's part of 1.
     fn weights_in_play(&self, id: RotationId, destinations: &[&Destination]) -> Vec<f64> {
-        let best = destinations.iter().filter_map(|it| it.rank()).max();
-        let comes_first = |it: &&&Destination| it.rank().is_some_and(|rank| Some(rank) == best);
+        let best = destinations.iter().filter_map(|it| Rank::of(it)).min();
+        let comes_first = |it: &&&Destination| Rank::of(it).is_some_and(|rank| Some(rank) == best);
         let top = destinations.iter().filter(comes_first).map(|it| it.weight).fold(0.0, f64::max);
         let only_top = self.rotation(id).balancing.top;
         let in_play = |it: &&Destination| match it {

@@ -70,7 +70,7 @@ struct SavedDestination {
 impl Pool {
     /// What another process needs to go on with this pool.
     pub fn save(&self, now: Instant) -> SavedPool {
-        let inner = self.0.lock();
+        let inner = self.lock();
         let slots = inner.in_order();
         let saved = slots.iter().filter_map(|it| it.wanted_as.split_first().zip(Some(it)));
         let saved = saved.map(|((endpoint, more), it)| SavedDestination {
@@ -103,7 +103,7 @@ impl Pool {
 
     /// Takes over another process's pool. This one must be empty.
     pub fn restore(&self, saved: SavedPool, now: Instant) {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         let mut unresolved = saved.unresolved.into_iter().peekable();
         for (place, it) in saved.destinations.into_iter().enumerate() {
             while let Some(name) = unresolved.next_if(|name| name.place <= place) {
@@ -139,14 +139,14 @@ impl Pool {
 
     /// How many connections of this process count on each destination that has any.
     pub fn own_connections(&self) -> Vec<(SocketAddr, usize)> {
-        let inner = self.0.lock();
+        let inner = self.lock();
         let counts = inner.destinations.iter().map(|(_, it)| (it.address, it.connections));
         counts.filter(|(_, connections)| *connections > 0).collect()
     }
 
     /// Knows a destination by another address, as another process does; nobody is told.
     pub fn rename(&self, from: SocketAddr, to: SocketAddr) {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         if let Some(slot) = inner.at(from) {
             inner.change(slot, |it| it.address = to);
         }
@@ -154,7 +154,7 @@ impl Pool {
 
     /// Says how many connections other processes have on the destination at `address`, where there is one.
     pub fn set_elsewhere(&self, address: SocketAddr, connections: usize) {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         if let Some(slot) = inner.at(address) {
             inner.count(slot, |it| it.elsewhere = connections);
             inner.let_go(slot);
@@ -165,7 +165,7 @@ impl Pool {
 impl Rotation {
     /// What another process needs to go on with this rotation.
     pub fn save_choices(&self, now: Instant) -> SavedRotation {
-        let inner = self.pool().0.lock();
+        let inner = self.pool().lock();
         let tiers = &inner.rotation(self.id()).tiers;
         let kept = inner.current_single(self.id()).map(|slot| inner.destinations[slot].address);
         let chosen = tiers.choice().and_then(|id| inner.find(id)).map(|slot| &inner.destinations[slot]);
@@ -178,7 +178,7 @@ impl Rotation {
 
     /// Takes over another process's rotation. Its pool must have been [restored](Pool::restore) before.
     pub fn restore_choices(&self, saved: SavedRotation, now: Instant) {
-        let mut inner = self.pool().0.lock();
+        let mut inner = self.pool().lock();
         if let Some((address, weight)) = saved.chosen
             && let Some(slot) = inner.at(address)
         {
@@ -190,7 +190,7 @@ impl Rotation {
     /// How many of the connections of this process on each destination were picked here, where the policy keeps to a single
     /// one; nothing where it does not.
     pub fn own_sessions(&self) -> Vec<(SocketAddr, usize)> {
-        let inner = self.pool().0.lock();
+        let inner = self.pool().lock();
         let Some(single) = inner.single(self.id()) else { return Vec::new() };
         let sessions = |slot| single.sessions.get(slot).unwrap_or_default();
         let counts = inner.destinations.iter().map(|(slot, it)| (it.address, sessions(slot)));
@@ -200,7 +200,7 @@ impl Rotation {
     /// Says how many sessions that were picked by the same service in other processes the destination at `address` has, where
     /// the policy keeps to a single one.
     pub fn set_sessions_elsewhere(&self, address: SocketAddr, sessions: usize) {
-        let mut inner = self.pool().0.lock();
+        let mut inner = self.pool().lock();
         let slot = inner.at(address);
         if let Some(single) = inner.single_mut(self.id())
             && let Some(slot) = slot

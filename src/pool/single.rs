@@ -15,6 +15,7 @@ use super::inner::Inner;
 use super::policy::BySlot;
 use super::rotation::RotationState;
 use super::switchover::Switchover;
+use super::tiers::Rank;
 use super::{Balancing, DestinationId, Event, PolicyKind, RotationId, Tried};
 
 /// The single destination of a rotation whose policy keeps to one.
@@ -69,7 +70,7 @@ impl SingleDestination {
         })
     }
 
-    fn waits(&self) -> bool {
+    pub(super) fn waits(&self) -> bool {
         self.switchover.is_some() || matches!(self.leadership, Leadership::Asks(_))
     }
 
@@ -142,9 +143,9 @@ impl Inner {
             let weight = it.weight.max(outweighs).to_bits();
             // At the start there is no current one, and an earlier choice by hand decides among equals.
             let is_chosen = outweighs > 0.0;
-            let (verdict, is_primary) = it.rank()?;
-            let rank = (verdict, is_primary || is_chosen);
-            Some(((rank, weight, Some(it.id) == current, is_chosen, Reverse(it.id.serial)), slot))
+            let rank = Rank::of(it)?;
+            let rank = if is_chosen { rank.as_primary() } else { rank };
+            Some(((Reverse(rank), weight, Some(it.id) == current, is_chosen, Reverse(it.id.serial)), slot))
         };
         self.destinations.iter().filter_map(rank).max().map(|(_, slot)| slot)
     }
@@ -163,6 +164,7 @@ impl Inner {
             Some(single) if single.watched => single.current = Some(id),
             _ => self.rotation_mut(rotation).tiers.keep_to(id.serial),
         }
+        self.choices_changed();
     }
 
     /// Makes a destination the choice of a hand, which counts as at least this heavy.

@@ -89,7 +89,7 @@ impl Inner {
 impl Rotation {
     /// Where the single destination is; `None` while it is being moved, or where there is none.
     pub fn single(&self) -> Option<SocketAddr> {
-        let inner = self.pool().0.lock();
+        let inner = self.pool().lock();
         let settled = inner.single(self.id()).is_some_and(|single| single.switchover.is_none());
         let slot = inner.current_single(self.id()).filter(|_| settled)?;
         Some(inner.destinations[slot].address)
@@ -98,7 +98,7 @@ impl Rotation {
     /// The destinations on which other processes have sessions that a move of the single one has closed. A process that
     /// has just taken over has them closed once more, since nothing was passed on before.
     pub fn strays(&self) -> Vec<SocketAddr> {
-        let inner = self.pool().0.lock();
+        let inner = self.pool().lock();
         let Some(single) = inner.single(self.id()) else { return Vec::new() };
         let closing = single.switchover.as_ref().filter(|it| it.phase == SwitchPhase::Closing);
         let current = inner.current_single(self.id()).filter(|_| single.closes_others());
@@ -109,7 +109,7 @@ impl Rotation {
 
     /// Leaves the single destination to the process that has taken over. Clients wait if it is being moved.
     pub fn follow_successor(&self) {
-        let mut inner = self.pool().0.lock();
+        let mut inner = self.pool().lock();
         if let Some(single) = inner.single_mut(self.id()) {
             single.leadership =
                 if single.switchover.take().is_some() { Leadership::Asks(None) } else { Leadership::Follows };
@@ -118,7 +118,7 @@ impl Rotation {
 
     /// The single destination of the process that has taken over is at `address`.
     pub fn follow_single(&self, address: SocketAddr) {
-        let mut inner = self.pool().0.lock();
+        let mut inner = self.pool().lock();
         let id = inner.at(address).map(|slot| inner.destinations[slot].id);
         let Some(single) = inner.single_mut(self.id()).filter(|single| single.leadership != Leadership::Leads) else {
             return;
@@ -134,7 +134,7 @@ impl Rotation {
 
     /// The process that has taken over is gone: clients wait for it no longer.
     pub fn follow_nobody(&self) {
-        let mut inner = self.pool().0.lock();
+        let mut inner = self.pool().lock();
         if let Some(single) =
             inner.single_mut(self.id()).filter(|single| matches!(single.leadership, Leadership::Asks(_)))
         {
@@ -148,7 +148,7 @@ impl Rotation {
     /// Closes the connections to the destination at `address` that were picked here. They count until they have ended: another
     /// process waits for that.
     pub fn close_own_sessions(&self, address: SocketAddr) {
-        let mut inner = self.pool().0.lock();
+        let mut inner = self.pool().lock();
         let Some(slot) = inner.at(address) else { return };
         let id = inner.destinations[slot].id;
         inner.lose_single(self.id(), id);
@@ -160,7 +160,7 @@ impl Pool {
     /// Closes the connections to the destination at `address`, which takes no new ones here. They count until they have
     /// ended: another process waits for that.
     pub fn close_sessions(&self, address: SocketAddr) {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         let Some(slot) = inner.at(address) else { return };
         let id = inner.destinations[slot].id;
         inner.change(slot, |it| it.obsolete = true);

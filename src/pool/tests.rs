@@ -15,6 +15,7 @@ mod dismissal;
 mod health;
 mod names;
 mod overlap;
+mod queue;
 mod reconfigured;
 mod refusals;
 mod rotations;
@@ -50,7 +51,7 @@ struct Given {
 
 fn table_of(given: Given) -> Rotation {
     let Given { policy, top, avoid_failed_for, watched, recheck_after, shutdown_sessions } = given;
-    let pool = Pool::new(PoolSettings { avoid_failed_for, watched, recheck_after });
+    let pool = Pool::new(PoolSettings { avoid_failed_for, watched, recheck_after, ..PoolSettings::default() });
     pool.rotation(Balancing { policy, top, shutdown_sessions })
 }
 
@@ -103,7 +104,7 @@ fn add(table: &Rotation, port: u16, weight: f64) {
 
 /// As if a name had another address.
 fn move_to(table: &Rotation, port: u16, to: u16) {
-    let mut inner = table.pool().0.lock();
+    let mut inner = table.pool().lock();
     let slot = inner.at(at(port)).expect("a destination");
     inner.move_to(slot, &at(port).into(), at(to)).expect("nothing is there");
 }

@@ -9,68 +9,138 @@ use super::health::Verdict;
 use super::policy::{Ahead, BySlot, Candidate, Policy, PolicyKind};
 use super::tried::Tried;
 
-/// READY or SPARE, and of each those that are no backups and those that are, without and with a failed connect.
-const TIERS: usize = 8;
-
-/// Where a destination stands when a client comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// It takes no new connections.
-    Out,
-    /// It takes them in this tier, the lowest first.
-    In(usize),
+/// A group of destinations that one policy picks from. The lowest comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Tier {
+    rank: Rank,
+    /// Its last connect failed a short while ago.
+    avoided: bool,
 }
 
-impl Standing {
-    pub(super) fn of(destination: &Destination) -> Standing {
-        let avoided = usize::from(destination.avoided_until.is_some());
-        let backup = 2 * usize::from(destination.backup);
-        match destination.open_verdict() {
-            Some(Verdict::Ready) => Standing::In(backup + avoided),
-            Some(Verdict::Spare) => Standing::In(4 + backup + avoided),
-            _ => Standing::Out,
-        }
+/// What decides between destinations before any policy does. The lowest comes first: those that are READY, and of these
+/// the ones that are no backups, and backups in the order of their numbers; then the same of those that are SPARE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    spare: bool,
+    backup: u8,
+}
+
+impl Rank {
+    const FIRST: Rank = Rank { spare: false, backup: 0 };
+
+    /// `None` where the destination takes no new connections.
+    pub(super) fn of(destination: &Destination) -> Option<Rank> {
+        let spare = destination.open_verdict()? != Verdict::Ready;
+        Some(Rank { spare, backup: destination.backup })
     }
+
+    /// The same of one that is no backup.
+    pub(super) fn as_primary(self) -> Rank {
+        Rank { backup: 0, ..self }
+    }
+}
+
+impl Tier {
+    const FIRST: Tier = Tier { rank: Rank::FIRST, avoided: false };
+
+    pub(super) fn rank(self) -> Rank {
+        self.rank
+    }
+
+    /// `None` where the destination takes no new connections.
+    pub(super) fn of(destination: &Destination) -> Option<Tier> {
+        Rank::of(destination).map(|rank| Tier { rank, avoided: destination.avoided_until.is_some() })
+    }
+}
+
+/// The outcome of [`Tiers::pick`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TierPick {
+    /// The destination in this slot.
+    Slot(usize),
+    /// All that are left of this rank are full.
+    Full(Rank),
+    /// There is none left.
+    Nothing,
 }
 
 /// A policy for each tier, all of the same kind.
 pub(super) struct Tiers {
-    policies: [Box<dyn Policy>; TIERS],
+    kind: PolicyKind,
+    top: bool,
+    /// In their order, from the first on. Those that nothing has stood in yet are not there.
+    tiers: Vec<(Tier, Members)>,
     /// Of those that take no new connections now: when they come back they do not have again the turns that they had.
     ahead: BySlot<Ahead>,
     /// The choice of a hand, and the weight that it counts as, at least.
     choice: Option<(DestinationId, f64)>,
 }
 
+/// The destinations of one tier.
+struct Members {
+    /// Picks from those that have room.
+    policy: Box<dyn Policy>,
+    /// The slots of those that are full, where the policy goes on to others then.
+    full: Vec<usize>,
+}
+
 impl Tiers {
     pub(super) fn new(kind: PolicyKind, top: bool) -> Tiers {
-        Tiers { policies: std::array::from_fn(|_| kind.build(top)), ahead: BySlot::default(), choice: None }
+        let mut tiers = Tiers { kind, top, tiers: Vec::new(), ahead: BySlot::default(), choice: None };
+        tiers.members(Tier::FIRST);
+        tiers
     }
 
-    /// The slot of the destination that the first tier with an untried one picks.
-    pub(super) fn pick(&mut self, client: IpAddr, tried: &Tried) -> Option<usize> {
-        self.policies.iter_mut().find_map(|policy| policy.pick(client, tried))
+    /// The slot of the destination that the first tier with an untried one picks. Clients do not go on to a lower rank because
+    /// a destination is full.
+    pub(super) fn pick(&mut self, client: IpAddr, tried: &Tried) -> TierPick {
+        let mut full = None;
+        for (tier, members) in &mut self.tiers {
+            if full.is_some_and(|full| full != tier.rank) {
+                break;
+            }
+            if let Some(slot) = members.policy.pick(client, tried) {
+                return TierPick::Slot(slot);
+            }
+            if members.full.iter().any(|slot| !tried.has(*slot)) {
+                full = Some(tier.rank);
+            }
+        }
+        full.map_or(TierPick::Nothing, TierPick::Full)
+    }
+
+    /// Whether its clients wait for one destination that is full, rather than go to another.
+    pub(super) fn binds(&self) -> bool {
+        self.kind.binds()
     }
 
     /// Has it stand where it belongs, with as many turns ahead as when it left.
     pub(super) fn join(&mut self, destination: &Destination) {
-        if let Standing::In(tier) = Standing::of(destination) {
-            let mut ahead = self.ahead.remove(destination.id.slot()).unwrap_or_default();
-            if destination.avoided_until.is_some() {
-                // Its last client has had a turn of another one as well.
-                ahead = ahead.after_equals();
-            }
-            self.policies[tier].join(&self.candidate(destination), ahead);
+        let Some(tier) = Tier::of(destination) else { return };
+        if self.leaves_out(destination) {
+            self.members(tier).full.push(destination.id.slot());
+            return;
         }
+        let mut ahead = self.ahead.remove(destination.id.slot()).unwrap_or_default();
+        if destination.avoided_until.is_some() {
+            // Its last client has had a turn of another one as well.
+            ahead = ahead.after_equals();
+        }
+        let candidate = self.candidate(destination);
+        self.members(tier).policy.join(&candidate, ahead);
     }
 
     /// Has it stand nowhere, until it joins again or is forgotten.
     pub(super) fn leave(&mut self, destination: &Destination) {
-        let candidate = self.candidate(destination);
-        if let Some(policy) = self.of(destination) {
-            let ahead = policy.leave(&candidate);
-            self.ahead.insert(destination.id.slot(), ahead);
+        let Some(tier) = Tier::of(destination) else { return };
+        let slot = destination.id.slot();
+        if self.leaves_out(destination) {
+            self.members(tier).full.retain(|full| *full != slot);
+            return;
         }
+        let candidate = self.candidate(destination);
+        let ahead = self.members(tier).policy.leave(&candidate);
+        self.ahead.insert(slot, ahead);
     }
 
     /// It has left for good.
@@ -109,32 +179,58 @@ impl Tiers {
         destination.candidate(self.outweighs(destination))
     }
 
+    /// The number of its connections is another, and it has room, or none, as before.
     pub(super) fn connections_changed(&mut self, destination: &Destination) {
-        let candidate = self.candidate(destination);
-        if let Some(policy) = self.of(destination) {
-            policy.connections_changed(&candidate);
+        if self.leaves_out(destination) {
+            return;
         }
+        let candidate = self.candidate(destination);
+        if let Some(tier) = Tier::of(destination) {
+            self.members(tier).policy.connections_changed(&candidate);
+        }
+    }
+
+    /// One that had room is full now.
+    pub(super) fn fills(&mut self, destination: &Destination) {
+        let Some(tier) = Tier::of(destination).filter(|_| !self.binds()) else {
+            return self.connections_changed(destination);
+        };
+        let (candidate, slot) = (self.candidate(destination), destination.id.slot());
+        let members = self.members(tier);
+        let ahead = members.policy.leave(&candidate);
+        members.full.push(slot);
+        self.ahead.insert(slot, ahead);
     }
 
     /// The serial of the destination that the first tier's policy keeps to, where it keeps to one.
     pub(super) fn kept(&self) -> Option<u64> {
-        self.policies[0].kept()
+        self.tiers[0].1.policy.kept()
     }
 
     /// Has the first tier's policy keep to this destination.
     pub(super) fn keep_to(&mut self, serial: u64) {
-        self.policies[0].keep_to(serial);
+        self.tiers[0].1.policy.keep_to(serial);
     }
 
-    fn of(&mut self, destination: &Destination) -> Option<&mut dyn Policy> {
-        match Standing::of(destination) {
-            Standing::Out => None,
-            Standing::In(tier) => Some(&mut *self.policies[tier]),
-        }
+    /// Whether a destination is none that the policy picks from, because it is full.
+    fn leaves_out(&self, destination: &Destination) -> bool {
+        destination.is_full() && !self.binds()
+    }
+
+    fn members(&mut self, tier: Tier) -> &mut Members {
+        let place = match self.tiers.binary_search_by_key(&tier, |(tier, _)| *tier) {
+            Ok(place) => place,
+            Err(place) => {
+                let members = Members { policy: self.kind.build(self.top), full: Vec::new() };
+                self.tiers.insert(place, (tier, members));
+                place
+            }
+        };
+        &mut self.tiers[place].1
     }
 }
 
 /// When a destination that is avoided is fit again, if it takes connections at all.
 pub(super) fn readmission(destination: &Destination) -> Option<Instant> {
-    destination.avoided_until.filter(|_| Standing::of(destination) != Standing::Out)
+    destination.avoided_until.filter(|_| Rank::of(destination).is_some())
 }

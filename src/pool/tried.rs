@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::DestinationId;
 
 /// The destinations that a client has tried in vain.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Tried {
     /// By slot, so that looking for one takes no longer when there are many.
     ids: HashMap<usize, DestinationId>,

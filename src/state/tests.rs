@@ -22,7 +22,7 @@ fn table(base: &[DestinationSpec]) -> Rotation {
 
 fn table_with(policy: PolicyKind, base: &[DestinationSpec]) -> Rotation {
     let table =
-        Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(2), watched: false, recheck_after: None })
+        Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(2), watched: false, ..PoolSettings::default() })
             .rotation(Balancing { policy, top: false, shutdown_sessions: ShutdownSessions::Elsewhere });
     base.iter().for_each(|it| obey(&table, it));
     table

@@ -155,6 +155,7 @@ impl Worker {
         while let Some(message) = self.inbox.next() {
             match message {
                 Message::Serve(newcomer) => self.serve(newcomer),
+                Message::Room(key) => self.with(key, Connection::on_room),
                 Message::Pool(Event::Closed(id, _, whose)) => {
                     self.with_all(|connection, kit| connection.on_destination_closed(id, whose, kit));
                 }
@@ -293,7 +294,7 @@ impl Worker {
 
     fn next_in_turn(&mut self) -> Option<Key> {
         let connections = &self.connections;
-        self.turns.next(|key| find(connections, key).is_some_and(Connection::is_connecting))
+        self.turns.next(|key| find(connections, key).is_some_and(Connection::has_the_turn))
     }
 }
 

@@ -8,6 +8,8 @@ use std::time::Instant;
 use mio::Registry;
 
 use super::flow::Tools;
+use super::mailbox::MailboxSender;
+use super::message::Message;
 use super::timers::Timers;
 use super::troubles::Troubles;
 use crate::stats::{Stats, WorkerStats};
@@ -21,6 +23,8 @@ pub(super) struct Kit {
     pub now: Instant,
     pub tools: Tools,
     pub timers: Timers,
+    /// The worker's own.
+    pub mailbox: MailboxSender<Message>,
     /// How many connections to destinations were begun from addresses that the user has chosen.
     pub opened: usize,
     troubles: Arc<Troubles>,
@@ -29,7 +33,7 @@ pub(super) struct Kit {
 impl Kit {
     pub(super) fn new(
         registry: Arc<Registry>,
-        index: usize,
+        (index, mailbox): (usize, MailboxSender<Message>),
         stats: &Stats,
         tools: Tools,
         troubles: &Arc<Troubles>,
@@ -41,6 +45,7 @@ impl Kit {
             now: Instant::now(),
             tools,
             timers: Timers::default(),
+            mailbox,
             opened: 0,
             troubles: Arc::clone(troubles),
         }
@@ -53,6 +58,21 @@ impl Kit {
     /// See [`Troubles::nowhere_to_go`].
     pub(super) fn nowhere_to_go(&self, client: SocketAddr) {
         self.troubles.nowhere_to_go(client, self.now);
+    }
+
+    /// See [`Troubles::no_room`].
+    pub(super) fn no_room(&self, service: &str) {
+        self.troubles.no_room(service, self.now);
+    }
+
+    /// See [`Troubles::queue_is_full`].
+    pub(super) fn queue_is_full(&self, service: &str, client: SocketAddr) {
+        self.troubles.queue_is_full(service, client, self.now);
+    }
+
+    /// See [`Troubles::waited_in_vain`].
+    pub(super) fn waited_in_vain(&self, service: &str, client: SocketAddr) {
+        self.troubles.waited_in_vain(service, client, self.now);
     }
 
     /// See [`Troubles::in_a_loop`].

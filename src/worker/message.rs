@@ -3,6 +3,7 @@
 use crossbeam_channel::Sender;
 
 use super::accept::{Acceptor, Newcomer};
+use super::Key;
 use super::listener_group::ListenerGroup;
 use crate::pool::Event;
 
@@ -12,6 +13,8 @@ pub(super) enum Message {
     Serve(Newcomer),
     /// Something happened to a pool.
     Pool(Event),
+    /// There may be room on a destination for this connection, whose client waits for it.
+    Room(Key),
     /// Accept clients from this socket, too, whose events are reported already.
     Listen(Acceptor),
     /// Begin to accept the clients of a group that was held.

@@ -150,7 +150,7 @@ impl Workers {
         let accepting = AcceptingWorkers::new(wakers);
         let worker = |(index, (poll, registry, inbox))| {
             let tools = Tools::new(pipes.clone(), Splicing::from_environment());
-            let kit = Kit::new(registry, index, stats, tools, &troubles);
+            let kit = Kit::new(registry, (index, mailboxes[index].clone()), stats, tools, &troubles);
             Worker::new(poll, inbox, mailboxes.clone(), Arc::clone(&accepting), kit)
         };
         let workers = ends.into_iter().enumerate().map(worker).collect();

@@ -14,6 +14,8 @@ use crate::service::{ClientRefused, Limit};
 /// What can go wrong with clients in any worker.
 pub(super) struct Troubles {
     nowhere: Arc<Trouble>,
+    room: Arc<Trouble>,
+    queue: Arc<Trouble>,
     loops: Arc<Trouble>,
     headers: Arc<Trouble>,
     shortage: Arc<Trouble>,
@@ -28,6 +30,8 @@ impl Troubles {
     pub(super) fn new() -> Arc<Troubles> {
         Arc::new(Troubles {
             nowhere: Trouble::new("clients are turned away because no destination serves them"),
+            room: Trouble::new("clients wait in a queue because all destinations are full"),
+            queue: Trouble::new("clients are turned away because all destinations are full"),
             loops: Trouble::new("clients are turned away because they have come through a loop"),
             headers: Trouble::new("connections are reset because of their PROXY header"),
             shortage: Trouble::new("this machine lacks something for connections"),
@@ -43,6 +47,29 @@ impl Troubles {
     pub(super) fn nowhere_to_go(&self, client: SocketAddr, now: Instant) {
         if let Some(suppressed) = self.nowhere.occurs(now) {
             warn!("client {client} turned away: no destination serves it{suppressed}");
+        }
+    }
+
+    /// Logs that a client waits because every destination that it may have is full.
+    pub(super) fn no_room(&self, service: &str, now: Instant) {
+        if let Some(suppressed) = self.room.occurs(now) {
+            warn!("service {service}: every destination has its most connections; clients wait in a queue{suppressed}");
+        }
+    }
+
+    /// Logs that a client was turned away because too many wait already.
+    pub(super) fn queue_is_full(&self, service: &str, client: SocketAddr, now: Instant) {
+        if let Some(suppressed) = self.queue.occurs(now) {
+            let why = "every destination has its most connections, and the queue is full";
+            warn!("client {client} turned away: service {service}: {why}{suppressed}");
+        }
+    }
+
+    /// Logs that a client was turned away because it has waited for too long.
+    pub(super) fn waited_in_vain(&self, service: &str, client: SocketAddr, now: Instant) {
+        if let Some(suppressed) = self.queue.occurs(now) {
+            let why = "it has waited in the queue for as long as it may";
+            warn!("client {client} turned away: service {service}: {why}{suppressed}");
         }
     }
 

@@ -8,6 +8,7 @@ use toml::de::DeTable;
 
 use super::said::Said;
 use super::{Part, Reader};
+use crate::config::options::split_backup;
 use crate::address::{ListenAddress, parse_destination, parse_listen_address};
 
 impl Reader {
@@ -84,7 +85,7 @@ impl Reader {
             |text: &str| parse_destination(text, None).is_err() && parse_destination(text, Some(1)).is_ok();
         let backups = pool.places.iter().filter(|(option, ..)| *option == "backups").flat_map(|(_, _, place)| {
             let given = pool.options.iter().filter_map(|option| option.strip_prefix("--backups="));
-            given.flat_map(|list| list.split(',')).map(|text| (text.to_owned(), place.clone()))
+            given.flat_map(|list| list.split(',')).map(|text| (split_backup(text).1.to_owned(), place.clone()))
         });
         let all = pool.destinations.iter().cloned().chain(backups);
         let lacking: Vec<_> = all.filter(|(text, _)| ports.len() > 1 && lacks_port(text)).collect();

@@ -115,6 +115,10 @@ impl<'w> Work<'w> {
         }
         let followed = filling::follow(pool, &change.destinations).into_iter();
         self.lines.extend(followed.map(|line| format!("pool {name}: {line}")));
+        if change.room {
+            pool.configure(prepared::pool_settings(config));
+            self.lines.push(format!("pool {name}: destinations have other limits"));
+        }
         if change.checks {
             pool.configure(prepared::pool_settings(config));
             self.lines.push(format!("pool {name}: destinations are checked otherwise"));

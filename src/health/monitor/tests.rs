@@ -26,7 +26,7 @@ fn address(place: usize) -> SocketAddr {
 
 fn table(count: usize, options: &WatchdogOptions) -> Rotation {
     let table =
-        Pool::new(PoolSettings { avoid_failed_for: options.interval, watched: true, recheck_after: None }).rotation(
+        Pool::new(PoolSettings { avoid_failed_for: options.interval, watched: true, ..PoolSettings::default() }).rotation(
             Balancing { policy: PolicyKind::LeastConnected, top: false, shutdown_sessions: options.shutdown_sessions },
         );
     for address in (0..count).map(address) {

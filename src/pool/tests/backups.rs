@@ -1,6 +1,6 @@
 //! Destinations that take clients only while no other one is as fit.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::single::{Told, marked};
 use super::*;
@@ -8,7 +8,7 @@ use super::*;
 /// Destinations, of which those at these ports are backups.
 fn with_backups(policy: PolicyKind, weights: &[f64], backups: &[u16]) -> Rotation {
     let table = watched(policy, weights);
-    table.set_backups(backups.iter().map(|port| at(*port).into()).collect());
+    table.set_backups(backups.iter().map(|port| (at(*port).into(), 1)).collect());
     table
 }
 
@@ -31,6 +31,32 @@ fn backups_serve_while_no_other_one_is_ready_and_before_those_that_are_spare() {
     assert_eq!(ports(&table, 2), [2, 2], "of the SPARE ones, backups come last");
     judge(&table, 1, Verdict::Ready);
     assert_eq!(ports(&table, 2), [1, 1]);
+}
+
+#[test]
+fn backups_with_numbers_serve_one_after_the_other() {
+    let table = watched(PolicyKind::RoundRobin, &[1.0; 4]);
+    table.set_backups([(2, 2), (3, 1), (4, 16)].map(|(port, number)| (at(port).into(), number)).into());
+    for (port, next) in [(1, 3), (3, 2), (2, 4)] {
+        assert_eq!(ports(&table, 2), [port; 2]);
+        judge(&table, port, Verdict::Spare);
+        assert_eq!(ports(&table, 2), [next; 2], "a backup that is READY comes before those that are SPARE");
+    }
+    judge(&table, 4, Verdict::Spare);
+    assert_eq!(ports(&table, 2), [1, 1]);
+}
+
+#[test]
+fn a_writer_goes_to_the_backup_of_the_lowest_number() {
+    let table = watched(PolicyKind::Single, &[1.0, 9.0, 1.0]);
+    table.set_backups([(2, 2), (3, 1)].map(|(port, number)| (at(port).into(), number)).into());
+    drop(pick(&table));
+    judge(&table, 1, Verdict::Down);
+    assert_eq!(marked(&table), Some(3));
+    judge(&table, 3, Verdict::Down);
+    assert_eq!(marked(&table), Some(2));
+    judge(&table, 3, Verdict::Ready);
+    assert_eq!(marked(&table), Some(3));
 }
 
 #[test]
@@ -73,12 +99,12 @@ fn a_backup_that_a_hand_has_chosen_stays_the_writer() {
 fn what_is_wanted_otherwise_as_well_is_no_backup() {
     let table = table(PolicyKind::RoundRobin, &[]);
     let [primary, backup] = ["db1", "db2"].map(|name| Endpoint { host: Host::Name(name.to_owned()), port: 3306 });
-    table.set_backups(HashSet::from([backup.clone(), at(3).into()]));
+    table.set_backups(HashMap::from([(backup.clone(), 1), (at(3).into(), 1)]));
     table.give(&backup, at(1), 1.0).expect("there is room");
     add(&table, 2, 1.0);
     add(&table, 3, 1.0);
     let backups = || {
-        let rows = table.snapshot().into_iter().filter(|row| row.is_backup);
+        let rows = table.snapshot().into_iter().filter(|row| row.backup > 0);
         rows.map(|row| row.address.port()).collect::<Vec<_>>()
     };
     assert_eq!(backups(), [1, 3]);
@@ -86,6 +112,6 @@ fn what_is_wanted_otherwise_as_well_is_no_backup() {
     assert_eq!(backups(), [3]);
     table.dismiss(&primary);
     assert_eq!(backups(), [1, 3]);
-    table.set_backups(HashSet::new());
+    table.set_backups(HashMap::new());
     assert_eq!(backups(), [0; 0]);
 }

@@ -8,7 +8,7 @@ fn rules(policy: PolicyKind) -> Balancing {
 }
 
 fn settings(watched: bool) -> PoolSettings {
-    PoolSettings { avoid_failed_for: Duration::from_secs(2), watched, recheck_after: None }
+    PoolSettings { avoid_failed_for: Duration::from_secs(2), watched, ..PoolSettings::default() }
 }
 
 fn ports(table: &Rotation, count: usize) -> Vec<u16> {

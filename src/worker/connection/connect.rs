@@ -57,6 +57,7 @@ impl Connection {
             let outcome = match self.service.rotation.pick(self.client_address.ip(), &mut connecting.tried, kit.now) {
                 Pick::Leased(lease) if lease.is_outdated() => return self.await_check(lease, kit),
                 Pick::Leased(lease) => self.attempt(lease, kit),
+                Pick::Full => return self.join_queue(kit),
                 Pick::Wait => return self.await_settled(kit),
                 Pick::Nothing => return self.await_destination(kit),
             };
@@ -94,6 +95,9 @@ impl Connection {
             self.attempt = self.attempt.next();
         }
         self.lease = None;
+        if let Stage::Connecting(connecting) = &mut self.stage {
+            connecting.ticket = None;
+        }
         // What is known of this socket says nothing of the next.
         self.flows.down.forget_source();
     }

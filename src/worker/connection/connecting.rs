@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::pool::{DestinationId, Lease, Tried};
+use crate::pool::{DestinationId, Lease, Ticket, Tried};
 use crate::worker::hops::HopLimit;
 
 /// What is only needed until there is a destination.
@@ -24,6 +24,10 @@ pub(super) struct Connecting {
     pub tried_since: Option<(DestinationId, Instant)>,
     /// Since when the table has been moving the single destination.
     pub settling_since: Option<Instant>,
+    /// Its place in the queue for room on a destination.
+    pub ticket: Option<Ticket>,
+    /// Since when it has had one.
+    pub queued_since: Option<Instant>,
     /// Since when no destination that is fit has been left.
     pub none_since: Option<Instant>,
     /// The last error packet with which a destination refused this client.
@@ -43,6 +47,8 @@ pub(super) enum Phase {
     Paused,
     /// The table, which is moving the single destination, or has none that is fit.
     Settling,
+    /// Room on a destination, all of which are full.
+    Room,
     /// The watchdog, which was asked about the leased destination.
     Checking,
     /// The leased destination, to accept the connection.
@@ -63,6 +69,8 @@ impl Connecting {
             short_since: None,
             tried_since: None,
             settling_since: None,
+            ticket: None,
+            queued_since: None,
             none_since: None,
             last_error: None,
             connected_to: None,

@@ -6,6 +6,7 @@ mod connecting;
 mod farewell;
 mod greeting;
 mod idle;
+mod queue;
 mod relay;
 mod replaced;
 mod send_proxy;
@@ -164,6 +165,11 @@ impl Connection {
     /// Whether a destination is still being looked for.
     pub(super) fn is_connecting(&self) -> bool {
         matches!(self.stage, Stage::Connecting(_))
+    }
+
+    /// Whether others that connect in turn wait for it.
+    pub(super) fn has_the_turn(&self) -> bool {
+        self.is_connecting() && !self.is_in(connecting::Phase::Room)
     }
 
     /// Whether a timer set for this moment still means anything.

@@ -12,6 +12,10 @@ impl Connection {
         let Some(replacement) = self.service.replacement().map(Arc::clone) else { return Next::Wait };
         let before = std::mem::replace(&mut self.service, replacement);
         match self.stage {
+            // It keeps its place in a queue that goes on.
+            Stage::Connecting(_) if self.is_in(Phase::Room) && !before.rotation.is(&self.service.rotation) => {
+                self.connect(kit)
+            }
             // Nothing is under way: what it waits for may never come any more, and the other rotation need not wait.
             Stage::Connecting(_) if self.is_in(Phase::Settling) || self.is_in(Phase::Checking) => self.connect(kit),
             Stage::AwaitingHeader(_) | Stage::Connecting(_) | Stage::TurnedAway(_) => Next::Wait,

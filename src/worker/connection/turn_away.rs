@@ -29,6 +29,11 @@ impl Connection {
     /// Ends the client's connection, after the last error packet that a destination sent, if there was one.
     pub(super) fn turn_away(&mut self, kit: &mut Kit) -> Next {
         kit.nowhere_to_go(self.client_address);
+        self.dismiss(kit)
+    }
+
+    /// The same, once the log says why.
+    pub(super) fn dismiss(&mut self, kit: &mut Kit) -> Next {
         let Stage::Connecting(connecting) = &mut self.stage else { return Next::Close(Ending::Clean) };
         let Some(error) = connecting.last_error.take() else { return Next::Close(Ending::Clean) };
         let mut traffic = Traffic::default();

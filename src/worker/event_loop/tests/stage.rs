@@ -154,7 +154,7 @@ impl Stage {
 
 /// A pool without a watchdog.
 pub fn pool() -> Pool {
-    Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(2), watched: false, recheck_after: None })
+    Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(2), watched: false, ..PoolSettings::default() })
 }
 
 pub fn balancing(policy: PolicyKind) -> Balancing {

@@ -1,0 +1,73 @@
+//! A client that waits in a queue, because every destination that it may have is full.
+
+use super::connecting::Phase;
+use super::{Connection, Ending, Next, Stage};
+use crate::pool::{Lease, Pick, Turn};
+use crate::worker::Kit;
+use crate::worker::message::Message;
+
+impl Connection {
+    /// Waits for room on a destination, as long as the client may.
+    pub(super) fn join_queue(&mut self, kit: &mut Kit) -> Next {
+        let Stage::Connecting(connecting) = &mut self.stage else { return Next::Wait };
+        let end = *connecting.queued_since.get_or_insert(kit.now) + self.service.options.queue_timeout;
+        if end <= kit.now {
+            return self.leave_queue(kit);
+        }
+        let (mailbox, key) = (kit.mailbox.clone(), self.key);
+        let wake = Box::new(move || mailbox.send(Message::Room(key)));
+        let client = self.client_address.ip();
+        match self.service.rotation.queue(client, &mut connecting.tried, kit.now, wake) {
+            Ok(ticket) => connecting.ticket = Some(ticket),
+            Err(Pick::Leased(lease)) => return self.connect_to(lease, kit),
+            Err(Pick::Wait) => return self.await_settled(kit),
+            Err(Pick::Nothing) => return self.await_destination(kit),
+            Err(Pick::Full) => {
+                kit.queue_is_full(&self.service.name, self.client_address);
+                return self.turn_away_from_queue(kit);
+            }
+        }
+        kit.no_room(&self.service.name);
+        connecting.enter(Phase::Room, end);
+        // Nothing is lacking as long as nothing is asked for.
+        self.admitted.set_short(false);
+        if self.client_has_left() {
+            return Next::Close(Ending::Clean);
+        }
+        self.arm(kit);
+        Next::Wait
+    }
+
+    /// There may be room for the client.
+    pub(in crate::worker) fn on_room(&mut self, kit: &mut Kit) -> Next {
+        let Stage::Connecting(connecting) = &mut self.stage else { return Next::Wait };
+        let Some(ticket) = &mut connecting.ticket else { return Next::Wait };
+        match ticket.claim(kit.now) {
+            Turn::Wait => Next::Wait,
+            Turn::PickAgain => self.connect(kit),
+            Turn::Leased(lease) => {
+                (connecting.ticket, connecting.queued_since) = (None, None);
+                self.connect_to(lease, kit)
+            }
+        }
+    }
+
+    /// The client has waited for as long as it may.
+    pub(super) fn leave_queue(&mut self, kit: &mut Kit) -> Next {
+        kit.waited_in_vain(&self.service.name, self.client_address);
+        self.turn_away_from_queue(kit)
+    }
+
+    fn turn_away_from_queue(&mut self, kit: &mut Kit) -> Next {
+        self.end_attempt();
+        self.dismiss(kit)
+    }
+
+    fn connect_to(&mut self, lease: Lease, kit: &mut Kit) -> Next {
+        if lease.is_outdated() {
+            return self.await_check(lease, kit);
+        }
+        let outcome = self.attempt(lease, kit);
+        self.conclude(outcome, kit)
+    }
+}
