@@ -11,6 +11,8 @@ pub enum PolicyKind {
     RoundRobin,
     /// By chance and weight.
     Random,
+    /// The one that was added first, until it is full.
+    First,
     /// One client address, one destination, for as long as that is there.
     Source,
     /// All to one of the top weight, until it fails or one of more weight appears.
@@ -23,6 +25,7 @@ impl fmt::Display for PolicyKind {
             PolicyKind::LeastConnected => "least connected",
             PolicyKind::RoundRobin => "round robin",
             PolicyKind::Random => "random",
+            PolicyKind::First => "first",
             PolicyKind::Source => "source",
             PolicyKind::Single => "single",
         })

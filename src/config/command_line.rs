@@ -155,6 +155,7 @@ impl Config {
                     true => ShutdownSessions::Never,
                     false => options.shutdown_sessions.unwrap_or(ShutdownSessions::Elsewhere),
                 },
+                shutdown_backup_sessions: options.shutdown_backup_sessions,
                 discover: options.discover,
                 latency_samples: Some(options.latency).filter(|samples| *samples > 0),
             }),
@@ -166,6 +167,7 @@ impl Config {
             policy: match () {
                 () if options.round => PolicyKind::RoundRobin,
                 () if options.random => PolicyKind::Random,
+                () if options.first => PolicyKind::First,
                 () if options.source => PolicyKind::Source,
                 () if options.single => PolicyKind::Single,
                 () => PolicyKind::LeastConnected,

@@ -82,10 +82,11 @@ impl Key {
 }
 
 /// The policies, and the options that choose them; the first is the one without an option.
-pub(super) const POLICIES: [(&str, &str); 5] = [
+pub(super) const POLICIES: [(&str, &str); 6] = [
     ("least-connected", ""),
     ("round-robin", "round"),
     ("random", "random"),
+    ("first", "first"),
     ("source", "source"),
     ("single", "single"),
 ];
@@ -116,6 +117,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Pool, "fall", Kind::Count),
     Key::new(Section::Pool, "slow-start", Kind::Seconds),
     Key::new(Section::Pool, "shutdown-sessions", Kind::Text),
+    Key::new(Section::Pool, "shutdown-backup-sessions", Kind::Flag),
     Key::new(Section::Pool, "extra", Kind::Seconds),
     Key::new(Section::Pool, "discover", Kind::Flag),
     Key::new(Section::Pool, "latency", Kind::Count),

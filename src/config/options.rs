@@ -62,20 +62,24 @@ pub(super) struct Options {
 
     /// Take destinations in turns, by weight
     #[arg(short = 'b', long = "round", visible_aliases = ["round-robin", "rrb"],
-        conflicts_with_all = ["random", "source", "single"], help_heading = "Balancing")]
+        conflicts_with_all = ["random", "first", "source", "single"], help_heading = "Balancing")]
     pub round: bool,
 
     /// Choose by chance and weight
-    #[arg(short, long, conflicts_with_all = ["round", "source", "single"], help_heading = "Balancing")]
+    #[arg(short, long, conflicts_with_all = ["round", "first", "source", "single"], help_heading = "Balancing")]
     pub random: bool,
+
+    /// Fill one destination after the other, in their order, each up to --destination-max-connections
+    #[arg(long, conflicts_with_all = ["round", "random", "source", "single"], help_heading = "Balancing")]
+    pub first: bool,
 
     /// Always send the same client address to the same destination
     #[arg(short, long, visible_aliases = ["src_tracking", "source_tracking"],
-        conflicts_with_all = ["round", "random", "single"], help_heading = "Balancing")]
+        conflicts_with_all = ["round", "random", "first", "single"], help_heading = "Balancing")]
     pub source: bool,
 
     /// Send everybody to one destination of top weight until it fails (implies --top)
-    #[arg(short = 'S', long, conflicts_with_all = ["round", "random", "source"], help_heading = "Balancing")]
+    #[arg(short = 'S', long, conflicts_with_all = ["round", "random", "first", "source"], help_heading = "Balancing")]
     pub single: bool,
 
     /// Balance only among the destinations of the top weight
@@ -240,7 +244,7 @@ pub(super) struct Options {
     pub control: Option<ListenAddress>,
 
     /// Where to make the control FIFO; one that nobody reads is replaced [default: /tmp/glbd.fifo]
-    #[arg(short, long, alias = "f", value_name = "PATH", value_parser = parse_path, help_heading = "Control")]
+    #[arg(short, long, aliases = ["f", "fi"], value_name = "PATH", value_parser = parse_path, help_heading = "Control")]
     pub fifo: Option<PathBuf>,
 
     /// Take all that is not said here from this file, in TOML; only options below Control and Process may stand beside it,
@@ -332,6 +336,10 @@ pub(super) struct Options {
     #[arg(long, help_heading = "Health")]
     pub keep_sessions: bool,
 
+    /// Close the connections to backups once a destination that is none, or has a lower number, is READY again
+    #[arg(long, help_heading = "Health")]
+    pub shutdown_backup_sessions: bool,
+
     /// Check a destination at connect time when the last check is older than this, in seconds; 0 is never
     #[arg(short = 'x', long, value_name = "SECS", default_value = "0", value_parser = parse_seconds_or_zero,
         hide_default_value = true, help_heading = "Health")]
@@ -397,6 +405,7 @@ impl Options {
             (!self.slow_start.is_zero(), "--slow-start"),
             (self.keep_sessions, "--keep-sessions"),
             (self.shutdown_sessions.is_some(), "--shutdown-sessions"),
+            (self.shutdown_backup_sessions, "--shutdown-backup-sessions"),
             (!self.extra.is_zero(), "--extra"),
             (self.discover, "--discover"),
             (self.latency > 0, "--latency"),
@@ -417,6 +426,12 @@ impl Options {
         if self.max_queue.is_some() && self.destination_max_connections.is_none() {
             let limit = "--destination-max-connections";
             return Err(format!("--max-queue: destinations are not limited, so that no client waits: give {limit}"));
+        }
+        if self.first && self.destination_max_connections.is_none() {
+            let limit = "--destination-max-connections";
+            return Err(format!(
+                "--first: destinations are not limited, and the first would get all clients: give {limit}"
+            ));
         }
         match needs_watchdog.into_iter().find(|(given, _)| *given && self.watchdog.is_none()) {
             Some((_, option)) => Err(format!("{option} needs checks of the destinations: give --watchdog as well")),

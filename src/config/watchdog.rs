@@ -25,6 +25,8 @@ pub struct WatchdogOptions {
     pub slow_start: Duration,
     /// When the sessions of a destination that is DOWN are closed.
     pub shutdown_sessions: ShutdownSessions,
+    /// Whether those to backups are closed once one that comes before them is READY again.
+    pub shutdown_backup_sessions: bool,
     /// Whether members that the probes report are added.
     pub discover: bool,
     /// Over how many probes the latency by which weights are scaled is averaged; `None`: they are not scaled.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::counted::Counted;
 use crate::pool::health::{Reason, Verdict};
 use crate::pool::{DestinationStatus, Origin, Unresolved};
 use crate::service::{PoolEntry, ServiceEntry, Setup};
@@ -17,8 +18,17 @@ pub fn info(setup: &Setup, max_connections: usize) -> String {
         true => String::new(),
         false => format!(" {}, pool {}", it.config.name, it.config.pool),
     };
-    let info = |it: &ServiceEntry| router(&name(it), &it.rotation().snapshot(), max_connections);
+    let info = |it: &ServiceEntry| {
+        let most = setup.pool(&it.config.pool).and_then(|pool| pool.config.max_connections);
+        let queue = most.map(|most| queue(it.rotation().waiting(), most)).unwrap_or_default();
+        router(&name(it), &it.rotation().snapshot(), max_connections) + &queue
+    };
     setup.services.iter().map(info).collect()
+}
+
+/// Clients that wait for room, where destinations are limited: GLB has no such line.
+fn queue(waiting: usize, most: usize) -> String {
+    format!("Queue: {}, each destination takes {}\n", Counted(waiting, "client"), Counted(most, "connection"))
 }
 
 /// Each pool's destinations as the watchdog sees them, as `getwatch` answers it.
@@ -146,11 +156,8 @@ mod tests {
     fn table(policy: PolicyKind, watched: bool) -> Rotation {
         let (avoid_failed_for, recheck_after) = (Duration::from_secs(2), None);
         let shutdown_sessions = ShutdownSessions::Elsewhere;
-        let table = Pool::new(PoolSettings { avoid_failed_for, watched, recheck_after, ..PoolSettings::default() }).rotation(Balancing {
-            policy,
-            top: false,
-            shutdown_sessions,
-        });
+        let table = Pool::new(PoolSettings { avoid_failed_for, watched, recheck_after, ..PoolSettings::default() })
+            .rotation(Balancing { policy, top: false, shutdown_sessions });
         let address = SocketAddr::from(([127, 0, 0, 1], 33061));
         table.set(&address.into(), address, 0.75).expect("there is room");
         table

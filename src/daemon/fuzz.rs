@@ -12,9 +12,12 @@ pub fn handover(bytes: &[u8]) {
     hear(bytes);
     let Ok((pool, choices)) = serde_json::from_slice::<(SavedPool, SavedRotation)>(bytes) else { return };
     for policy in [PolicyKind::LeastConnected, PolicyKind::Single] {
-        let table =
-            Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(1), watched: true, ..PoolSettings::default() })
-                .rotation(Balancing { policy, top: false, shutdown_sessions: ShutdownSessions::Elsewhere });
+        let table = Pool::new(PoolSettings {
+            avoid_failed_for: Duration::from_secs(1),
+            watched: true,
+            ..PoolSettings::default()
+        })
+        .rotation(Balancing { policy, top: false, shutdown_sessions: ShutdownSessions::Elsewhere });
         table.restore(pool.clone(), Instant::now());
         table.restore_choices(choices.clone(), Instant::now());
         table.elect_single();

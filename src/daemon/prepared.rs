@@ -310,6 +310,7 @@ pub(super) fn pool_settings(config: &PoolConfig) -> PoolSettings {
         avoid_failed_for: config.interval + AVOIDED_LONGER,
         watched: config.watchdog.is_some(),
         recheck_after: config.recheck_after,
+        shutdown_backup_sessions: config.watchdog.as_ref().is_some_and(|options| options.shutdown_backup_sessions),
         max_connections: config.max_connections,
         max_queue: config.max_queue,
     }

@@ -2,9 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::Pool;
+use log::info;
+
+use super::health::Verdict;
 use super::inner::Inner;
+use super::{Event, Pool};
 use crate::address::Endpoint;
+use crate::counted::Counted;
 
 impl Pool {
     /// From now on, what is wanted as nothing but some of these is a backup, whether it is there already or comes later: of the
@@ -18,6 +22,22 @@ impl Pool {
 }
 
 impl Inner {
+    /// Closes the connections to backups, once a destination that comes before them takes clients again.
+    pub(super) fn close_backups(&self, slot: usize) {
+        let ready = &self.destinations[slot];
+        if ready.open_verdict() != Some(Verdict::Ready) {
+            return;
+        }
+        for (_, backup) in self.destinations.iter().filter(|(_, it)| it.backup > ready.backup) {
+            let connections = backup.all_connections();
+            if connections > 0 {
+                let (address, sessions) = (backup.address, Counted(connections, "session"));
+                info!("backup {address}: {sessions} closed, since destination {} is READY again", ready.address);
+                self.tell(Event::Closed(backup.id, address, None));
+            }
+        }
+    }
+
     /// Looks again whether a destination is a backup, after it has come to be wanted otherwise.
     pub(super) fn review_backup(&mut self, slot: usize) {
         let destination = &self.destinations[slot];

@@ -76,12 +76,17 @@ impl Pool {
         let mut inner = self.lock();
         let Some(slot) = inner.find(id).filter(|slot| inner.destinations[*slot].address == address) else { return };
         let before = &inner.destinations[slot].health;
+        let is_ready_again =
+            health.verdict == Some(Verdict::Ready) && before.verdict.is_some_and(|it| it != Verdict::Ready);
         health.since = if before.verdict == health.verdict { before.since } else { Some(SystemTime::now()) };
         if before.verdict == health.verdict && before.scale == health.scale {
             // Its place among the others stays as it is.
             inner.destinations[slot].health = health;
         } else {
             inner.change(slot, |it| it.health = health);
+        }
+        if is_ready_again && inner.settings.shutdown_backup_sessions {
+            inner.close_backups(slot);
         }
         if std::mem::take(&mut inner.destinations[slot].awaited) {
             inner.tell(Event::Checked(id, fit));

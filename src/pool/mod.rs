@@ -51,8 +51,8 @@ use inner::Inner;
 pub use lease::Lease;
 pub use named::{Followed, Unresolved};
 pub use policy::PolicyKind;
-pub use queue::{Ticket, Turn, Wake};
 use queue::{Locked, Room};
+pub use queue::{Ticket, Turn, Wake};
 pub use refusals::Refusals;
 pub use rotation::{Balancing, Pick, Rotation, RotationId};
 pub use saved::{SavedPool, SavedRotation};
@@ -160,6 +160,8 @@ pub struct PoolSettings {
     pub watched: bool,
     /// How old its word may be when a client comes; `None`: any age.
     pub recheck_after: Option<Duration>,
+    /// Whether connections to backups are closed once a destination that comes before them is READY again.
+    pub shutdown_backup_sessions: bool,
     /// Most connections of each destination; `None`: any number.
     pub max_connections: Option<usize>,
     /// Most clients that wait for room on a destination; `None`: any number.

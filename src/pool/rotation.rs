@@ -113,7 +113,13 @@ impl Pool {
         let mut tiers = Tiers::new(balancing.policy, balancing.top);
         inner.destinations.iter().for_each(|(_, destination)| tiers.join(destination));
         let single = SingleDestination::new(&balancing, inner.settings.watched);
-        let id = RotationId(inner.rotations.insert(RotationState { balancing, tiers, single, avoids: None, queue: Queue::default() }));
+        let id = RotationId(inner.rotations.insert(RotationState {
+            balancing,
+            tiers,
+            single,
+            avoids: None,
+            queue: Queue::default(),
+        }));
         Rotation(Arc::new(Member { pool: self.clone(), id }))
     }
 }

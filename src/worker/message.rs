@@ -2,8 +2,8 @@
 
 use crossbeam_channel::Sender;
 
-use super::accept::{Acceptor, Newcomer};
 use super::Key;
+use super::accept::{Acceptor, Newcomer};
 use super::listener_group::ListenerGroup;
 use crate::pool::Event;
 

@@ -1,5 +1,6 @@
 //! More clients than there is room for, and room that comes back.
 
+mod destination;
 mod service;
 
 use std::fs;

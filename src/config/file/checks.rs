@@ -8,8 +8,8 @@ use toml::de::DeTable;
 
 use super::said::Said;
 use super::{Part, Reader};
-use crate::config::options::split_backup;
 use crate::address::{ListenAddress, parse_destination, parse_listen_address};
+use crate::config::options::split_backup;
 
 impl Reader {
     /// Whether each service that is avoided is one with a single destination in the same pool.

@@ -142,6 +142,7 @@ fn every_option_can_be_said_in_the_file() {
     let without_key = [
         "round",
         "random",
+        "first",
         "source",
         "single",
         "listen",
@@ -192,7 +193,7 @@ fn all_that_is_wrong_is_said_at_once_with_its_place() {
         "8:8: pool.main.rise: '0': 0 is not in 1..=1000000",
         "9:1: pool.main.listen: it stands below [service.NAME]",
         "11:10: service.main.listen: '99999': '99999' is not a port (1 to 65535)",
-        "12:10: service.main.policy: 'rr' is not one of least-connected, round-robin, random, source, single",
+        "12:10: service.main.policy: 'rr' is not one of least-connected, round-robin, random, first, source, single",
     ];
     let found = complaints(file);
     assert_eq!(found[..expected.len()], expected);

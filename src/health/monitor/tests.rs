@@ -26,9 +26,12 @@ fn address(place: usize) -> SocketAddr {
 
 fn table(count: usize, options: &WatchdogOptions) -> Rotation {
     let table =
-        Pool::new(PoolSettings { avoid_failed_for: options.interval, watched: true, ..PoolSettings::default() }).rotation(
-            Balancing { policy: PolicyKind::LeastConnected, top: false, shutdown_sessions: options.shutdown_sessions },
-        );
+        Pool::new(PoolSettings { avoid_failed_for: options.interval, watched: true, ..PoolSettings::default() })
+            .rotation(Balancing {
+                policy: PolicyKind::LeastConnected,
+                top: false,
+                shutdown_sessions: options.shutdown_sessions,
+            });
     for address in (0..count).map(address) {
         table.set(&address.into(), address, 1.0).expect("there is room");
     }

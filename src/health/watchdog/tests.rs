@@ -29,7 +29,8 @@ fn options(arguments: &str) -> WatchdogOptions {
 
 /// With two destinations.
 fn pool() -> Pool {
-    let pool = Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(1), watched: true, ..PoolSettings::default() });
+    let pool =
+        Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(1), watched: true, ..PoolSettings::default() });
     for address in [at(1), at(2)] {
         pool.set(&address.into(), address, 1.0).expect("there is room");
     }

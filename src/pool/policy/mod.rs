@@ -3,6 +3,7 @@
 //! Each keeps its destinations in an order that suits it, so that a pick does not look at all of them (but for source,
 //! with a client that it does not remember).
 
+mod first;
 mod least_connected;
 mod random;
 mod round_robin;
@@ -12,6 +13,7 @@ mod top;
 
 use std::net::{IpAddr, SocketAddr};
 
+use first::First;
 use least_connected::LeastConnected;
 use random::Random;
 use round_robin::RoundRobin;
@@ -79,6 +81,7 @@ impl PolicyKind {
             PolicyKind::LeastConnected => Box::new(LeastConnected::default()),
             PolicyKind::RoundRobin => Box::new(RoundRobin::default()),
             PolicyKind::Random => Box::new(Random::default()),
+            PolicyKind::First => Box::new(First::default()),
             PolicyKind::Source => Box::new(Source::default()),
             PolicyKind::Single => Box::new(Single::default()),
         }

@@ -47,6 +47,32 @@ fn backups_with_numbers_serve_one_after_the_other() {
 }
 
 #[test]
+fn sessions_on_backups_are_closed_if_asked_for_once_one_that_comes_before_them_is_ready_again() {
+    let table = watched(PolicyKind::RoundRobin, &[1.0; 4]);
+    table.set_backups([(3, 1), (4, 2)].map(|(port, number)| (at(port).into(), number)).into());
+    (1..4).for_each(|port| judge(&table, port, Verdict::Down));
+    let _on_the_last = pick(&table);
+    judge(&table, 3, Verdict::Ready);
+    let _on_the_third = pick(&table);
+    let told = Told::by(&table);
+    judge(&table, 1, Verdict::Ready);
+    assert_eq!(told.closed(), [0u16; 0], "not unless it is asked for");
+    judge(&table, 1, Verdict::Down);
+    table.configure(PoolSettings { watched: true, shutdown_backup_sessions: true, ..PoolSettings::default() });
+    judge(&table, 3, Verdict::Down);
+    judge(&table, 3, Verdict::Ready);
+    assert_eq!(told.closed(), [4], "a backup of a lower number comes before it");
+    judge(&table, 1, Verdict::Spare);
+    assert_eq!(told.closed(), [0u16; 0], "it is not READY");
+    judge(&table, 1, Verdict::Ready);
+    assert_eq!(told.closed(), [3, 4]);
+    judge(&table, 1, Verdict::Ready);
+    assert_eq!(told.closed(), [0u16; 0], "it has been READY before");
+    judge(&table, 2, Verdict::Ready);
+    assert_eq!(told.closed(), [3, 4], "as in HAProxy");
+}
+
+#[test]
 fn a_writer_goes_to_the_backup_of_the_lowest_number() {
     let table = watched(PolicyKind::Single, &[1.0, 9.0, 1.0]);
     table.set_backups([(2, 2), (3, 1)].map(|(port, number)| (at(port).into(), number)).into());

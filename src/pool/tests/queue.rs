@@ -13,7 +13,8 @@ fn limited(policy: PolicyKind, limit: usize, count: usize) -> Rotation {
 
 fn settings(limit: usize, max_queue: Option<usize>) -> PoolSettings {
     let avoid_failed_for = Duration::from_secs(2);
-    PoolSettings { avoid_failed_for, watched: true, recheck_after: None, max_connections: Some(limit), max_queue }
+    let max_connections = Some(limit);
+    PoolSettings { avoid_failed_for, watched: true, max_connections, max_queue, ..PoolSettings::default() }
 }
 
 /// A client that waits, and how often it was woken.
@@ -71,6 +72,18 @@ fn no_destination_gets_more_connections_than_it_may_have() {
         drop(leases);
         assert!(!is_full(&table));
     }
+}
+
+#[test]
+fn first_fills_one_destination_after_the_other() {
+    let table = limited(PolicyKind::First, 2, 2);
+    let mut leases: Vec<Lease> = (0..4).map(|_| pick(&table)).collect();
+    assert_eq!(leases.iter().map(port).collect::<Vec<_>>(), [1, 1, 2, 2]);
+    assert!(is_full(&table));
+    leases.remove(0);
+    assert_eq!(port(&pick(&table)), 1);
+    leases.pop();
+    assert_eq!(port(&pick(&table)), 1, "whatever room there is on the second");
 }
 
 #[test]
@@ -246,7 +259,8 @@ proptest! {
     #[test]
     fn no_limit_is_passed_and_nobody_waits_for_room_that_there_is(
         policy in prop::sample::select(vec![
-            PolicyKind::LeastConnected, PolicyKind::RoundRobin, PolicyKind::Random, PolicyKind::Source
+            PolicyKind::LeastConnected, PolicyKind::RoundRobin, PolicyKind::Random, PolicyKind::First,
+            PolicyKind::Source
         ]),
         limit in 1usize..3,
         steps in prop::collection::vec((0u8..8, 0usize..20), 1..80),

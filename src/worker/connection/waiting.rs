@@ -108,7 +108,9 @@ impl Connection {
     /// Returns true if no further attempt is made for a client that has ended its side without having sent anything. In
     /// MySQL's protocol it could not even log in; in others, the server may have something to say to it.
     pub(super) fn drops_half_closed(&self) -> bool {
-        self.is_in(Phase::Settling) || self.is_in(Phase::Room) || (self.service.inspects_greeting() && !self.is_in(Phase::Queued))
+        self.is_in(Phase::Settling)
+            || self.is_in(Phase::Room)
+            || (self.service.inspects_greeting() && !self.is_in(Phase::Queued))
     }
 
     /// Returns true if the client has ended its side without having said anything: there is nothing to serve it with.

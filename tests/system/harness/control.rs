@@ -24,6 +24,8 @@ pub struct Info {
     pub total: usize,
     /// `of N max`
     pub max: usize,
+    /// `Queue: N`, where destinations are limited.
+    pub queued: Option<usize>,
 }
 
 /// One destination in [`Info`].
@@ -59,8 +61,13 @@ impl Info {
         let (count, rest) = rest.split_once(", total connections: ")?;
         let (total, rest) = rest.split_once(" of ")?;
         let max = rest.strip_suffix(" max")?;
+        let queue = lines.next().map(|line| Some(line.strip_prefix("Queue: ")?.split_once(' ')?.0.parse().ok()));
+        let queued = match queue {
+            Some(queued) => Some(queued??),
+            None => None,
+        };
         let complete = count.parse() == Ok(rows.len()) && lines.next().is_none();
-        complete.then_some(Self { rows, total: total.parse().ok()?, max: max.parse().ok()? })
+        complete.then_some(Self { rows, total: total.parse().ok()?, max: max.parse().ok()?, queued })
     }
 
     /// The row of the destination with this address; panics if there is none.
