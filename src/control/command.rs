@@ -6,16 +6,34 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
+use super::events::EventQuery;
 use crate::address::{DestinationSpec, parse_destination};
 
 /// How long sessions on the former single destination have to end, unless `writer` says so.
 const GRACE: Duration = Duration::from_secs(10);
 const WEIGHT: &str = "weight HOST:PORT:WEIGHT, 0 or more";
 /// What a line may begin with.
-const WORDS: [&str; 15] = [
-    "getinfo", "getwatch", "getstats", "help", "version", "prompt", "quit", "writer", "add", "drain", "remove",
-    "weight", "enable", "reload", "loglevel",
+const WORDS: [&str; 18] = [
+    "getinfo",
+    "getwatch",
+    "getstats",
+    "help",
+    "version",
+    "prompt",
+    "quit",
+    "writer",
+    "add",
+    "drain",
+    "remove",
+    "weight",
+    "enable",
+    "reload",
+    "loglevel",
+    "getevents",
+    "gethistory",
+    "watch",
 ];
+const HISTORY: &str = "gethistory HOST:PORT [json]";
 const LOG_LEVEL: &str = "loglevel error|warn|info|debug";
 /// Longest grace, in seconds.
 const MAX_GRACE: f64 = 3600.0;
@@ -45,6 +63,12 @@ pub(super) enum Command {
     Enable(Target),
     /// Move the single destination to this one, and let sessions on the former go on for so long. The weight says nothing.
     Writer(Target, Duration),
+    /// What has changed.
+    Events(EventQuery),
+    /// What has become of a destination's verdict, in JSON or not. The weight says nothing.
+    History(Target, bool),
+    /// Every event as it happens, in JSON or not.
+    WatchEvents(bool),
     /// Read the configuration file again.
     Reload,
     /// Log lines of this level and of those that matter more.
@@ -106,10 +130,14 @@ impl Command {
             "prompt" => Ok(Command::Prompt),
             "reload" => Ok(Command::Reload),
             "quit" | "exit" => Ok(Command::Quit),
+            "watch" => Ok(Command::WatchEvents(false)),
+            "getevents" => Ok(Command::Events(EventQuery::default())),
             _ if lower.starts_with("getinfo") => Ok(Command::Info),
             _ if lower.starts_with("getwatch") => Ok(Command::Watch),
             _ if lower.starts_with("getstat") => Ok(Command::Stats),
-            _ if lower.split_whitespace().count() > 1 || ["writer", "loglevel"].contains(&lower.as_str()) => {
+            _ if lower.split_whitespace().count() > 1
+                || ["writer", "loglevel", "gethistory"].contains(&lower.as_str()) =>
+            {
                 parse_words(line, port)
             }
             _ if line.contains(':') || is_address(line) => match Target::parse(line, port) {
@@ -148,6 +176,14 @@ fn parse_words(line: &str, port: Option<u16>) -> Result<Command, String> {
             let target = Target::parse(text, None).map_err(told)?;
             if has_weight(text) { Err(usage()) } else { Ok(Command::Writer(target, grace)) }
         }
+        ("getevents", words) => EventQuery::parse(words).map(Command::Events).map_err(told),
+        ("gethistory", [text, json @ ..]) if json.is_empty() || is_json(json) => match destination(text)? {
+            _ if has_weight(text) => Err(usage(HISTORY)),
+            target => Ok(Command::History(target, is_json(json))),
+        },
+        ("gethistory", _) => Err(usage(HISTORY)),
+        ("watch", words) if is_json(words) => Ok(Command::WatchEvents(true)),
+        ("watch", _) => Err(usage("watch [json]")),
         ("writer", _) => Err(usage("writer HOST:PORT [GRACE]")),
         ("loglevel", [level]) => match level.to_ascii_lowercase().as_str() {
             "error" => Ok(Command::LogLevel(LevelFilter::Error)),
@@ -191,6 +227,11 @@ fn parse_words(line: &str, port: Option<u16>) -> Result<Command, String> {
         _ if words[0].contains(':') => Err(usage("HOST:PORT:WEIGHT")),
         _ => Err(not_understood(line)),
     }
+}
+
+/// Whether the answer is to be in JSON, and nothing else is said.
+fn is_json(words: &[&str]) -> bool {
+    matches!(words, [word] if word.eq_ignore_ascii_case("json"))
 }
 
 /// Whether a destination is written with a weight: behind the host, there is a colon in front of each number.

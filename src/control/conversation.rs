@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
+use crate::log::events;
+
 use super::COMMANDS_A_TURN;
 use super::command::{is_text, looks_like_http};
 use super::executor::Reply;
@@ -55,6 +57,8 @@ enum Stage {
     AtPrompt,
     /// The answer comes later: a name is being resolved, or the single destination moved. `bool`: at a prompt.
     Waiting(bool),
+    /// Events are sent as they happen, from this one on, in JSON or not.
+    Watching { next: u64, json: bool },
     /// Nothing more is obeyed; what is left of the answers is sent, and the client's end awaited.
     Ending,
 }
@@ -127,7 +131,7 @@ impl Conversation {
             Stage::Opened | Stage::Commands if self.lines.is_empty() => SILENCE,
             Stage::Opened | Stage::Commands => return Some((self.last_active + SILENCE).min(self.line_begun + LINE)),
             Stage::AtPrompt => SILENCE_AT_PROMPT,
-            Stage::Waiting(_) => return None,
+            Stage::Waiting(_) | Stage::Watching { .. } => return None,
             Stage::Ending => LINGER,
         };
         Some(self.last_active + patience)
@@ -161,11 +165,35 @@ impl Conversation {
         }
     }
 
+    /// Whether it is sent events as they happen.
+    pub(super) fn watches(&self) -> bool {
+        matches!(self.stage, Stage::Watching { .. })
+    }
+
+    /// Sends what has happened, as far as the client takes it: what does not fit is missed, and it is told so.
+    fn send_events(&mut self) {
+        let Stage::Watching { next, json } = self.stage else { return };
+        if self.unsent.len() >= MAX_UNSENT {
+            return;
+        }
+        let (found, missed) = events::from(next);
+        if missed > 0 {
+            self.answer(&format!("({missed} events were missed)\n"));
+        }
+        for event in &found {
+            self.answer(&super::events::line(event, json));
+        }
+        if let Some(last) = found.last() {
+            self.stage = Stage::Watching { next: last.number + 1, json };
+        }
+    }
+
     /// Everything that can be obeyed now has been.
     fn after_commands(&mut self, execute: &mut impl FnMut(&str) -> Reply) -> Next {
         if self.half_closed && self.takes_commands() {
             return self.end(execute);
         }
+        self.send_events();
         self.finish_sending()
     }
 
@@ -196,7 +224,7 @@ impl Conversation {
         {
             return Next::Close;
         }
-        if !matches!(self.stage, Stage::Waiting(_)) {
+        if !matches!(self.stage, Stage::Waiting(_) | Stage::Watching { .. }) {
             self.begin_to_end();
         }
         self.finish_sending()
@@ -242,6 +270,7 @@ impl Conversation {
             Reply::Text(text) => self.answer(&text),
             Reply::Later | Reply::Switching => self.stage = Stage::Waiting(self.stage == Stage::AtPrompt),
             Reply::Quit => self.begin_to_end(),
+            Reply::Watch(json) => self.stage = Stage::Watching { next: events::next(), json },
             Reply::Prompt => {
                 self.stage = Stage::AtPrompt;
                 self.answer("");

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::command::{Command, Target};
+use super::events;
 use super::late::{Asker, LateAnswer};
 use super::{Reload, lookup, report};
 use crate::address::{DestinationSpec, Endpoint};
 use crate::counted::Counted;
 use crate::log::LogThrottle;
+use crate::log::events::CONFIGURATION;
 use crate::pool::{Change, Pool, SwitchError, TableError};
 use crate::resolve::{self, OwnAddresses, Resolver};
 use crate::service::{Inventory, PoolEntry, ServiceEntry, Setup};
@@ -26,6 +28,9 @@ const HELP: &str = "\
 getinfo            the destinations, their weights and connections
 getwatch           the destinations as the watchdog judges them
 getstats           traffic since the last getstats
+getevents          what has changed, when and by whom; since=TIME|AGE|NUMBER, kind=KIND, limit=N may follow
+gethistory H:P     the verdicts that a destination has had
+watch              events as they happen, until you hang up
 HOST:PORT:WEIGHT   add the destination, or change its weight (1 when left out)
 HOST:PORT:0        drain it: no new connections, those that there are go on (not the writer's)
 HOST:PORT:-1       remove it and close its connections
@@ -88,6 +93,8 @@ pub(super) enum Reply {
     Prompt,
     /// The conversation is over.
     Quit,
+    /// From now on, every event is an answer, in JSON or not.
+    Watch(bool),
 }
 
 impl Executor {
@@ -99,18 +106,21 @@ impl Executor {
             Ok(Command::Info) => Reply::Text(report::info(&setup, self.max_connections)),
             Ok(Command::Watch) => Reply::Text(report::watch(&setup)),
             Ok(Command::Stats) => Reply::Text(self.stats(&setup)),
+            Ok(Command::Events(query)) => Reply::Text(query.answer()),
+            Ok(Command::History(target, json)) => Reply::Text(history(&setup, &target, json)),
+            Ok(Command::WatchEvents(json)) => Reply::Watch(json),
             Ok(Command::Help) => Reply::Text(HELP.to_owned()),
             Ok(Command::Version) => Reply::Text(concat!("glbd ", env!("CARGO_PKG_VERSION"), "\n").to_owned()),
             Ok(Command::Prompt) => Reply::Prompt,
             Ok(Command::Quit) => Reply::Quit,
             Ok(Command::LogLevel(level)) => {
-                log::set_max_level(level);
+                crate::log::set_level(level);
                 info!("log level {}, {}", level.as_str().to_ascii_lowercase(), late.asker());
                 Reply::Text("Ok\n".to_owned())
             }
             Ok(Command::Reload) => match &self.reload {
                 Some(reload) if !self.is_retired => {
-                    info!("the configuration file is read again, {}", late.asker());
+                    info!(target: CONFIGURATION, "the configuration file is read again, {}", late.asker());
                     reload(late.reloaded());
                     Reply::Later
                 }
@@ -306,6 +316,24 @@ impl Executor {
         }
         Err(format!("done, but a restart will undo it: cannot write {path}: {error}"))
     }
+}
+
+/// What has become of the verdicts of a destination, of each address where it is a name.
+fn history(setup: &Setup, target: &Target, json: bool) -> String {
+    let PoolEntry { config, pool } = match lookup::pool_of(setup, target) {
+        Ok(entry) => entry,
+        Err(reason) => return answer(target, Err(reason)),
+    };
+    let name = |address: SocketAddr| match setup.is_plain() {
+        true => address.to_string(),
+        false => format!("{}/{address}", config.name),
+    };
+    let of = |address| {
+        let (history, health) = pool.history_at(address)?;
+        Some(events::history(&name(address), &history, &health, json))
+    };
+    let found: String = pool.known_addresses(&target.spec.endpoint).into_iter().filter_map(of).collect();
+    if found.is_empty() { answer(target, Err(TableError::NoSuchDestination.to_string())) } else { found }
 }
 
 fn answer(target: &Target, result: Result<(), String>) -> String {

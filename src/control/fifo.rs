@@ -152,7 +152,7 @@ impl Fifo {
             Reply::Later => self.resolving = true,
             Reply::Text(answer) => self.tell(&answer),
             // The next command does not wait for sessions to end.
-            Reply::Switching | Reply::Prompt | Reply::Quit => {}
+            Reply::Switching | Reply::Prompt | Reply::Quit | Reply::Watch(_) => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod command;
 mod conversation;
+mod events;
 mod executor;
 mod fifo;
 pub mod fuzz;
@@ -24,7 +25,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
-use crate::log::Trouble;
+use crate::log::{Trouble, events as log_events};
 use crate::resolve::{OwnAddresses, Resolver};
 use crate::service::Inventory;
 use crate::state::StateFile;
@@ -112,6 +113,8 @@ impl Control {
         let sender = ReportSender { reports: sender, waker };
         // The file of a process before this one is still to be claimed.
         sender.send(LateReport::TableChanged);
+        let watching = sender.clone();
+        log_events::wake_by(Box::new(move || drop(watching.waker.wake())));
         settings.inventory.now().pools.iter().for_each(|it| sender.follow(&it.pool));
         let executor = Executor {
             inventory: settings.inventory,
@@ -297,6 +300,7 @@ impl Control {
     /// All of them: there are few, and most have just had an event.
     fn go_on_with_conversations(&mut self, now: Instant) {
         let (executor, sender) = (&self.executor, &self.sender);
+        let mut is_watched = false;
         self.conversations.retain(|slot, conversation| {
             let (generation, peer) = (conversation.generation, conversation.peer);
             let asker = Asker::Conversation { slot, generation, peer };
@@ -309,8 +313,10 @@ impl Control {
                 next => next,
             };
             self.unfinished |= next == Next::Again;
+            is_watched |= conversation.watches() && next != Next::Close;
             next != Next::Close
         });
+        log_events::watch(is_watched);
     }
 
     fn read_fifo(&mut self, now: Instant) {

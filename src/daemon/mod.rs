@@ -139,6 +139,7 @@ fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Resu
     predecessors.push(predecessor.step_down(&state));
     running.heed(predecessors);
     let mut leftovers = Leftovers::inherit(state.leftovers, janitor);
+    crate::log::events::resume(state.events);
     info!("taken over from process {pid}");
     say_what_runs(&config, &prepared);
     // Whoever waits for it to name this process finds that all is done.

@@ -21,6 +21,7 @@ use crate::checker::Credentials;
 use crate::config::{Config, LogTarget, Name};
 use crate::control::ReloadDone;
 use crate::health;
+use crate::log::events;
 use crate::process::{self, Leftovers};
 use crate::service::{Inventory, PoolEntry, ServiceEntry, Setup};
 
@@ -189,6 +190,7 @@ impl Serving {
             leftovers: handed,
             connections: own_connections(&setup),
             predecessors: links.iter().map(|link| (link.connections(), link.orders())).collect(),
+            events: events::changes(),
             lasting: self.lasting.clone(),
         };
         let doors = running.doors.as_ref();

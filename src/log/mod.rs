@@ -3,6 +3,7 @@
 //! A thread of its own writes them, so that a syslogd that hangs, or a terminal that was stopped, cannot hold up the
 //! data path. When more lines wait than fit, the newest are dropped and their number is told.
 
+pub mod events;
 mod throttle;
 mod trouble;
 
@@ -54,6 +55,8 @@ struct Logger {
 }
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
+/// The least of the levels that are written.
+static LEVEL: AtomicUsize = AtomicUsize::new(LevelFilter::Info as usize);
 
 /// What is logged unless somebody says otherwise.
 pub fn level(verbose: bool) -> LevelFilter {
@@ -73,8 +76,14 @@ pub fn start(destination: Destination, verbose: bool) -> std::io::Result<()> {
     supervise::start("log", move || write_lines(&writer, &receiver))?;
     // Fails only when a logger was set before, which is then this one.
     let _ = log::set_logger(logger);
-    log::set_max_level(level(verbose));
+    set_level(level(verbose));
     Ok(())
+}
+
+/// Has lines of this level written, and of those that matter more. What has changed is [kept](events) all the same.
+pub fn set_level(level: LevelFilter) {
+    LEVEL.store(level as usize, Ordering::Relaxed);
+    log::set_max_level(level.max(LevelFilter::Info));
 }
 
 /// Opens the log file again, in case it was renamed or removed.
@@ -114,6 +123,12 @@ impl Log for Logger {
 
     fn log(&self, record: &Record) {
         if !self.enabled(record.metadata()) {
+            return;
+        }
+        if events::keeps(record.level()) {
+            events::record(record);
+        }
+        if record.level() as usize > LEVEL.load(Ordering::Relaxed) {
             return;
         }
         let line = Message::Line(record.level(), record.args().to_string());

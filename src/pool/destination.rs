@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::health::{Health, Verdict};
+use super::history::History;
 use super::policy::Candidate;
 use super::refusals::Refusals;
 use super::{DestinationId, Origin};
@@ -22,6 +23,8 @@ pub(super) struct Destination {
     pub weight_before: Option<f64>,
     /// What the watchdog says; always [`Verdict::Ready`] where there is none.
     pub health: Health,
+    /// What has become of the verdict over time.
+    pub history: History,
     /// None of its names has its address any more.
     pub obsolete: bool,
     /// It is not asked for any more, and goes with its last connection.

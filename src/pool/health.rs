@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::destination::Destination;
+use super::history::History;
 use super::inner::Inner;
 pub use super::reason::{Reason, is_unprintable};
 use super::{DestinationId, Event, Pool};
@@ -64,6 +65,13 @@ impl Pool {
         inner.in_order().into_iter().map(|it| (it.id, it.address, it.health.clone())).collect()
     }
 
+    /// What has become of the verdict of the destination at `address`, and what it is now.
+    pub fn history_at(&self, address: SocketAddr) -> Option<(History, Health)> {
+        let inner = self.lock();
+        let destination = &inner.destinations[inner.at(address)?];
+        Some((destination.history.clone(), destination.health.clone()))
+    }
+
     /// Where a destination is; `None` when it is no longer there.
     pub fn address_at(&self, id: DestinationId) -> Option<SocketAddr> {
         let inner = self.lock();
@@ -79,6 +87,11 @@ impl Pool {
         let is_ready_again =
             health.verdict == Some(Verdict::Ready) && before.verdict.is_some_and(|it| it != Verdict::Ready);
         health.since = if before.verdict == health.verdict { before.since } else { Some(SystemTime::now()) };
+        if let Some(verdict) = health.verdict.filter(|_| before.verdict != health.verdict) {
+            let before = before.verdict;
+            inner.destinations[slot].history.add(before, verdict, &health.reason);
+        }
+        let before = &inner.destinations[slot].health;
         if before.verdict == health.verdict && before.scale == health.scale {
             // Its place among the others stays as it is.
             inner.destinations[slot].health = health;

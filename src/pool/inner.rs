@@ -8,6 +8,7 @@ use slab::Slab;
 
 use super::destination::Destination;
 use super::health::{Health, Reason};
+use super::history::History;
 use super::named::Names;
 use super::queue::{Line, Room};
 use super::rotation::{RotationId, RotationState};
@@ -218,6 +219,7 @@ impl Inner {
             weight,
             weight_before: None,
             health: Health::at_first(self.settings.watched),
+            history: History::new(),
             obsolete: false,
             leaving: false,
             backup: self.backups.get(endpoint).copied().unwrap_or_default(),

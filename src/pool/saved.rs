@@ -7,6 +7,7 @@ use log::warn;
 use serde::{Deserialize, Serialize};
 
 use super::health::{Health, Reason, Verdict};
+use super::history::SavedHistory;
 use super::inner::Inner;
 use super::named::Standing;
 use super::succession::SavedSwitchover;
@@ -65,6 +66,8 @@ struct SavedDestination {
     scale: f64,
     #[serde(default)]
     weight_before: Option<f64>,
+    #[serde(default)]
+    history: SavedHistory,
 }
 
 impl Pool {
@@ -88,6 +91,7 @@ impl Pool {
             latency: it.health.latency,
             scale: it.health.scale,
             weight_before: it.weight_before,
+            history: it.history.save(it.health.verdict),
         });
         let destinations = saved.collect();
         let withdrawn = inner.withdrawn.iter().copied().collect();
@@ -129,6 +133,7 @@ impl Pool {
                 scale: it.scale,
             };
             let (obsolete, leaving, weight_before) = (it.obsolete, it.leaving, it.weight_before);
+            inner.destinations[slot].history = it.history.resumed();
             inner.change(slot, |it| {
                 (it.health, it.obsolete, it.leaving, it.weight_before) = (health, obsolete, leaving, weight_before);
             });

@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::{self, Channel};
 use crate::checker::Credentials;
+use crate::log::events::Event;
 use crate::pool::{SavedPool, SavedRotation};
 use crate::process::Handed;
 use crate::service::{PoolEntry, Setup};
@@ -156,6 +157,9 @@ pub(super) struct State {
     pub connections: Connections,
     /// Connections that those before it have, and what they have not been told, in the order of their descriptors.
     pub predecessors: Vec<(Connections, Vec<Order>)>,
+    /// What has changed, as far as it is kept.
+    #[serde(default)]
+    pub events: Vec<Event>,
     /// What its configuration says of what stays as it is.
     pub lasting: Vec<(String, String)>,
 }

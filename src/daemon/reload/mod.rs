@@ -48,7 +48,7 @@ impl Serving {
         let mut lines = Work::new(&mut self.running, &wanted, &tasks, ready).carry_out();
         resolve::prefer_ipv6(wanted.prefer_ipv6);
         if before.verbose != wanted.verbose {
-            log::set_max_level(crate::log::level(wanted.verbose));
+            crate::log::set_level(crate::log::level(wanted.verbose));
             lines.push(format!("process: verbose is {}", wanted.verbose));
         }
         // What takes an upgrade or a restart is still as it was.
