@@ -40,10 +40,12 @@ impl Places {
     /// To take a place for a moment, and to give it back since another one is lacking, would wake those who have found
     /// this one taken meanwhile, and they would do the same to others, without end.
     pub fn has_room_or_await(&self, limit: usize) -> bool {
-        if self.0.load(Ordering::Relaxed) / PLACE < limit {
-            return true;
-        }
-        self.0.fetch_or(AWAITED, Ordering::Acquire) / PLACE < limit
+        self.has_room(limit) || self.0.fetch_or(AWAITED, Ordering::Acquire) / PLACE < limit
+    }
+
+    /// Returns true if one of at most `limit` places is free.
+    pub fn has_room(&self, limit: usize) -> bool {
+        self.0.load(Ordering::Relaxed) / PLACE < limit
     }
 
     /// Takes one of at most `limit` places.

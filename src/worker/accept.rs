@@ -14,6 +14,7 @@ use super::admission::{Admission, Admitted, Refusal};
 use super::listener_group::ListenerGroup;
 use super::proxy_protocol::canonical;
 use super::troubles::Troubles;
+use crate::config::ConnectionOptions;
 use crate::log::Lasting;
 use crate::service::{MustWait, Permit, Reservation, Service};
 
@@ -23,6 +24,8 @@ pub(super) struct Newcomer {
     pub client: TcpStream,
     pub address: SocketAddr,
     pub admitted: Admitted,
+    /// The client is a proxy, which is to say first who its own client is: that one's room in the service.
+    pub reservation: Option<Reservation>,
 }
 
 /// The outcome of one look into a backlog.
@@ -176,13 +179,20 @@ impl Acceptor {
         now: Instant,
     ) -> Accepted {
         let service = &self.service;
-        match service.limits.admit(reservation, address.ip(), now) {
-            Ok(Permit { place, is_source_limited }) => {
+        let outcome = if expects_header(&service.options, address) {
+            service.limits.take_room(reservation, now).map(Some)
+        } else {
+            service.limits.admit(reservation, address.ip(), now).map(|Permit { place, is_source_limited }| {
                 if !is_source_limited {
                     self.troubles.unlimited_source(&service.name, address, now);
                 }
                 admitted.hold(place);
-                Accepted::Client(Newcomer { service: Arc::clone(service), client, address, admitted })
+                None
+            })
+        };
+        match outcome {
+            Ok(reservation) => {
+                Accepted::Client(Newcomer { service: Arc::clone(service), client, address, admitted, reservation })
             }
             Err(refused) => {
                 self.troubles.refused(&service.name, address, refused, now);
@@ -192,6 +202,11 @@ impl Acceptor {
             }
         }
     }
+}
+
+/// Returns true if this client is a proxy.
+fn expects_header(options: &ConnectionOptions, client: SocketAddr) -> bool {
+    options.accept_proxy.iter().any(|network| network.contains(&client.ip()))
 }
 
 /// Errors that accept(2) passes on from a connection that broke before it was accepted.

@@ -57,6 +57,11 @@ impl Admission {
         Ok(Admitted { admission: Arc::clone(self), service_place: None, worker: None, short: false })
     }
 
+    /// Returns true if as many clients are connected as may be.
+    fn is_full(&self) -> bool {
+        !self.places.has_room(self.limit.saturating_sub(self.elsewhere.load(Ordering::Relaxed)))
+    }
+
     /// Sets how many clients other processes have, which count as well.
     pub(super) fn set_elsewhere(&self, clients: usize) {
         self.elsewhere.store(clients, Ordering::Relaxed);
@@ -97,6 +102,11 @@ impl Admitted {
     /// Holds its place in its service as well.
     pub(super) fn hold(&mut self, place: Place) {
         self.service_place = Some(place);
+    }
+
+    /// Returns true if no other client can be admitted while this one stays.
+    pub(super) fn is_last(&self) -> bool {
+        self.admission.is_full()
     }
 
     /// Decides which worker serves the client that `own` has accepted, and counts it there.

@@ -12,6 +12,7 @@ use super::mailbox::MailboxSender;
 use super::message::Message;
 use super::timers::Timers;
 use super::troubles::Troubles;
+use crate::service::ClientRefused;
 use crate::stats::{Stats, WorkerStats};
 
 /// What a connection needs of its worker.
@@ -83,6 +84,16 @@ impl Kit {
     /// See [`Troubles::without_header`].
     pub(super) fn without_header(&self, client: SocketAddr, fault: &str) {
         self.troubles.without_header(client, fault, self.now);
+    }
+
+    /// See [`Troubles::refused`].
+    pub(super) fn refused(&self, service: &str, client: SocketAddr, refused: ClientRefused) {
+        self.troubles.refused(service, client, refused, self.now);
+    }
+
+    /// See [`Troubles::unlimited_source`].
+    pub(super) fn unlimited_source(&self, service: &str, client: SocketAddr) {
+        self.troubles.unlimited_source(service, client, self.now);
     }
 
     /// See [`Troubles::out_of_resources`].

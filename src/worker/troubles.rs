@@ -128,7 +128,7 @@ impl Troubles {
         self.cannot_accept(&format!("service {service} takes no more than {limit}"), now);
     }
 
-    /// Logs that a client was reset as soon as it had connected.
+    /// Logs that a client was reset as soon as its address was known.
     pub(super) fn refused(&self, service: &str, client: SocketAddr, refused: ClientRefused, now: Instant) {
         match refused {
             ClientRefused::Denied => {

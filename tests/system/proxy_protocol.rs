@@ -1,6 +1,7 @@
 //! The PROXY protocol: who the client is, from one proxy to the next.
 
 mod inbound;
+mod limits;
 mod mariadb;
 mod outbound;
 mod programs;

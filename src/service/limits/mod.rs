@@ -3,6 +3,9 @@
 //! A client passes in two steps. Room is [reserved](ServiceLimits::reserve) for it before it is accepted, as far as further
 //! clients are to wait in the backlog. Once its address is known, it is [admitted](ServiceLimits::admit) or refused. A client
 //! that is refused gives back what was reserved, so that it takes nothing from the others.
+//!
+//! A proxy says only after the accept which client it connects for. Until then its connection has the place that was
+//! reserved, or one that it [takes](ServiceLimits::take_room) as soon as it is accepted.
 
 mod networks;
 mod rate;
@@ -17,7 +20,7 @@ use super::places::Places;
 use crate::config::{LimitOptions, OverLimit};
 use crate::counted::Counted;
 use networks::Networks;
-use rate::{Bucket, Rate};
+use rate::{Bucket, Rate, Taken};
 use sources::{Outcome, Source, SourceLimits, Sources};
 
 /// The limits of a service, and what counts towards them.
@@ -61,7 +64,7 @@ pub struct Place {
 /// What was taken from the bucket. Put back on drop unless it was used.
 struct Token {
     counts: Arc<Counts>,
-    rate: Rate,
+    taken: Taken,
     used: bool,
 }
 
@@ -165,7 +168,7 @@ impl ServiceLimits {
     /// Decides about a client with this address, which has been accepted.
     ///
     /// Nothing else depends on the address: if clients come through a proxy that says who they are, this is called once
-    /// that is known, with the reservation from before.
+    /// that is known, with the reservation from before, of these limits or of those that they have replaced.
     ///
     /// # Errors
     /// Why the client is refused.
@@ -173,11 +176,7 @@ impl ServiceLimits {
         if !self.networks.allow(client) {
             return Err(ClientRefused::Denied);
         }
-        let Reservation { place, token } = reservation;
-        let (mut place, token) = match place {
-            Some(place) => (place, token),
-            None => (self.take_place()?, self.take_token(now).map_err(|(_, limit)| ClientRefused::Over(limit))?),
-        };
+        let (mut place, token) = self.with_room(reservation, now)?;
         let outcome = self.enter_source(client, now);
         match outcome {
             Outcome::TooMany => {
@@ -189,6 +188,28 @@ impl ServiceLimits {
         }
         token.into_iter().for_each(Token::use_up);
         Ok(Permit { place, is_source_limited: outcome != Outcome::NoSlot })
+    }
+
+    /// Takes room for a client that has been accepted, and whose address is yet to come, unless room was reserved for it.
+    ///
+    /// # Errors
+    /// There is none. The client is refused, as it would be if its address were known.
+    pub fn take_room(&self, reservation: Reservation, now: Instant) -> Result<Reservation, ClientRefused> {
+        self.with_room(reservation, now).map(|(place, token)| Reservation { place: Some(place), token })
+    }
+
+    fn with_room(&self, reservation: Reservation, now: Instant) -> Result<(Place, Option<Token>), ClientRefused> {
+        match reservation {
+            Reservation { place: Some(place), token } => Ok((place, token)),
+            Reservation { place: None, .. } => {
+                Ok((self.take_place()?, self.take_token(now).map_err(|(_, limit)| ClientRefused::Over(limit))?))
+            }
+        }
+    }
+
+    /// Returns true if the service has as many connections as it may.
+    pub fn is_full(&self) -> bool {
+        self.connections.is_some_and(|most| !self.counts.places.has_room(most))
     }
 
     fn take_place(&self) -> Result<Place, ClientRefused> {
@@ -207,7 +228,7 @@ impl ServiceLimits {
     fn take_token(&self, now: Instant) -> Result<Option<Token>, (Instant, Limit)> {
         let Some((per_second, rate)) = self.rate else { return Ok(None) };
         match self.counts.bucket.take(rate, self.counts.time(now)) {
-            Ok(()) => Ok(Some(Token { counts: Arc::clone(&self.counts), rate, used: false })),
+            Ok(taken) => Ok(Some(Token { counts: Arc::clone(&self.counts), taken, used: false })),
             Err(at) => Err((self.counts.begun + Duration::from_nanos(at), Limit::Rate(per_second))),
         }
     }
@@ -247,7 +268,7 @@ impl Token {
 impl Drop for Token {
     fn drop(&mut self) {
         if !self.used {
-            self.counts.bucket.put_back(self.rate);
+            self.counts.bucket.put_back(&self.taken, self.counts.time(Instant::now()));
         }
     }
 }

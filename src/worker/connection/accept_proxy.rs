@@ -1,16 +1,19 @@
 //! The PROXY header that a proxy sends first (`--accept-proxy`): the address in it is the client's from then on.
 //!
-//! No destination is looked for before it has come, since the choice may depend on the client's address. Clients from
-//! other networks are never believed: what looks like a header of theirs is passed on like all that they say.
+//! No destination is looked for before it has come, since the choice may depend on the client's address, and so do the
+//! limits of the service. Clients from other networks are never believed: what looks like a header of theirs is passed on
+//! like all that they say.
+//!
+//! A connection whose header is awaited takes room in the service, which bounds how many there are. Where room is short, it
+//! is not given up to one that says nothing for longer than a lost packet takes to be sent again.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use log::debug;
 
 use super::connecting::Connecting;
 use super::{Connection, Ending, Next, Stage};
-use crate::config::ConnectionOptions;
+use crate::service::{Permit, Reservation};
 use crate::worker::duplex::Direction;
 use crate::worker::flow::{ProxyHeader, Traffic};
 use crate::worker::hops::HopLimit;
@@ -19,23 +22,44 @@ use crate::worker::{Kit, SHORTAGE_PAUSE};
 
 /// How long a proxy may take to send the header: enough for a lost packet or two, which are sent again.
 const HEADER_DEADLINE: Duration = Duration::from_secs(3);
+/// The same while others wait for the room that it takes. Also how often it is seen whether they do.
+const HEADER_DEADLINE_IF_FULL: Duration = Duration::from_millis(500);
 
 /// What is known of a connection before its header has come.
 pub(super) struct AwaitedHeader {
-    pub deadline: Instant,
+    deadline: Instant,
+    /// When the time is over if others wait then.
+    deadline_if_full: Instant,
     /// That of the proxy's packets.
     hop_limit: Option<HopLimit>,
+    /// The client's room in the service.
+    reservation: Reservation,
 }
 
 impl AwaitedHeader {
-    pub(super) fn new(now: Instant, hop_limit: Option<HopLimit>) -> AwaitedHeader {
-        AwaitedHeader { deadline: now + HEADER_DEADLINE, hop_limit }
+    pub(super) fn new(now: Instant, hop_limit: Option<HopLimit>, reservation: Reservation) -> AwaitedHeader {
+        let (deadline, deadline_if_full) = (now + HEADER_DEADLINE, now + HEADER_DEADLINE_IF_FULL);
+        AwaitedHeader { deadline, deadline_if_full, hop_limit, reservation }
     }
-}
 
-/// Returns true if this client is a proxy.
-pub(super) fn expects_header(options: &ConnectionOptions, client: SocketAddr) -> bool {
-    options.accept_proxy.iter().any(|network| network.contains(&client.ip()))
+    /// When to see whether its time is over.
+    pub(super) fn next_look(&self) -> Instant {
+        self.deadline.min(self.deadline_if_full)
+    }
+
+    /// Returns how long the header was waited for, if that is over.
+    fn waited(&mut self, now: Instant, is_full: bool) -> Option<Duration> {
+        if self.deadline <= now {
+            return Some(HEADER_DEADLINE);
+        }
+        if is_full && self.deadline_if_full <= now {
+            return Some(HEADER_DEADLINE_IF_FULL);
+        }
+        if self.deadline_if_full <= now {
+            self.deadline_if_full = now + HEADER_DEADLINE_IF_FULL;
+        }
+        None
+    }
 }
 
 impl Connection {
@@ -77,23 +101,41 @@ impl Connection {
 
     /// Looks once more for the header, whose time may be over.
     pub(super) fn on_header_timer(&mut self, kit: &mut Kit) -> Next {
-        let next = self.read_header(kit);
-        match &self.stage {
-            Stage::AwaitingHeader(awaited) if next == Next::Wait && awaited.deadline <= kit.now => {
-                self.refuse_header("late: not complete within 3 s", kit)
+        let is_full = self.service.limits.is_full() || self.admitted.is_last();
+        let Stage::AwaitingHeader(awaited) = &mut self.stage else { return Next::Wait };
+        let waited = awaited.waited(kit.now, is_full);
+        match (self.read_header(kit), waited) {
+            (Next::Wait, Some(waited)) => {
+                let others = if waited < HEADER_DEADLINE { ", and others wait for its place" } else { "" };
+                let fault = format!("late: not complete within {} s{others}", waited.as_secs_f64());
+                self.refuse_header(&fault, kit)
             }
-            _ => next,
+            (next, _) => next,
         }
     }
 
-    /// Goes on to a destination, on behalf of the client that the header names, if it names one.
+    /// Goes on to a destination, on behalf of the client that the header names, if it names one, and if the service admits
+    /// that client.
     fn on_header(&mut self, addresses: Option<Addresses>, kit: &Kit) -> Next {
-        let Stage::AwaitingHeader(awaited) = &self.stage else { return Next::Wait };
+        let Stage::AwaitingHeader(awaited) = &mut self.stage else { return Next::Wait };
+        let reservation = std::mem::take(&mut awaited.reservation);
         let mut connecting = Connecting::new(kit.now, awaited.hop_limit);
         if let Some(Addresses { source, destination }) = addresses {
             debug!("client {source}: comes through {}", self.client_address);
             self.client_address = source;
             connecting.connected_to = Some(destination);
+        }
+        match self.service.limits.admit(reservation, self.client_address.ip(), kit.now) {
+            Ok(Permit { place, is_source_limited }) => {
+                if !is_source_limited {
+                    kit.unlimited_source(&self.service.name, self.client_address);
+                }
+                self.admitted.hold(place);
+            }
+            Err(refused) => {
+                kit.refused(&self.service.name, self.client_address, refused);
+                return Next::Close(Ending::Reset);
+            }
         }
         self.stage = Stage::Connecting(Box::new(connecting));
         Next::Connect

@@ -33,7 +33,7 @@ use super::source::Sign;
 use super::{Attempt, Key, Kit, Side};
 use crate::pool::{DestinationId, Lease, RotationId};
 use crate::service::Service;
-use accept_proxy::{AwaitedHeader, expects_header};
+use accept_proxy::AwaitedHeader;
 use connecting::Connecting;
 use farewell::Farewell;
 use idle::LastActive;
@@ -106,11 +106,11 @@ enum Stage {
 impl Connection {
     /// Takes over an accepted client.
     pub(super) fn new(key: Key, newcomer: Newcomer, kit: &Kit) -> Connection {
-        let Newcomer { service, client, address: client_address, admitted } = newcomer;
+        let Newcomer { service, client, address: client_address, admitted, reservation } = newcomer;
         let hop_limit = HopLimit::of(&client, client_address);
-        let stage = match expects_header(&service.options, client_address) {
-            true => Stage::AwaitingHeader(Box::new(AwaitedHeader::new(kit.now, hop_limit))),
-            false => Stage::Connecting(Box::new(Connecting::new(kit.now, hop_limit))),
+        let stage = match reservation {
+            Some(reservation) => Stage::AwaitingHeader(Box::new(AwaitedHeader::new(kit.now, hop_limit, reservation))),
+            None => Stage::Connecting(Box::new(Connecting::new(kit.now, hop_limit))),
         };
         // What is kept back for the end is unsent until then, and nothing that is unsent is ever reset.
         let mut flows = Duplex::new(!service.options.reset_on_close);
@@ -260,7 +260,7 @@ impl Connection {
 
     fn deadline(&self, kit: &Kit) -> Option<Instant> {
         match &self.stage {
-            Stage::AwaitingHeader(awaited) => Some(awaited.deadline),
+            Stage::AwaitingHeader(awaited) => Some(awaited.next_look()),
             Stage::Connecting(connecting) => Some(connecting.deadline()),
             Stage::Relaying => self.last_active.as_ref()?.next_look(&self.service.options, kit.now),
             Stage::Farewell(farewell) => Some(farewell.next_look()),

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use super::{binary, read_exactly, version_1, version_2};
 use crate::harness::{
     Daemon, Glbd, PATIENCE, Payload, Server, Stage, connect_from, connect_to, echoes, free_port, read_line,
-    said_goodbye, was_reset,
+    said_goodbye, wait_until, was_reset,
 };
 use crate::services::{Site, at};
 
@@ -28,7 +28,8 @@ fn headers() -> [Vec<u8>; 3] {
     [
         version_1(client, service),
         version_2(client, service, b"\x04\0\x02ab"),
-        version_2(six("[2001:db8::7]:5"), six("[2001:db8::1]:6"), &[4; 3000]),
+        // With padding of 2997 bytes.
+        version_2(six("[2001:db8::7]:5"), six("[2001:db8::1]:6"), &[&b"\x04\x0b\xb5"[..], &[7; 2997]].concat()),
     ]
 }
 
@@ -171,6 +172,41 @@ fn what_is_no_header_is_reset_and_logged_and_no_destination_hears_of_it() {
         assert_eq!(glbd.stats().bytes_in, 0);
     }
     assert_eq!(server.accepted(), 0);
+}
+
+/// At every byte; and nothing of it is believed or passed on.
+#[test]
+fn a_header_that_is_cut_is_reset_wherever_that_is() {
+    let server = Server::echo();
+    let glbd = Glbd::builder().args(["--accept-proxy", "127.0.0.1"]).destinations([&server]).start();
+    let start = glbd.descriptors();
+    let [one, two, _] = headers();
+    for header in [one, two, b"PROXY UNKNOWN\r\n".to_vec(), binary(0x20, 0, &[])] {
+        for length in 1..header.len() {
+            let mut client = glbd.connect();
+            client.write_all(&header[..length]).expect("an open connection");
+            client.shutdown(Shutdown::Write).expect("an open connection");
+            let outcome = client.read(&mut [0]);
+            assert!(outcome.as_ref().is_err_and(was_reset), "{length} of {}: {outcome:?}", header.escape_ascii());
+        }
+    }
+    wait_until("nothing is left", || glbd.info().total == 0 && glbd.descriptors() == start);
+    assert_eq!((server.accepted(), glbd.stats().bytes_in), (0, 0));
+}
+
+/// Its time is not counted anew with each byte.
+#[test]
+fn a_header_that_comes_byte_by_byte_has_no_more_time_than_another() {
+    let stage = stage(&[]);
+    let mut client = connect(&stage, LISTED);
+    let begun = Instant::now();
+    let [header, ..] = headers();
+    let was_sent = header.iter().take_while(|byte| {
+        thread::sleep(Duration::from_millis(200));
+        client.write_all(&[**byte]).is_ok() && begun.elapsed() < PATIENCE
+    });
+    assert!(was_sent.count() < header.len(), "it took longer than a header may");
+    stage.glbd.wait_for_log(" reset: PROXY header late: not complete within 3 s");
 }
 
 #[test]

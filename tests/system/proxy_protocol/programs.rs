@@ -16,9 +16,9 @@ use super::mariadb::WHO_AM_I;
 use super::{read_exactly, version_1};
 
 /// Another program, which is killed when this is dropped.
-struct Program {
+pub struct Program {
     process: Child,
-    address: SocketAddr,
+    pub address: SocketAddr,
     _directory: TempDir,
 }
 
@@ -49,7 +49,7 @@ impl Drop for Program {
 }
 
 /// HAProxy, from Debian's package haproxy, with this section, in which `ADDRESS` is where it listens.
-fn haproxy(ip: IpAddr, section: &str) -> Program {
+pub fn haproxy(ip: IpAddr, section: &str) -> Program {
     let configuration = |address: SocketAddr, _: &Path| {
         let timeouts = "timeout connect 5s\n timeout client 60s\n timeout server 60s\n";
         format!("defaults\n mode tcp\n {timeouts}\n{}\n", section.replace("ADDRESS", &address.to_string()))

@@ -160,7 +160,7 @@ fn a_client_that_is_handed_over_late_is_one_of_the_new_service() {
     accepted.set_nonblocking(true).expect("O_NONBLOCK");
     let admitted = Admission::new(1, Box::default()).admit().expect("room");
     let accepted = mio::net::TcpStream::from_std(accepted);
-    stage.worker.serve(Newcomer { service: before, client: accepted, address, admitted });
+    stage.worker.serve(Newcomer { service: before, client: accepted, address, admitted, reservation: None });
     stage.accept_at(&last).write_all(b"hello").expect("an open connection");
     assert_eq!(stage.read_at(&client).expect("a greeting"), b"hello");
 }
