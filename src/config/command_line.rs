@@ -197,6 +197,7 @@ impl Config {
                 greeting,
                 suspect_after: options.interval.min(options.connect_timeout),
                 send_proxy: options.send_proxy,
+                proxy_v2_options: options.proxy_v2_options,
                 accept_proxy: options.accept_proxy,
             },
             limits: LimitOptions {

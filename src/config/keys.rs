@@ -145,6 +145,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Service, "defer-accept", Kind::Flag),
     Key::new(Section::Service, "greeting", Kind::Text),
     Key::new(Section::Service, "send-proxy", Kind::Count),
+    Key::new(Section::Service, "proxy-v2-options", Kind::List),
     Key::new(Section::Service, "accept-proxy", Kind::List),
     Key::new(Section::Service, "linger", Kind::Flag),
     Key::new(Section::Service, "synchronous", Kind::Flag),

@@ -8,6 +8,7 @@ mod keys;
 mod limits;
 mod options;
 mod print;
+mod proxy;
 mod watchdog;
 
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ use crate::address::{DestinationSpec, Endpoint, ListenAddress};
 pub use balancing::{PolicyKind, ShutdownSessions};
 pub use command_line::command;
 pub use limits::{LimitOptions, OverLimit};
+pub use proxy::{ProxyV2Option, ProxyVersion};
 pub use watchdog::{GaleraOptions, HttpOptions, ProbeSpec, TlsMode, WatchdogOptions};
 
 /// What a pool or a service is called.
@@ -164,17 +166,10 @@ pub struct ConnectionOptions {
     pub suspect_after: Duration,
     /// The PROXY header that a destination is sent first, if any.
     pub send_proxy: Option<ProxyVersion>,
+    /// What that says beside the addresses.
+    pub proxy_v2_options: Vec<ProxyV2Option>,
     /// Clients from these networks are proxies, which send a PROXY header first.
     pub accept_proxy: Vec<IpNet>,
-}
-
-/// A version of the PROXY protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProxyVersion {
-    /// A line of text.
-    V1,
-    /// Binary.
-    V2,
 }
 
 /// When and how often silent peers are probed; `None`: as the kernel's settings say.

@@ -8,8 +8,9 @@ use clap::Parser;
 use ipnet::IpNet;
 
 use super::limits::{parse_network, parse_over_limit};
+use super::proxy::{parse_proxy_v2_option, parse_proxy_version};
 use super::watchdog::ProbeSpec;
-use super::{Greeting, LogTarget, OverLimit, ProxyVersion, ShutdownSessions};
+use super::{Greeting, LogTarget, OverLimit, ProxyV2Option, ProxyVersion, ShutdownSessions};
 use crate::address::{DestinationSpec, ListenAddress, parse_destination, parse_listen_address};
 
 const EXAMPLES: &str = "\
@@ -176,6 +177,12 @@ pub(super) struct Options {
     /// Tell destinations who the client is: send a PROXY header of this version, 1 or 2, in front of everything else
     #[arg(long, value_name = "VERSION", value_parser = parse_proxy_version, help_heading = "Connections")]
     pub send_proxy: Option<ProxyVersion>,
+
+    /// What a PROXY header of version 2 says beside the addresses, separated by commas: unique-id, authority, alpn, ssl,
+    /// custom and crc32c. All but crc32c pass on what a proxy in front has sent; unique-id makes a name if it has sent none
+    #[arg(long, value_name = "OPTION[,...]", value_delimiter = ',', value_parser = parse_proxy_v2_option,
+        help_heading = "Connections")]
+    pub proxy_v2_options: Vec<ProxyV2Option>,
 
     /// Expect a PROXY header in front of each connection from these networks, separated by commas, and take the client's
     /// address from it
@@ -433,6 +440,9 @@ impl Options {
                 "--first: destinations are not limited, and the first would get all clients: give {limit}"
             ));
         }
+        if !self.proxy_v2_options.is_empty() && self.send_proxy != Some(ProxyVersion::V2) {
+            return Err("--proxy-v2-options needs version 2 of the header: give --send-proxy 2".to_owned());
+        }
         match needs_watchdog.into_iter().find(|(given, _)| *given && self.watchdog.is_none()) {
             Some((_, option)) => Err(format!("{option} needs checks of the destinations: give --watchdog as well")),
             None => self.check_files(),
@@ -567,14 +577,6 @@ fn parse_greeting(text: &str) -> Result<Greeting, String> {
         "mysql" => Ok(Greeting::Mysql),
         "none" => Ok(Greeting::None),
         _ => Err("neither mysql nor none".to_owned()),
-    }
-}
-
-fn parse_proxy_version(text: &str) -> Result<ProxyVersion, String> {
-    match text {
-        "1" => Ok(ProxyVersion::V1),
-        "2" => Ok(ProxyVersion::V2),
-        _ => Err("neither 1 nor 2".to_owned()),
     }
 }
 

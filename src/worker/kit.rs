@@ -12,6 +12,7 @@ use super::mailbox::MailboxSender;
 use super::message::Message;
 use super::timers::Timers;
 use super::troubles::Troubles;
+use super::unique_ids::UniqueIds;
 use crate::service::ClientRefused;
 use crate::stats::{Stats, WorkerStats};
 
@@ -28,6 +29,7 @@ pub(super) struct Kit {
     pub mailbox: MailboxSender<Message>,
     /// How many connections to destinations were begun from addresses that the user has chosen.
     pub opened: usize,
+    pub unique_ids: UniqueIds,
     troubles: Arc<Troubles>,
 }
 
@@ -48,6 +50,7 @@ impl Kit {
             timers: Timers::default(),
             mailbox,
             opened: 0,
+            unique_ids: UniqueIds::new(),
             troubles: Arc::clone(troubles),
         }
     }

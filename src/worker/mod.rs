@@ -28,6 +28,7 @@ mod sync;
 mod synchronous;
 mod timers;
 mod troubles;
+mod unique_ids;
 mod wake_once;
 
 use std::io;

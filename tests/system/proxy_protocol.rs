@@ -1,5 +1,6 @@
 //! The PROXY protocol: who the client is, from one proxy to the next.
 
+mod extras;
 mod inbound;
 mod limits;
 mod mariadb;

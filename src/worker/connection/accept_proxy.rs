@@ -17,7 +17,7 @@ use crate::service::{Permit, Reservation};
 use crate::worker::duplex::Direction;
 use crate::worker::flow::{ProxyHeader, Traffic};
 use crate::worker::hops::HopLimit;
-use crate::worker::proxy_protocol::Addresses;
+use crate::worker::proxy_protocol::{Addresses, Tlvs};
 use crate::worker::{Kit, SHORTAGE_PAUSE};
 
 /// How long a proxy may take to send the header: enough for a lost packet or two, which are sent again.
@@ -87,9 +87,9 @@ impl Connection {
                 self.arm(kit);
                 Next::Wait
             }
-            Ok(ProxyHeader::Taken { addresses, behind }) => {
+            Ok(ProxyHeader::Taken { addresses, tlvs, behind }) => {
                 kit.stats().from_clients.add(behind);
-                self.on_header(addresses, kit)
+                self.on_header(addresses, tlvs, kit)
             }
             Ok(ProxyHeader::Invalid(fault)) => self.refuse_header(fault, kit),
             Ok(ProxyHeader::Cut) => self.refuse_header("cut off: the connection ended within it", kit),
@@ -116,10 +116,11 @@ impl Connection {
 
     /// Goes on to a destination, on behalf of the client that the header names, if it names one, and if the service admits
     /// that client.
-    fn on_header(&mut self, addresses: Option<Addresses>, kit: &Kit) -> Next {
+    fn on_header(&mut self, addresses: Option<Addresses>, tlvs: Tlvs, kit: &Kit) -> Next {
         let Stage::AwaitingHeader(awaited) = &mut self.stage else { return Next::Wait };
         let reservation = std::mem::take(&mut awaited.reservation);
         let mut connecting = Connecting::new(kit.now, awaited.hop_limit);
+        connecting.received = tlvs;
         if let Some(Addresses { source, destination }) = addresses {
             debug!("client {source}: comes through {}", self.client_address);
             self.client_address = source;

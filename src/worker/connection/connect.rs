@@ -111,7 +111,7 @@ impl Connection {
         if self.flows.up.has_ended_without_a_word() {
             return Outcome::ClientGone(Ending::Clean);
         }
-        let header = match self.proxy_header() {
+        let header = match self.proxy_header(kit) {
             Ok(header) => header,
             Err(error) => {
                 self.source_failed(Direction::Up, &error);

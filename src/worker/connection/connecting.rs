@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::pool::{DestinationId, Lease, Ticket, Tried};
 use crate::worker::hops::HopLimit;
+use crate::worker::proxy_protocol::Tlvs;
 
 /// What is only needed until there is a destination.
 pub(super) struct Connecting {
@@ -34,6 +35,10 @@ pub(super) struct Connecting {
     pub last_error: Option<Box<[u8]>>,
     /// What the client has connected to, where a proxy has said so.
     pub connected_to: Option<SocketAddr>,
+    /// What a proxy has said of the client beside its address.
+    pub received: Tlvs,
+    /// What destinations are told that the connection is called.
+    pub unique_id: Option<Box<[u8]>>,
     /// What the leased destination is still to be sent of the PROXY header.
     pub header: Option<Box<[u8]>>,
 }
@@ -74,6 +79,8 @@ impl Connecting {
             none_since: None,
             last_error: None,
             connected_to: None,
+            received: Tlvs::default(),
+            unique_id: None,
             header: None,
         }
     }

@@ -5,12 +5,15 @@
 
 use std::io;
 
+use log::debug;
+
 use super::upstream::acknowledge_at_once;
 use super::{Connection, Next, Stage};
+use crate::config::ProxyV2Option;
 use crate::worker::Kit;
 use crate::worker::duplex::Direction;
 use crate::worker::flow::Traffic;
-use crate::worker::proxy_protocol::{Addresses, encode};
+use crate::worker::proxy_protocol::{Addresses, Extras, Tlv, UNIQUE_ID, encode};
 use crate::worker::source::Sign;
 
 impl Connection {
@@ -18,15 +21,22 @@ impl Connection {
     ///
     /// # Errors
     /// Those of getsockname(2); none is expected.
-    pub(super) fn proxy_header(&self) -> io::Result<Option<Box<[u8]>>> {
+    pub(super) fn proxy_header(&mut self, kit: &mut Kit) -> io::Result<Option<Box<[u8]>>> {
         let Some(version) = self.service.options.send_proxy else { return Ok(None) };
-        let destination = match &self.stage {
-            Stage::Connecting(connecting) => connecting.connected_to,
-            _ => None,
-        };
-        let destination = destination.map_or_else(|| self.client.local_addr(), Ok)?;
+        let Stage::Connecting(connecting) = &mut self.stage else { return Ok(None) };
+        let destination = connecting.connected_to.map_or_else(|| self.client.local_addr(), Ok)?;
         let addresses = Addresses { source: self.client_address, destination };
-        Ok(Some(encode(version, addresses)))
+        let options = &self.service.options.proxy_v2_options;
+        if options.contains(&ProxyV2Option::UniqueId) && connecting.unique_id.is_none() {
+            let received = connecting.received.unique_id().map(Box::from);
+            let unique_id: Box<[u8]> = received.unwrap_or_else(|| kit.unique_ids.next().into_bytes().into());
+            debug!("client {}: has the unique id {}", self.client_address, unique_id.escape_ascii());
+            connecting.unique_id = Some(unique_id);
+        }
+        let unique_id = connecting.unique_id.as_deref().map(|value| Tlv { kind: UNIQUE_ID, value });
+        let tlvs = unique_id.into_iter().chain(connecting.received.passed_on(options)).collect();
+        let extras = Extras { tlvs, has_checksum: options.contains(&ProxyV2Option::Crc32c) };
+        Ok(Some(encode(version, addresses, &extras)))
     }
 
     /// Puts what is left of the header in front of what the client has said by now.

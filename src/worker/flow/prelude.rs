@@ -6,7 +6,7 @@ use std::io;
 use super::{Failure, Flow, Splicing, Tools, Traffic};
 use crate::sys;
 use crate::worker::first_packet::{self, Inspection};
-use crate::worker::proxy_protocol::{Addresses, Parsed, parse};
+use crate::worker::proxy_protocol::{Addresses, Parsed, Tlvs, parse};
 use crate::worker::socket::Socket;
 use crate::worker::source::Source;
 
@@ -31,6 +31,8 @@ pub(in crate::worker) enum ProxyHeader {
     /// It was taken off.
     Taken {
         addresses: Option<Addresses>,
+        /// What it says beside them.
+        tlvs: Tlvs,
         /// How many bytes behind it were read as well, and are held.
         behind: usize,
     },
@@ -139,7 +141,7 @@ impl<S: Socket> Flow<S> {
             match parse(&bytes) {
                 Parsed::Incomplete => self.hold(bytes.into()),
                 Parsed::Invalid(fault) => return Ok(ProxyHeader::Invalid(fault)),
-                Parsed::Header { length, addresses } => {
+                Parsed::Header { length, addresses, tlvs } => {
                     let behind = bytes.len() - length;
                     if behind > 0 {
                         self.hold(bytes[length..].into());
@@ -147,7 +149,8 @@ impl<S: Socket> Flow<S> {
                         // The end may be right behind it, and is looked for before a destination is connected to.
                         self.source = Source::Readable;
                     }
-                    return Ok(ProxyHeader::Taken { addresses, behind });
+                    let tlvs = Tlvs::new(&bytes[tlvs..length]);
+                    return Ok(ProxyHeader::Taken { addresses, tlvs, behind });
                 }
             }
         }

@@ -3,11 +3,13 @@
 
 mod encode;
 mod parse;
+mod tlv;
 
 use std::net::{IpAddr, SocketAddr};
 
-pub(super) use encode::encode;
+pub(super) use encode::{Extras, encode};
 pub(super) use parse::{MAX_HEADER, Parsed, parse};
+pub(super) use tlv::{Tlv, Tlvs, UNIQUE_ID};
 
 /// The two ends of a client's connection, as a header names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,8 @@ const PROXY: u8 = 1;
 const TCP_4: u8 = 0x11;
 /// TCP over IPv6.
 const TCP_6: u8 = 0x21;
+/// Signature, version and command, family, length.
+const FIXED: usize = 16;
 
 /// An IPv4 client that came through an IPv6 socket is an IPv4 client.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {

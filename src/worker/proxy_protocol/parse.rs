@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use super::{Addresses, LOCAL, PROXY, SIGNATURE, TCP_4, TCP_6, VERSION_2};
+use super::tlv;
+use super::{Addresses, FIXED, LOCAL, PROXY, SIGNATURE, TCP_4, TCP_6, VERSION_2};
 
 /// The longest header that is taken. The addresses of version 2 need 52 bytes; the rest is for what a proxy adds.
 pub(in crate::worker) const MAX_HEADER: usize = 4096;
@@ -12,8 +13,8 @@ pub(in crate::worker) const MAX_HEADER: usize = 4096;
 const MAX_TEXT: usize = 107;
 /// What version 1 begins with.
 const PREFIX: &[u8] = b"PROXY ";
-/// Signature, version and command, family, length.
-const FIXED: usize = 16;
+/// Of version 2: the addresses of two Unix sockets.
+const UNIX_ADDRESSES: usize = 216;
 
 /// What the bytes that a client has sent so far amount to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(in crate::worker) enum Parsed {
         length: usize,
         /// `None`: the connection is the proxy's own, or of a kind that has no IP addresses.
         addresses: Option<Addresses>,
+        /// Where that begins which follows the addresses, and ends with the header.
+        tlvs: usize,
     },
     /// No header, for this reason.
     Invalid(&'static str),
@@ -59,13 +62,13 @@ fn text(bytes: &[u8]) -> Parsed {
     let words: Vec<&str> = words.split(' ').collect();
     let addresses = match words[..] {
         // What follows means nothing.
-        ["UNKNOWN", ..] => return Header { length, addresses: None },
+        ["UNKNOWN", ..] => return Header { length, addresses: None, tlvs: length },
         ["TCP4", source, destination, from, to] => pair::<Ipv4Addr>(source, destination, from, to),
         ["TCP6", source, destination, from, to] => pair::<Ipv6Addr>(source, destination, from, to),
         _ => None,
     };
     match addresses {
-        Some(addresses) => Header { length, addresses: Some(addresses.canonical()) },
+        Some(addresses) => Header { length, addresses: Some(addresses.canonical()), tlvs: length },
         None => Invalid("malformed: not a line of version 1"),
     }
 }
@@ -93,28 +96,42 @@ fn binary(bytes: &[u8]) -> Parsed {
         return Invalid("too long: more than 4096 bytes");
     }
     let Some(body) = rest.get(..body) else { return Incomplete };
-    match (version_and_command & 0x0f, family) {
-        (LOCAL, _) => Header { length, addresses: None },
-        (PROXY, TCP_4) => with_addresses::<4>(length, body),
-        (PROXY, TCP_6) => with_addresses::<16>(length, body),
-        // The other families and protocols that there are: unspecified, Unix sockets, datagrams.
-        (PROXY, 0x00..=0x02 | 0x10 | 0x12 | 0x20 | 0x22 | 0x30..=0x32) => Header { length, addresses: None },
-        (PROXY, _) => Invalid("malformed: of an unknown address family"),
-        _ => Invalid("malformed: with an unknown command"),
+    let read = match (version_and_command & 0x0f, family) {
+        // All of it is to be discarded.
+        (LOCAL, _) => return Header { length, addresses: None, tlvs: length },
+        (PROXY, TCP_4) => addresses::<4>(body),
+        (PROXY, TCP_6) => addresses::<16>(body),
+        // The other families and protocols that there are: unspecified, datagrams, Unix sockets. What is unspecified may
+        // have addresses of any kind.
+        (PROXY, 0x00..=0x02) => return Header { length, addresses: None, tlvs: length },
+        (PROXY, 0x10 | 0x12) => no_addresses(body, 12),
+        (PROXY, 0x20 | 0x22) => no_addresses(body, 36),
+        (PROXY, 0x30..=0x32) => no_addresses(body, UNIX_ADDRESSES),
+        (PROXY, _) => return Invalid("malformed: of an unknown address family"),
+        _ => return Invalid("malformed: with an unknown command"),
+    };
+    let Some((addresses, behind)) = read else { return Invalid("malformed: too short for its addresses") };
+    let tlvs = length - behind.len();
+    match tlv::check(&bytes[..length], tlvs) {
+        Ok(()) => Header { length, addresses, tlvs },
+        Err(fault) => Invalid(fault),
     }
 }
 
-/// Addresses of so many bytes each, then ports. What follows is the proxy's, and means nothing here.
-fn with_addresses<const N: usize>(length: usize, body: &[u8]) -> Parsed
+/// Addresses of so many bytes each, then ports; and what follows.
+fn addresses<const N: usize>(body: &[u8]) -> Option<(Option<Addresses>, &[u8])>
 where
     IpAddr: From<[u8; N]>,
 {
-    let Some((source, rest)) = body.split_first_chunk::<N>() else { return Invalid(NO_ROOM) };
-    let Some((destination, rest)) = rest.split_first_chunk::<N>() else { return Invalid(NO_ROOM) };
-    let [a, b, c, d, ..] = *rest else { return Invalid(NO_ROOM) };
+    let (source, rest) = body.split_first_chunk::<N>()?;
+    let (destination, rest) = rest.split_first_chunk::<N>()?;
+    let (&[a, b, c, d], behind) = rest.split_first_chunk::<4>()?;
     let source = SocketAddr::new(IpAddr::from(*source), u16::from_be_bytes([a, b]));
     let destination = SocketAddr::new(IpAddr::from(*destination), u16::from_be_bytes([c, d]));
-    Header { length, addresses: Some(Addresses { source, destination }.canonical()) }
+    Some((Some(Addresses { source, destination }.canonical()), behind))
 }
 
-const NO_ROOM: &str = "malformed: too short for its addresses";
+/// Addresses of so many bytes together that mean nothing here, and what follows.
+fn no_addresses(body: &[u8], length: usize) -> Option<(Option<Addresses>, &[u8])> {
+    body.get(length..).map(|behind| (None, behind))
+}

@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::ProxyVersion;
+use crate::config::{ProxyV2Option, ProxyVersion};
+
+mod tlvs;
 
 fn addresses(source: &str, destination: &str) -> Addresses {
     Addresses { source: source.parse().expect("an address"), destination: destination.parse().expect("an address") }
@@ -10,6 +12,11 @@ fn addresses(source: &str, destination: &str) -> Addresses {
 /// A header of version 2 with this command, family and body.
 fn binary(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
     [&SIGNATURE[..], &[command, family], &(body.len() as u16).to_be_bytes(), body].concat()
+}
+
+/// The header of this version that says nothing but addresses.
+fn encode(version: ProxyVersion, addresses: Addresses) -> Box<[u8]> {
+    super::encode(version, addresses, &Extras::default())
 }
 
 fn is_invalid(bytes: &[u8]) -> bool {
@@ -56,7 +63,8 @@ fn connections_without_a_client_are_known() {
         (binary(0x21, 0x31, &unix), "hello"),
     ] {
         let bytes = [&header[..], rest.as_bytes()].concat();
-        assert_eq!(parse(&bytes), Parsed::Header { length: header.len(), addresses: None }, "{header:?}");
+        let Parsed::Header { length, addresses: None, .. } = parse(&bytes) else { panic!("{header:?}") };
+        assert_eq!(length, header.len(), "{header:?}");
     }
 }
 
@@ -67,7 +75,7 @@ fn what_follows_the_addresses_of_version_2_is_skipped() {
     body.resize(MAX_HEADER - 16, 0);
     let header = binary(0x21, 0x11, &body);
     let expected = addresses("192.0.2.7:5", "198.51.100.1:6");
-    assert_eq!(parse(&header), Parsed::Header { length: MAX_HEADER, addresses: Some(expected) });
+    assert_eq!(parse(&header), Parsed::Header { length: MAX_HEADER, addresses: Some(expected), tlvs: 28 });
     body.push(0);
     assert!(is_invalid(&binary(0x21, 0x11, &body)));
     // It is known from the length: the rest is not waited for.
@@ -99,6 +107,8 @@ fn what_is_no_header_is_found_out_as_soon_as_it_can_be() {
         b"\r\n\r\n\0\r\nQUIT\n\x21\x41\0\0",
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0b12345678901",
         b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x0c123456789012",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0b12345678901",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x31\0\x0c123456789012",
     ] {
         assert!(is_invalid(bytes), "{}", bytes.escape_ascii());
     }
@@ -110,7 +120,7 @@ fn a_line_is_not_waited_for_longer_than_one_can_be() {
     assert_eq!(parse(&line[..106]), Parsed::Incomplete);
     assert!(is_invalid(&line[..107]));
     let longest = [&line[..105], b"\r\n"].concat();
-    assert_eq!(parse(&longest), Parsed::Header { length: 107, addresses: None });
+    assert_eq!(parse(&longest), Parsed::Header { length: 107, addresses: None, tlvs: 107 });
 }
 
 fn any_addresses() -> impl Strategy<Value = Addresses> {
@@ -133,7 +143,8 @@ proptest! {
         let header = encode(version, addresses);
         let bytes = [&header, &rest[..]].concat();
         prop_assert_eq!(
-            parse(&bytes), Parsed::Header { length: header.len(), addresses: Some(addresses.canonical()) }
+            parse(&bytes),
+            Parsed::Header { length: header.len(), addresses: Some(addresses.canonical()), tlvs: header.len() }
         );
     }
 

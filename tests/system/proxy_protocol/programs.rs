@@ -62,7 +62,7 @@ pub fn haproxy(ip: IpAddr, section: &str) -> Program {
 }
 
 /// nginx, from Debian's packages nginx and libnginx-mod-stream, with this, in which `ADDRESS` is where it listens.
-fn nginx(section: &str) -> Program {
+pub fn nginx(section: &str) -> Program {
     let configuration = |address: SocketAddr, directory: &Path| {
         let directory = directory.display();
         format!(

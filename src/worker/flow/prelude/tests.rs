@@ -10,7 +10,7 @@ use super::*;
 use crate::config::ProxyVersion;
 use crate::worker::flow::Progress;
 use crate::worker::pipe::PipeBudget;
-use crate::worker::proxy_protocol::encode;
+use crate::worker::proxy_protocol::{Extras, encode};
 use crate::worker::source::Sign;
 
 /// Bytes that are received at a time.
@@ -126,7 +126,7 @@ proptest! {
         lengths in vec(1..=SCRATCH / 16, 1..50), payload in vec(any::<u8>(), 0..50), missing in 0..8_usize
     ) {
         let addresses = Addresses { source: from, destination: to }.canonical();
-        let header = encode(version, addresses);
+        let header = encode(version, addresses, &Extras::default());
         let whole = [&header[..], &payload].concat();
         let (mut flow, mut traffic) = (Flow::new(true), Traffic::default());
         if missing > 0 {
@@ -136,7 +136,7 @@ proptest! {
         }
         let source = Scripted::saying(&cut(&whole, &lengths), true);
         let behind = match proxy_header(&mut flow, &source, &mut traffic) {
-            ProxyHeader::Taken { addresses: Some(said), behind } if said == addresses => behind,
+            ProxyHeader::Taken { addresses: Some(said), behind, .. } if said == addresses => behind,
             other => panic!("{other:?}"),
         };
         prop_assert_eq!(behind, traffic.received - header.len());
