@@ -39,13 +39,23 @@ impl Places {
     ///
     /// To take a place for a moment, and to give it back since another one is lacking, would wake those who have found
     /// this one taken meanwhile, and they would do the same to others, without end.
-    pub fn has_room_or_await(&self, limit: usize) -> bool {
-        self.has_room(limit) || self.0.fetch_or(AWAITED, Ordering::Acquire) / PLACE < limit
+    pub fn has_room_or_await(&self, limit: impl Fn() -> usize) -> bool {
+        if self.has_room(limit()) {
+            return true;
+        }
+        let taken = self.0.fetch_or(AWAITED, Ordering::Acquire) / PLACE;
+        // The limit may have changed before the flag was set, which has woken no worker.
+        taken < limit()
+    }
+
+    /// How many are taken.
+    pub fn taken(&self) -> usize {
+        self.0.load(Ordering::Relaxed) / PLACE
     }
 
     /// Returns true if one of at most `limit` places is free.
     pub fn has_room(&self, limit: usize) -> bool {
-        self.0.load(Ordering::Relaxed) / PLACE < limit
+        self.taken() < limit
     }
 
     /// Takes one of at most `limit` places.

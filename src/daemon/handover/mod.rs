@@ -22,7 +22,7 @@ mod successor;
 mod tests;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -77,6 +77,9 @@ pub(super) enum Holder {
     Pool(String),
     /// Those of the service of this name, which keeps to a single destination. They are the pool's as well.
     Service(String),
+    /// All that count for the limits of the service of this name, whether they have a destination or not. Their address is
+    /// [`NOWHERE`]. They are the pool's as well as soon as they have one.
+    Limits(String),
 }
 
 /// What an old process is to do.
@@ -108,6 +111,9 @@ enum Role {
     /// The conversation with a process before the old one, which still has connections.
     Predecessor,
 }
+
+/// Stands for the destination where none is meant.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Most destinations that one message tells something of.
 const PORTION: usize = 500;
@@ -198,6 +204,9 @@ pub(super) fn own_connections(setup: &Setup) -> Connections {
         let holder = || Holder::Service(service.config.name.to_string());
         let sessions = service.rotation().own_sessions().into_iter();
         connections.extend(sessions.map(|(address, count)| (holder(), address, count)));
+        let counted = service.service.limits.own_connections();
+        let holder = Holder::Limits(service.config.name.to_string());
+        connections.extend((counted > 0).then_some((holder, NOWHERE, counted)));
     }
     connections
 }
@@ -215,6 +224,9 @@ fn count_there(setup: &Setup, holder: &Holder, address: SocketAddr, count: usize
         Holder::Service(name) => {
             let services = setup.service(name).into_iter();
             services.for_each(|it| it.rotation().set_sessions_elsewhere(address, count));
+        }
+        Holder::Limits(name) => {
+            setup.service(name).into_iter().for_each(|it| it.service.limits.set_elsewhere(count));
         }
     }
 }

@@ -124,6 +124,8 @@ impl Reporter {
             Order::Close(Holder::Service(name), address) => {
                 setup.service(&name).into_iter().for_each(|it| it.rotation().close_own_sessions(address));
             }
+            // None is sent: which destinations these have, the pool knows.
+            Order::Close(Holder::Limits(_), _) => {}
             Order::Move(name, from, to) => {
                 setup.pool(&name).into_iter().for_each(|it| it.pool.rename(from, to));
                 let holders = holders(&setup, &name);

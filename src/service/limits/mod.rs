@@ -13,6 +13,7 @@ mod sources;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ struct Counts {
     /// Times are relative to this.
     begun: Instant,
     places: Places,
+    /// Connections of the same service in the processes that this one has taken over from. They count as well.
+    elsewhere: AtomicUsize,
     bucket: Bucket,
     /// Made when a source is limited for the first time.
     sources: OnceLock<Sources>,
@@ -141,7 +144,7 @@ impl ServiceLimits {
     /// Further clients wait.
     pub fn look_for_room(&self) -> Result<(), MustWait> {
         match (self.over_limit, self.connections) {
-            (OverLimit::Wait, Some(most)) if !self.counts.places.has_room_or_await(most) => {
+            (OverLimit::Wait, Some(most)) if !self.counts.places.has_room_or_await(|| self.own_most()) => {
                 Err(MustWait::UntilWoken(Limit::Connections(most)))
             }
             _ => Ok(()),
@@ -158,9 +161,8 @@ impl ServiceLimits {
         }
         // First, since to put it back wakes nobody.
         let token = self.take_token(now).map_err(|(at, limit)| MustWait::Until(at, limit))?;
-        let most = self.connections.unwrap_or(usize::MAX);
-        if !self.counts.places.take_or_await(|| most) {
-            return Err(MustWait::UntilWoken(Limit::Connections(most)));
+        if !self.counts.places.take_or_await(|| self.own_most()) {
+            return Err(MustWait::UntilWoken(Limit::Connections(self.connections.unwrap_or(usize::MAX))));
         }
         Ok(Reservation { place: Some(self.place()), token })
     }
@@ -209,14 +211,32 @@ impl ServiceLimits {
 
     /// Returns true if the service has as many connections as it may.
     pub fn is_full(&self) -> bool {
-        self.connections.is_some_and(|most| !self.counts.places.has_room(most))
+        !self.counts.places.has_room(self.own_most())
+    }
+
+    /// How many connections of this process count for the limits.
+    pub fn own_connections(&self) -> usize {
+        self.counts.places.taken()
+    }
+
+    /// Sets how many connections other processes have, which count for the limit of the service as well.
+    pub fn set_elsewhere(&self, connections: usize) {
+        self.counts.elsewhere.store(connections, Ordering::Relaxed);
+        if self.counts.places.on_room() {
+            self.counts.wake();
+        }
+    }
+
+    /// Most connections of this process at a time.
+    fn own_most(&self) -> usize {
+        let most = self.connections.unwrap_or(usize::MAX);
+        most.saturating_sub(self.counts.elsewhere.load(Ordering::Relaxed))
     }
 
     fn take_place(&self) -> Result<Place, ClientRefused> {
-        let most = self.connections.unwrap_or(usize::MAX);
-        match self.counts.places.take(most) {
+        match self.counts.places.take(self.own_most()) {
             true => Ok(self.place()),
-            false => Err(ClientRefused::Over(Limit::Connections(most))),
+            false => Err(ClientRefused::Over(Limit::Connections(self.connections.unwrap_or(usize::MAX)))),
         }
     }
 
@@ -247,10 +267,16 @@ impl Counts {
         Counts {
             begun: Instant::now(),
             places: Places::default(),
+            elsewhere: AtomicUsize::new(0),
             bucket: Bucket::default(),
             sources: OnceLock::new(),
             wake: OnceLock::new(),
         }
+    }
+
+    /// Wakes the workers: there may be room.
+    fn wake(&self) {
+        self.wake.get().into_iter().for_each(|wake| wake());
     }
 
     /// Nanoseconds since the beginning, for some centuries.
@@ -278,10 +304,8 @@ impl Drop for Place {
         if let (Some(slot), Some(sources)) = (self.slot, self.counts.sources.get()) {
             sources.leave(slot);
         }
-        if self.counts.places.give()
-            && let Some(wake) = self.counts.wake.get()
-        {
-            wake();
+        if self.counts.places.give() {
+            self.counts.wake();
         }
     }
 }

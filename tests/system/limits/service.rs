@@ -267,6 +267,58 @@ fn an_upgrade_keeps_connections_and_limits_new_ones_anew() {
     assert!(before.iter().chain(&after).flatten().filter(|client| echoes(client)).count() == 4);
 }
 
+/// A limit of ten is one of ten, however many processes have them.
+#[test]
+fn connections_from_before_upgrades_count_for_the_most_connections_of_their_service() {
+    for over_limit in ["wait", "reset"] {
+        let (site, server, [port, other]) = (Site::new(), Server::echo(), [0; 2].map(|_| free_port()));
+        let write = |most: usize| {
+            let limits = format!("max-connections = {most}\nover-limit = \"{over_limit}\"");
+            site.write(&[("a", &[&server], "")], &[("s", port, &limits), ("other", other, &limits)]);
+        };
+        write(4);
+        site.start();
+        let connect = || connect_to(at(port)).ok().filter(echoes);
+        // Both services have the same pool.
+        let has =
+            |total: usize| site.daemon.control("getinfo").matches(&format!("connections: {total} of")).count() == 2;
+        let mut clients = vec![connect(), connect()];
+        site.daemon.upgrade();
+        clients.push(connect());
+        site.daemon.upgrade();
+        clients.push(connect());
+        assert!(clients.iter().all(Option::is_some));
+        wait_until("all are counted", || has(4));
+        // The fifth; those of another service do not count.
+        let fifth = connect_to(at(port)).ok();
+        let others: Vec<_> = (0..4).map(|_| connect_to(at(other)).expect("glbd accepts")).collect();
+        assert!(others.iter().all(echoes));
+        match over_limit {
+            "wait" => {
+                thread::sleep(Duration::from_millis(500));
+                assert!(has(8), "the fifth waits");
+                // A connection of the oldest process ends.
+                clients.remove(0);
+                assert!(echoes(&fifth.expect("the kernel accepts")));
+            }
+            _ => {
+                assert!(!fifth.is_some_and(|client| echoes(&client)) && connect().is_none());
+                clients.remove(0);
+                wait_until("there is room", || connect().is_some());
+            }
+        }
+        assert!(clients.iter().flatten().all(echoes));
+        // A reload keeps what is counted, and a client that waits is let in when the limit is raised.
+        write(5);
+        assert!(site.daemon.control("reload").ends_with("Ok\n"));
+        wait_until("there is room", || connect().is_some());
+        drop((clients, others));
+        wait_until("all counts are back", || has(0));
+        let all: Vec<_> = (0..5).map(|_| connect()).collect();
+        assert!(all.iter().all(Option::is_some));
+    }
+}
+
 #[test]
 fn a_client_that_leaves_while_it_waits_for_the_limit_holds_up_nobody() {
     let server = Server::named("a");
