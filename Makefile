@@ -20,7 +20,7 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
 export CARGO_TARGET_$(HOST)_RUNNER := sudo --preserve-env
 endif
 
-.PHONY: build run test loom valgrind fuzz soak bench check deny install uninstall deb deb-tools clean help
+.PHONY: build run test loom valgrind fuzz soak bench attack check deny install uninstall deb deb-tools clean help
 
 build: $(BINARY) $(MANUAL)/glbd.8
 
@@ -44,7 +44,8 @@ help:
 	@echo 'make soak       everything at once for an hour (MINUTES=60), to the byte and to the descriptor'
 	@echo 'make check      format, clippy and shellcheck'
 	@echo 'make deny       check licenses, sources and versions of the dependencies, and advisories where they can be fetched'
-	@echo 'make bench      compare with HAProxy, nginx and Pen: writes docs/benchmarks.md'
+	@echo 'make bench      compare with HAProxy, nginx and Pen, and attack: writes docs/benchmarks.md'
+	@echo 'make attack     measure a client while another source floods its service: a section of docs/benchmarks.md'
 	@echo 'make install    to PREFIX ($(PREFIX)) below DESTDIR, with init script, settings and systemd unit'
 	@echo 'make uninstall  take it away again, but for the settings'
 	@echo 'make deb        build a Debian package in $(DEB_DIR)'
@@ -81,6 +82,12 @@ bench:
 	$(MAKE) $(BINARY)
 	$(CARGO) bench --bench pick -- --quiet
 	python3 -B scripts/benchmark $(BINARY) --output docs --picks $(CARGO_TARGET_DIR)/criterion
+	$(MAKE) attack
+
+attack:
+	scripts/install-test-tools bench
+	$(MAKE) $(BINARY)
+	python3 -B scripts/benchmark/attack.py $(BINARY) --output docs/benchmarks.md
 
 check:
 	$(CARGO) fmt --check

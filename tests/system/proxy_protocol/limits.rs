@@ -215,6 +215,46 @@ fn while_there_is_room_a_header_may_take_its_time() {
     }
 }
 
+/// A proxy that passes on what one client does takes nothing from its others, nor from those of another proxy.
+#[test]
+fn while_one_client_of_a_proxy_opens_thousands_of_connections_the_others_are_served_each_time() {
+    for over_limit in ["--over-limit=wait", "--over-limit=reset"] {
+        let server = Server::named("a");
+        let of_a_source = ["--max-connections-per-source=20", "--connection-rate-per-source=100"];
+        let of_all = ["--service-max-connections=100", "--connection-rate=1000", over_limit];
+        let glbd = start(&server, &[&of_a_source[..], &of_all].concat());
+        let start = glbd.descriptors();
+        let attack = header([192, 0, 2, 66]);
+        thread::scope(|scope| {
+            let attackers: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut held = Vec::new();
+                        for _ in 0..500 {
+                            // One that was refused is over.
+                            held.extend(try_say(&glbd, PROXY, &attack));
+                            if held.len() > 50 {
+                                held.drain(..25);
+                            }
+                        }
+                    })
+                })
+                .collect();
+            let mut served = 0;
+            while attackers.iter().any(|attacker| !attacker.is_finished()) || served < 100 {
+                let proxy = if served % 2 == 0 { PROXY } else { OTHER_PROXY };
+                let stream = try_say(&glbd, proxy, &header([192, 0, 2, 7]));
+                assert!(stream.is_ok_and(|it| is_served(&it)), "{over_limit}: client {served} was not served");
+                served += 1;
+                // Below its own rate.
+                thread::sleep(Duration::from_millis(12));
+            }
+        });
+        glbd.wait_for_log("client 192.0.2.66:50000 reset: service main takes no more than");
+        wait_until_empty(&glbd, start);
+    }
+}
+
 fn reload(site: &Site) {
     assert_eq!(site.daemon.control("reload"), "service s: new connections have other limits\nOk\n");
 }
