@@ -3,10 +3,14 @@
 //! A listening address is `[HOST:]PORT`, a destination `HOST[:PORT[:WEIGHT]]`. An IPv6 address stands in brackets
 //! wherever a port may follow it: `[::1]:3306:2`.
 
+mod listen;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+
+pub use listen::{ListenAddress, ListenAddresses, MAX_LISTEN_ADDRESSES, parse_listen_address, parse_listen_addresses};
 
 /// The largest weight; with more, sums of weights would lose the small ones to rounding.
 pub const MAX_WEIGHT: f64 = 1e9;
@@ -100,30 +104,6 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Where to listen: on one host's address, or on every address of the machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenAddress {
-    /// `None`: not said.
-    pub host: Option<Host>,
-    /// Never 0.
-    pub port: u16,
-}
-
-impl From<SocketAddr> for ListenAddress {
-    fn from(address: SocketAddr) -> ListenAddress {
-        ListenAddress { host: Some(Host::Address(address.ip())), port: address.port() }
-    }
-}
-
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Some(host) => write!(f, "{host}:{}", self.port),
-            None => write!(f, "*:{}", self.port),
-        }
-    }
-}
-
 /// A destination and its weight, as written on the command line or on the control port.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DestinationSpec {
@@ -131,24 +111,6 @@ pub struct DestinationSpec {
     pub endpoint: Endpoint,
     /// Finite; what is below zero asks for its removal, where that can be asked for.
     pub weight: f64,
-}
-
-/// Reads `[HOST:]PORT`. `*` as the host is every address, IPv4's as well, as `[::]` is.
-///
-/// # Errors
-/// A text of any other form, port 0, a host that is neither an address nor a possible name.
-pub fn parse_listen_address(text: &str) -> Result<ListenAddress, AddressError> {
-    if let Ok(port) = parse_port(text) {
-        return Ok(ListenAddress { host: None, port });
-    }
-    let (host, rest) = split_host(text)?;
-    let port = match rest {
-        Some(port) => parse_port(port)?,
-        None if host.bytes().all(|byte| byte.is_ascii_digit()) => parse_port(host)?,
-        None => return Err(error("expected [HOST:]PORT")),
-    };
-    let host = if host == "*" { Host::Address(Ipv6Addr::UNSPECIFIED.into()) } else { parse_host(host)? };
-    Ok(ListenAddress { host: Some(host), port })
 }
 
 /// Reads `HOST[:PORT[:WEIGHT]]`. Without a port, `default_port` is taken, and where there is none, a port is required;
@@ -325,27 +287,10 @@ mod tests {
         assert!(parse_destination("a", None).is_err());
     }
 
-    #[test]
-    fn listening_addresses_are_read_in_every_form() {
-        for (text, meaning) in [
-            ("8010", "*:8010"),
-            ("*:8010", "[::]:8010"),
-            ("0.0.0.0:8010", "0.0.0.0:8010"),
-            ("[::]:8010", "[::]:8010"),
-            ("localhost:8010", "localhost:8010"),
-        ] {
-            assert_eq!(parse_listen_address(text).map(|address| address.to_string()), Ok(meaning.to_owned()));
-        }
-        for text in ["", "0", "70000", "localhost", "1.2.3.4", ":", "[::1]", "8010:", "8010:8011"] {
-            assert!(parse_listen_address(text).is_err(), "{text}");
-        }
-    }
-
     proptest! {
         #[test]
         fn no_text_makes_the_parser_panic(text in "\\PC{0,40}") {
             let _ = parse_destination(&text, None);
-            let _ = parse_listen_address(&text);
         }
 
         #[test]

@@ -17,7 +17,7 @@ use super::{
     Config, ConnectionOptions, Greeting, KeepaliveProbes, LimitOptions, LogTarget, MAIN, Name, PolicyKind, PoolConfig,
     ProbeSpec, Refused, ServiceConfig, ShutdownSessions, WatchdogOptions, print,
 };
-use crate::address::{DestinationSpec, Endpoint, Host, ListenAddress};
+use crate::address::{DestinationSpec, Endpoint, Host, ListenAddresses};
 
 /// A probe may take as long as the interval between two, but for very short ones.
 const LEAST_DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -121,12 +121,12 @@ impl Config {
 
     fn from_options(options: Options) -> Result<Config, String> {
         let listen = options.listen.clone().ok_or("there is no LISTEN_ADDRESS")?;
-        let destinations = options.parse_destinations(listen.port)?;
+        let destinations = options.parse_destinations(listen.only_port())?;
         options.check()?;
         Ok(Config::of(options, listen, destinations))
     }
 
-    fn of(options: Options, listen: ListenAddress, destinations: Vec<DestinationSpec>) -> Config {
+    fn of(options: Options, listen: ListenAddresses, destinations: Vec<DestinationSpec>) -> Config {
         // A server that is checked as MySQL is one.
         let greeting = options.greeting.unwrap_or(match options.watchdog {
             Some(ProbeSpec::Galera(_)) => Greeting::Mysql,

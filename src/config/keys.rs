@@ -29,6 +29,8 @@ pub(super) enum Kind {
     List,
     /// A port, or a string.
     Listen,
+    /// A port, a string, or a list of them.
+    ListenList,
     /// Strings, each of which is a destination.
     Destinations,
     /// One of [`POLICIES`].
@@ -123,7 +125,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Pool, "latency", Kind::Count),
     Key::new(Section::Pool, "resolve", Kind::Seconds),
     Key::new(Section::Pool, "resolve-all", Kind::Flag),
-    Key::new(Section::Service, "listen", Kind::Listen),
+    Key::new(Section::Service, "listen", Kind::ListenList),
     Key::new(Section::Service, "pool", Kind::Pool),
     Key::new(Section::Service, "policy", Kind::Policy),
     Key::new(Section::Service, "top", Kind::Flag),

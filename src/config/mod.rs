@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::address::{DestinationSpec, Endpoint, ListenAddress};
+use crate::address::{DestinationSpec, Endpoint, ListenAddresses};
 pub use balancing::{PolicyKind, ShutdownSessions};
 pub use command_line::command;
 pub use limits::{LimitOptions, OverLimit};
@@ -103,7 +103,7 @@ pub struct ServiceConfig {
     /// The pool that it takes destinations from.
     pub pool: Name,
     /// Where clients connect.
-    pub listen: ListenAddress,
+    pub listen: ListenAddresses,
     /// How destinations are picked.
     pub policy: PolicyKind,
     /// Only those of the top weight are.

@@ -11,7 +11,9 @@ use super::limits::{parse_network, parse_over_limit};
 use super::proxy::{parse_proxy_v2_option, parse_proxy_version};
 use super::watchdog::ProbeSpec;
 use super::{Greeting, LogTarget, OverLimit, ProxyV2Option, ProxyVersion, ShutdownSessions};
-use crate::address::{DestinationSpec, ListenAddress, parse_destination, parse_listen_address};
+use crate::address::{
+    DestinationSpec, ListenAddress, ListenAddresses, parse_destination, parse_listen_address, parse_listen_addresses,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,9 +48,9 @@ const LEAST_RESOLVE: Duration = Duration::from_millis(100);
     override_usage = "glbd [OPTIONS] LISTEN_ADDRESS [DESTINATION]...\n       glbd --config FILE"
 )]
 pub(super) struct Options {
-    /// Where clients connect: [HOST:]PORT, without HOST on all interfaces
-    #[arg(value_name = "LISTEN_ADDRESS", value_parser = parse_listen_address, required_unless_present = "config")]
-    pub listen: Option<ListenAddress>,
+    /// Where clients connect: [HOST:]PORT, without HOST on all interfaces; PORT-PORT is a range. Commas separate several
+    #[arg(value_name = "LISTEN_ADDRESS", value_parser = parse_listen_addresses, required_unless_present = "config")]
+    pub listen: Option<ListenAddresses>,
 
     /// Where to pass them on to: HOST[:PORT[:WEIGHT]], IPv6 as [ADDRESS]:PORT. PORT defaults to the listening port,
     /// WEIGHT to 1
@@ -379,15 +381,19 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// The destinations, the backups behind the others, which are at `port` where they do not say; one argument may hold
-    /// several, as an init script's quoted variable does.
+    /// The destinations, the backups behind the others, which are at `port` where they do not say, if there is one; one
+    /// argument may hold several, as an init script's quoted variable does.
     ///
     /// # Errors
     /// One line that names the first that is none.
-    pub fn parse_destinations(&self, port: u16) -> Result<Vec<DestinationSpec>, String> {
-        let parse = |text: &str| match parse_destination(text, Some(port)) {
+    pub fn parse_destinations(&self, port: Option<u16>) -> Result<Vec<DestinationSpec>, String> {
+        let lacks_port = |text: &str| port.is_none() && parse_destination(text, Some(1)).is_ok();
+        let parse = |text: &str| match parse_destination(text, port) {
             Ok(spec) if spec.weight < 0.0 => Err(format!("destination '{text}': the weight is below zero")),
             Ok(spec) => Ok(spec),
+            Err(_) if lacks_port(text) => {
+                Err(format!("destination '{text}': clients connect at several ports, so it needs one of its own"))
+            }
             Err(error) if text.contains(',') => Err(format!("destination '{text}': {error}; blanks separate several")),
             Err(error) => Err(format!("destination '{text}': {error}")),
         };

@@ -62,6 +62,10 @@ fn value_of(key: &Key, service: Option<&ServiceConfig>, matches: &ArgMatches) ->
             Some(Value::String("never".to_owned()))
         }
         Kind::Text | Kind::Listen => last().map(Value::String),
+        Kind::ListenList => last().map(|all| match all.split_once(',') {
+            None => Value::String(all),
+            Some(_) => list(all.split(',').map(str::to_owned).collect()),
+        }),
         Kind::List => words().filter(|words| !words.is_empty()).map(list),
         Kind::Destinations => {
             let words = words().unwrap_or_default();

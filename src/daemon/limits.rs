@@ -18,14 +18,15 @@ pub(super) struct Limits {
 
 impl Limits {
     /// A connection takes two descriptors. Kept free are: each worker's event queue and waker, its listening socket for each
-    /// service, and a second hold on the first and on the last; the control conversations; pipes to splice through, where there are many
+    /// address of a service, and a second hold on the first and on the last; the control conversations; pipes to splice through, where there are many
     /// descriptors; and some for the rest of the program, name look-ups and the checker process included.
     pub(super) fn for_config(config: &Config) -> Result<Limits, String> {
         const FOR_THE_REST: usize = 20;
         // Of 1 MB each; what one user's pipes may hold is 64 MB unless fs.pipe-user-pages-soft says otherwise.
         const MOST_PIPES: usize = 48;
         const MOST_BY_DEFAULT: usize = 1_000_000;
-        let each_worker = 3 + 2 * config.services.len();
+        let addresses = config.services.iter().map(|service| service.listen.iter().count()).sum::<usize>();
+        let each_worker = 3 + 2 * addresses;
         let reserve = |conversations, pipes| FOR_THE_REST + config.threads * each_worker + conversations + 2 * pipes;
         let wanted = config.max_connections.map_or(0, |most| 2 * most + reserve(64, MOST_PIPES));
         let descriptors = process::raise_descriptor_limit(wanted as u64)

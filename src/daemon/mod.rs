@@ -5,6 +5,7 @@ mod filling;
 pub mod fuzz;
 mod handover;
 mod limits;
+mod listening;
 mod opened;
 mod prepared;
 mod reload;
@@ -13,9 +14,7 @@ mod service_manager;
 mod serving;
 mod signals;
 
-use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,7 +22,7 @@ use std::time::Duration;
 use log::{error, info, warn};
 use socket2::Socket;
 
-use crate::address::Endpoint;
+use crate::address::{Endpoint, ListenAddress, ListenAddresses};
 use crate::checker;
 use crate::config::{Config, LogTarget, Name, ServiceConfig};
 use crate::counted::Counted;
@@ -31,7 +30,8 @@ use crate::pool::Pool;
 use crate::process::{self, Leftovers};
 use crate::resolve;
 use crate::service::{PoolEntry, ServiceEntry, Setup};
-use handover::{Inheritance, Predecessor, PredecessorLink, State};
+use handover::{HandedAddress, Inheritance, Predecessor, PredecessorLink, State};
+use listening::{Door, ListenPlace};
 use opened::{OpenSockets, Opened};
 use prepared::Prepared;
 use running::Running;
@@ -65,7 +65,7 @@ pub fn check(mut config: Config) -> Result<Vec<String>, String> {
     let directory = working_directory(&mut config)?;
     resolve::prefer_ipv6(config.prefer_ipv6);
     let config = config.with_paths_in(&directory);
-    let mut prepared = Prepared::anew(&config, &HashMap::new(), None)?;
+    let mut prepared = Prepared::anew(&config, &[], None)?;
     prepared.fill(&config, &mut || false)?;
     let notices = prepared.notices.iter().map(|(_, notice)| notice.clone());
     let what = config.file.as_ref().map_or("the command line".to_owned(), |file| file.display().to_string());
@@ -91,17 +91,16 @@ fn start_anew(mut config: Config, program: PathBuf) -> Result<(), String> {
     if config.daemon && sockets.are_any() {
         return Err("with sockets from a service manager, it runs in the foreground: leave out --daemon".to_owned());
     }
-    let services = sockets.by_service(&config.services)?.into_iter();
     let open = OpenSockets {
-        services: services.map(|(name, sockets)| (name, (sockets, true))).collect(),
+        services: sockets.by_service(&config.services)?,
         borrowed_control: sockets.control.is_some(),
         control: sockets.control,
     };
-    let (open_at, open_control) = (open.addresses(), open.control.as_ref().and_then(service_manager::address));
-    listen_where_sockets_are(&mut config, &open_at);
+    let open_control = open.control.as_ref().and_then(service_manager::address);
+    listen_where_sockets_are(&mut config, &open.services);
     let background = config.daemon.then(process::daemonize).transpose();
     let background = background.map_err(|error| format!("cannot go to the background: {error}"))?;
-    let mut prepared = Prepared::anew(&config, &open_at, open_control)?;
+    let mut prepared = Prepared::anew(&config, &open.services, open_control)?;
     let mut signals = Signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
     let mut leftovers = Leftovers::default();
     let opened = opened::open(&config, open, &mut prepared, &mut leftovers)?;
@@ -176,12 +175,9 @@ impl Ready {
         let Inheritance { mut state, listeners, control, fifo, janitor, predecessors } = inheritance;
         let mut config = config.with_paths_in(&state.directory);
         let open = sockets_handed_over(&config, &state, listeners, control);
-        let (open_at, control_at) = (open.addresses(), open.control.as_ref().and_then(service_manager::address));
-        let borrowed = open.services.iter().filter(|(_, (_, borrowed))| *borrowed).map(|(name, _)| name);
-        let borrowed: HashMap<Name, Vec<SocketAddr>> =
-            borrowed.filter_map(|name| Some((Name::clone(name), open_at.get(name)?.clone()))).collect();
-        listen_where_sockets_are(&mut config, &borrowed);
-        let prepared = Prepared::to_take_over(&config, &state, &open_at, control_at)?;
+        let control_at = open.control.as_ref().and_then(service_manager::address);
+        listen_where_sockets_are(&mut config, &open.services);
+        let prepared = Prepared::to_take_over(&config, &state, &open.services, control_at)?;
         state.leftovers.mark().into_iter().for_each(checker::take_mark);
         let signals = Signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
         let opened = Opened::inherited(&config, &prepared, open, fifo)?;
@@ -196,29 +192,35 @@ impl Ready {
     }
 }
 
-/// The sockets of services that listen where they did before.
+/// The sockets that are handed over, as far as a service still listens there.
 fn sockets_handed_over(config: &Config, state: &State, listeners: Vec<Socket>, control: Option<Socket>) -> OpenSockets {
     let mut listeners = listeners.into_iter();
-    let mut services = HashMap::new();
+    let mut doors = Vec::new();
     for handed in &state.services {
-        let sockets: Vec<Socket> = listeners.by_ref().take(handed.sockets).collect();
-        // Whatever it is called now, a service listens on the sockets that are at its address.
-        let stays = |it: &&ServiceConfig| match handed.borrowed {
-            true => *it.name == *handed.name,
-            false => it.listen.to_string() == handed.listen,
-        };
-        if let Some(service) = config.services.iter().find(stays).filter(|_| !sockets.is_empty()) {
-            services.insert(Name::clone(&service.name), (sockets, handed.borrowed));
+        for HandedAddress { listen, at, sockets, borrowed } in &handed.addresses {
+            let sockets: Vec<Socket> = listeners.by_ref().take(*sockets).collect();
+            // Whatever it is called now, a service listens on the sockets that are at its address.
+            let stays = |it: &&ServiceConfig| match borrowed {
+                true => *it.name == *handed.name,
+                false => it.listen.iter().any(|asked| asked.to_string() == *listen),
+            };
+            let Some(service) = config.services.iter().find(stays).filter(|_| !sockets.is_empty()) else { continue };
+            // Of an address that was given by a name, the name counts.
+            let asked = service.listen.iter().find(|asked| asked.to_string() == *listen).filter(|_| !borrowed);
+            let place = ListenPlace { listen: asked.cloned().unwrap_or_else(|| (*at).into()), at: *at };
+            let service = Name::clone(&service.name);
+            doors.push(Door { service, place, borrowed: *borrowed, sockets, group: None });
         }
     }
-    OpenSockets { services, control, borrowed_control: state.borrowed_control }
+    OpenSockets { services: doors, control, borrowed_control: state.borrowed_control }
 }
 
 /// A service manager has decided where services listen.
-fn listen_where_sockets_are(config: &mut Config, open: &HashMap<Name, Vec<SocketAddr>>) {
+fn listen_where_sockets_are(config: &mut Config, open: &[Door]) {
     for service in &mut config.services {
-        if let Some(address) = open.get(&service.name).and_then(|addresses| addresses.first()) {
-            service.listen = (*address).into();
+        let places = open.iter().filter(|door| door.borrowed && door.service == service.name).map(|door| &door.place);
+        if let Some(addresses) = ListenAddresses::new(places.map(|place| place.listen.clone())) {
+            service.listen = addresses;
         }
     }
 }
@@ -229,8 +231,8 @@ fn destinations(setup: &Setup) -> (usize, usize) {
     (count(|pool| pool.snapshot().len()), count(|pool| pool.unresolved().len()))
 }
 
-fn listen_trouble(service: &ServiceConfig, error: &io::Error) -> String {
-    format!("cannot listen on {}: {error}", service.listen)
+fn listen_trouble(address: &ListenAddress, error: &io::Error) -> String {
+    format!("cannot listen on {address}: {error}")
 }
 
 fn control_trouble(address: &Endpoint, error: &io::Error) -> String {

@@ -1,37 +1,36 @@
 //! All that needs the rights of the user who started the program.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::net::{Shutdown, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use log::Level;
 use socket2::{SockRef, Socket};
 
+use super::control_trouble;
+use super::listening::{self, Door, Opening};
 use super::prepared::{Notice, Prepared};
-use super::service_manager::address;
-use super::{control_trouble, listen_trouble};
 use crate::checker;
-use crate::config::{Config, Name, ProbeSpec};
+use crate::config::{Config, ProbeSpec};
 use crate::control;
 use crate::process::{Identity, Leftovers};
-use crate::service;
 
 /// Where the control FIFO is unless the command line says otherwise.
 const DEFAULT_FIFO: &str = "/tmp/glbd.fifo";
 
 /// What was opened, and what is to be removed at the end.
 pub(super) struct Opened {
-    /// The listening sockets of each service, in their order.
-    pub listeners: Vec<Vec<mio::net::TcpListener>>,
+    /// The listening sockets of all services.
+    pub listening: Vec<Opening>,
     pub control: Option<TcpListener>,
     pub fifo: Option<File>,
     pub doors: Doors,
 }
 
 /// All ways in once more: to close them for good without waiting for the threads that use them, and to hand them over.
+/// Those of the services come with the workers.
 pub(super) struct Doors {
     services: Vec<Door>,
     control: Option<Socket>,
@@ -40,40 +39,10 @@ pub(super) struct Doors {
     borrowed: bool,
 }
 
-/// The listening sockets of a service once more.
-pub(super) struct Door {
-    pub service: Name,
-    /// They are a service manager's, which goes on listening.
-    pub borrowed: bool,
-    pub sockets: Vec<Socket>,
-}
-
-impl Door {
-    pub(super) fn of(service: &Name, listeners: &[mio::net::TcpListener], borrowed: bool) -> io::Result<Door> {
-        let sockets = listeners.iter().map(|it| SockRef::from(it).try_clone()).collect::<io::Result<_>>()?;
-        Ok(Door { service: Name::clone(service), borrowed, sockets })
-    }
-
-    fn close(self) {
-        if self.borrowed {
-            return;
-        }
-        for socket in self.sockets {
-            // It fails on one that does not listen.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-    }
-}
-
 impl Doors {
-    fn of(
-        services: Vec<Door>,
-        control: Option<&TcpListener>,
-        fifo: Option<&File>,
-        borrowed: bool,
-    ) -> io::Result<Doors> {
+    fn of(control: Option<&TcpListener>, fifo: Option<&File>, borrowed: bool) -> io::Result<Doors> {
         let control = control.map(|it| SockRef::from(it).try_clone()).transpose()?;
-        Ok(Doors { services, control, fifo: fifo.map(File::try_clone).transpose()?, borrowed })
+        Ok(Doors { services: Vec::new(), control, fifo: fifo.map(File::try_clone).transpose()?, borrowed })
     }
 
     /// Nobody listens any more, so that the next daemon can at once.
@@ -84,8 +53,14 @@ impl Doors {
         }
     }
 
-    pub(super) fn door(&self, service: &str) -> Option<&Door> {
-        self.services.iter().find(|it| &*it.service == service)
+    /// The listening sockets of all services.
+    pub(super) fn all(&self) -> &[Door] {
+        &self.services
+    }
+
+    /// The listening sockets of a service, at each of its addresses.
+    pub(super) fn of_service<'d>(&'d self, service: &'d str) -> impl Iterator<Item = &'d Door> {
+        self.services.iter().filter(move |it| &*it.service == service)
     }
 
     /// One more way in.
@@ -93,9 +68,9 @@ impl Doors {
         self.services.push(door);
     }
 
-    /// Lets go of the listening sockets of a service. They are closed once no thread has them.
-    pub(super) fn remove(&mut self, service: &str) {
-        self.services.retain(|it| &*it.service != service);
+    /// Lets go of some listening sockets. They are closed once no thread has them.
+    pub(super) fn remove(&mut self, goes: impl Fn(&Door) -> bool) -> Vec<Door> {
+        self.services.extract_if(.., |door| goes(door)).collect()
     }
 
     /// Whether the control socket is a service manager's.
@@ -115,44 +90,11 @@ impl Doors {
 /// Sockets that are open already.
 #[derive(Default)]
 pub(super) struct OpenSockets {
-    /// Those of each service, and whether they are a service manager's.
-    pub services: HashMap<Name, (Vec<Socket>, bool)>,
+    /// Those that clients connect to.
+    pub services: Vec<Door>,
     pub control: Option<Socket>,
     /// Whether that is a service manager's.
     pub borrowed_control: bool,
-}
-
-impl OpenSockets {
-    /// Where clients of each service connect to, as far as that is decided by them.
-    pub(super) fn addresses(&self) -> HashMap<Name, Vec<SocketAddr>> {
-        let addresses = |(sockets, _): &(Vec<Socket>, bool)| sockets.iter().filter_map(address).collect();
-        self.services.iter().map(|(name, sockets)| (Name::clone(name), addresses(sockets))).collect()
-    }
-}
-
-/// The listening sockets of each service: those that are open already, and new ones.
-fn open_services(
-    config: &Config,
-    prepared: &Prepared,
-    open: &HashMap<Name, (Vec<Socket>, bool)>,
-) -> Result<(Vec<Vec<mio::net::TcpListener>>, Vec<Door>), String> {
-    let (mut all, mut doors) = (Vec::new(), Vec::new());
-    for (service, addresses) in config.services.iter().zip(&prepared.listening) {
-        let told = |error: io::Error| listen_trouble(service, &error);
-        let (listeners, borrowed) = match (open.get(&service.name), addresses.first()) {
-            (Some((sockets, borrowed)), _) => {
-                (service::adopt(sockets, config.threads, &service.connections).map_err(told)?, *borrowed)
-            }
-            (None, Some(address)) => {
-                (service::listen(*address, config.threads, &service.connections).map_err(told)?, false)
-            }
-            (None, None) => (Vec::new(), false),
-        };
-        let door = Door::of(&service.name, &listeners, borrowed);
-        doors.push(door.map_err(|error| format!("cannot listen: {error}"))?);
-        all.push(listeners);
-    }
-    Ok((all, doors))
 }
 
 impl Opened {
@@ -163,11 +105,11 @@ impl Opened {
         open: OpenSockets,
         fifo: Option<File>,
     ) -> Result<Opened, String> {
-        let (listeners, doors) = open_services(config, prepared, &open.services)?;
+        let listening = listening::open_all(config, &prepared.places, &open.services)?;
         let control = open.control.map(TcpListener::from);
-        let doors = Doors::of(doors, control.as_ref(), fifo.as_ref(), open.borrowed_control);
+        let doors = Doors::of(control.as_ref(), fifo.as_ref(), open.borrowed_control);
         let doors = doors.map_err(|error| format!("the sockets that are handed over: {error}"))?;
-        Ok(Opened { listeners, control, fifo, doors })
+        Ok(Opened { listening, control, fifo, doors })
     }
 }
 
@@ -178,7 +120,7 @@ pub(super) fn open(
     prepared: &mut Prepared,
     leftovers: &mut Leftovers,
 ) -> Result<Opened, String> {
-    let (listeners, doors) = open_services(config, prepared, &open.services)?;
+    let listening = listening::open_all(config, &prepared.places, &open.services)?;
     let control = match (open.control, &config.control, prepared.control) {
         (Some(socket), ..) => Some(socket.into()),
         (None, Some(name), Some(address)) => {
@@ -187,7 +129,7 @@ pub(super) fn open(
         _ => None,
     };
     let fifo = open_fifo(config, leftovers, &mut prepared.notices)?;
-    let doors = Doors::of(doors, control.as_ref(), fifo.as_ref(), open.borrowed_control);
+    let doors = Doors::of(control.as_ref(), fifo.as_ref(), open.borrowed_control);
     let doors = doors.map_err(|error| format!("cannot listen: {error}"))?;
     if let Some(path) = &config.pidfile {
         leftovers.write_pidfile(path)?;
@@ -200,7 +142,7 @@ pub(super) fn open(
     let identity = prepared.identity.as_ref();
     leftovers.prepare_for(identity).map_err(|error| format!("cannot start the janitor: {error}"))?;
     identity.map_or(Ok(()), Identity::assume)?;
-    Ok(Opened { listeners, control, fifo, doors })
+    Ok(Opened { listening, control, fifo, doors })
 }
 
 /// Where the control FIFO is to be.

@@ -1,6 +1,5 @@
 //! All that can be known before anything is opened.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
+use super::control_trouble;
 use super::filling::{self, Located};
 use super::handover::State;
 use super::limits::Limits;
-use super::{control_trouble, listen_trouble};
+use super::listening::{Door, ListenPlaces};
 use crate::address::{Endpoint, parse_destination};
 use crate::checker::Credentials;
-use crate::config::{Config, Name, PoolConfig, ServiceConfig};
+use crate::config::{Config, PoolConfig, ServiceConfig};
 use crate::counted::Counted;
 use crate::desired::DestinationsChange;
 use crate::pool::{Balancing, DestinationStatus, Pool, PoolSettings, Rotation, Unresolved};
@@ -38,9 +38,8 @@ pub(super) type Notice = (Level, String);
 pub(super) struct Prepared {
     pub limits: Limits,
     pub setup: Setup,
-    /// All addresses at which each service listens, in their order: of several sockets that a service manager has opened,
-    /// each has its own.
-    pub listening: Vec<Vec<SocketAddr>>,
+    /// Where each service listens.
+    pub places: ListenPlaces,
     pub control: Option<SocketAddr>,
     /// All of these.
     pub own_addresses: OwnAddresses,
@@ -54,42 +53,36 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// For a start with what is asked for; the pools are to be [filled](Prepared::fill). Sockets may be open already: at
-    /// which addresses clients of each service connect, and where the control socket is.
-    pub(super) fn anew(
-        config: &Config,
-        open: &HashMap<Name, Vec<SocketAddr>>,
-        open_control: Option<SocketAddr>,
-    ) -> Result<Prepared, String> {
+    /// For a start with what is asked for; the pools are to be [filled](Prepared::fill). Sockets may be open already, the
+    /// control socket among them.
+    pub(super) fn anew(config: &Config, open: &[Door], open_control: Option<SocketAddr>) -> Result<Prepared, String> {
         let credentials = config.pools.iter().map(|pool| credentials(pool, None)).collect::<Result<_, _>>()?;
         let limits = Limits::for_config(config)?;
-        let listening = config.services.iter().map(|service| listening_at(service, open));
-        let listening = listening.collect::<Result<Vec<_>, _>>()?;
+        let places = ListenPlaces::resolve(config, open)?;
         let control =
             config.control.as_ref().map(|address| resolve::resolve(address).map_err(|error| (address, error)));
         let control = control.transpose().map_err(|(address, error)| control_trouble(address, &error))?;
         let control = open_control.or(control);
         let identity = identity(config)?;
-        let own_addresses = own_addresses(&listening, control);
+        let own_addresses = places.own_addresses(control);
         let notices = limits.notice.iter().map(|notice| (Level::Warn, notice.clone())).collect();
         let (setup, state) = (empty_setup(config), state_file(config));
-        Ok(Prepared { limits, setup, listening, control, own_addresses, state, credentials, identity, notices })
+        Ok(Prepared { limits, setup, places, control, own_addresses, state, credentials, identity, notices })
     }
 
     /// For going on with another process's pools, sockets and rights.
     pub(super) fn to_take_over(
         config: &Config,
         state: &State,
-        open: &HashMap<Name, Vec<SocketAddr>>,
+        open: &[Door],
         control: Option<SocketAddr>,
     ) -> Result<Prepared, String> {
         let handed = |pool: &PoolConfig| state.pools.iter().find(|it| *it.name == *pool.name);
         let known = |pool| handed(pool).and_then(|it| it.credentials.clone());
         let credentials = config.pools.iter().map(|pool| credentials(pool, known(pool))).collect::<Result<_, _>>()?;
         let limits = Limits::for_config(config)?;
-        let listening = config.services.iter().map(|service| listening_at(service, open));
-        let listening = listening.collect::<Result<Vec<_>, _>>()?;
-        let own_addresses = own_addresses(&listening, control);
+        let places = ListenPlaces::resolve(config, open)?;
+        let own_addresses = places.own_addresses(control);
         let setup = empty_setup(config);
         let (identity, state_file) = (None, state_file(config));
         let mut notices = what_stays(config, state);
@@ -106,13 +99,13 @@ impl Prepared {
         // A move of the single destination waits for connections that are all in other processes.
         state.count_in(&setup);
         notices.extend(follow_file(&setup, state, &own_addresses, config.strict_names)?);
-        let begins = config.services.iter().zip(&listening).filter(|(service, _)| !open.contains_key(&service.name));
-        let begins: OwnAddresses = begins.flat_map(|(_, at)| at.iter().copied()).collect::<Vec<_>>().into();
-        setup.pools.iter().try_for_each(|it| passes_no_clients_back(it, &[], |address| begins.include(address)))?;
+        let before: OwnAddresses = open.iter().map(|door| door.place.at).chain(control).collect::<Vec<_>>().into();
+        let begins = |address| own_addresses.include(address) && !before.include(address);
+        setup.pools.iter().try_for_each(|it| passes_no_clients_back(it, &[], begins))?;
         Ok(Prepared {
             limits,
             setup,
-            listening,
+            places,
             control,
             own_addresses,
             state: state_file,
@@ -247,18 +240,6 @@ pub(super) fn passes_no_clients_back(
         }
         None => Ok(()),
     }
-}
-
-fn listening_at(service: &ServiceConfig, open: &HashMap<Name, Vec<SocketAddr>>) -> Result<Vec<SocketAddr>, String> {
-    if let Some(open) = open.get(&service.name) {
-        return Ok(open.clone());
-    }
-    let address = resolve::resolve_listen_address(&service.listen);
-    Ok(vec![address.map_err(|error| listen_trouble(service, &error))?])
-}
-
-fn own_addresses(listening: &[Vec<SocketAddr>], control: Option<SocketAddr>) -> OwnAddresses {
-    listening.iter().flatten().copied().chain(control).collect::<Vec<_>>().into()
 }
 
 fn state_file(config: &Config) -> Option<Arc<StateFile>> {

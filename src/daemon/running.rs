@@ -12,7 +12,8 @@ use log::warn;
 
 use super::display;
 use super::handover::{PredecessorLink, Predecessors};
-use super::opened::{Door, Doors, Opened, fifo_path};
+use super::listening::Door;
+use super::opened::{Doors, Opened, fifo_path};
 use super::prepared::Prepared;
 use super::service_manager;
 use crate::checker::{self, Credentials};
@@ -50,12 +51,8 @@ pub(super) struct Running {
     pub predecessors: Option<Predecessors>,
     /// Who the checks of each pool log in as.
     pub credentials: HashMap<Name, Credentials>,
-    /// Where each service listens.
-    pub addresses: HashMap<Name, Vec<SocketAddr>>,
     pub control_address: Option<SocketAddr>,
     pub own_addresses: OwnAddresses,
-    /// The listening sockets of each service.
-    groups: HashMap<Name, ListenerGroup>,
     gates: HashMap<Name, Gate>,
     has_fifo: bool,
 }
@@ -64,14 +61,14 @@ pub(super) struct Running {
 #[derive(Clone)]
 struct Gate {
     workers: worker::Handle,
-    group: ListenerGroup,
+    groups: Vec<ListenerGroup>,
     obstacles: Arc<AtomicUsize>,
 }
 
 impl Gate {
     fn remove_obstacle(&self) {
         if self.obstacles.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.workers.accept(self.group);
+            self.groups.iter().for_each(|group| self.workers.accept(*group));
         }
     }
 }
@@ -94,16 +91,21 @@ pub(super) fn start(
     let limits = worker::Limits { connections: max_connections, pipes: prepared.limits.pipes };
     let workers = Workers::new(config.threads, limits, &stats)?;
     setup.pools.iter().for_each(|it| workers.handle().follow(&it.pool));
-    let (mut groups, mut gates) = (HashMap::new(), HashMap::new());
-    for (entry, listeners) in setup.services.iter().zip(opened.listeners) {
+    let (mut doors, mut gates) = (opened.doors, HashMap::new());
+    let mut listening = opened.listening;
+    for entry in &setup.services {
         let name = &entry.config.name;
         let watched = setup.pool(&entry.config.pool).is_some_and(|it| it.config.watchdog.is_some());
         // The process before this one, and destinations of which nothing is known.
         let obstacles = usize::from(waits) + usize::from(watched);
-        let group = workers.handle().serve(&entry.service, listeners, obstacles > 0)?;
+        let mut groups = Vec::new();
+        for opening in listening.extract_if(.., |it| it.service() == name) {
+            let door = opening.serve(workers.handle(), &entry.service, obstacles > 0)?;
+            groups.extend(door.group);
+            doors.add(door);
+        }
         let obstacles = Arc::new(AtomicUsize::new(obstacles));
-        gates.insert(Name::clone(name), Gate { workers: workers.handle().clone(), group, obstacles });
-        groups.insert(Name::clone(name), group);
+        gates.insert(Name::clone(name), Gate { workers: workers.handle().clone(), groups, obstacles });
     }
     let has_fifo = opened.fifo.is_some();
     let (request, requests) = unbounded();
@@ -124,7 +126,6 @@ pub(super) fn start(
         reload: config.file.as_ref().map(|_| reload),
     })?;
     let (workers, threads) = workers.start()?;
-    let names = setup.services.iter().map(|it| Name::clone(&it.config.name));
     let mut running = Running {
         inventory,
         stats,
@@ -137,13 +138,11 @@ pub(super) fn start(
         closes_sessions: Arc::new(AtomicBool::new(!waits)),
         names: Some(names::Handle::new(prepared.own_addresses.clone())),
         shows: Vec::new(),
-        doors: Some(opened.doors),
+        doors: Some(doors),
         predecessors: None,
         credentials: HashMap::new(),
-        addresses: names.zip(prepared.listening.iter().cloned()).collect(),
         control_address: prepared.control,
         own_addresses: prepared.own_addresses.clone(),
-        groups,
         gates,
         has_fifo,
     };
@@ -216,20 +215,28 @@ impl Running {
         pool.ask_nobody();
     }
 
-    /// A service listens here from now on.
-    pub(super) fn open(&mut self, name: &Name, group: ListenerGroup, door: Door) {
-        self.groups.insert(Name::clone(name), group);
+    /// The listening sockets of all services.
+    pub(super) fn all_doors(&self) -> &[Door] {
+        self.doors.as_ref().map_or(&[], Doors::all)
+    }
+
+    /// A service listens here as well from now on.
+    pub(super) fn open(&mut self, door: Door) {
         if let Some(doors) = &mut self.doors {
-            doors.remove(name);
             doors.add(door);
         }
     }
 
-    /// A service listens no longer where it did. Whoever waits there is served.
-    pub(super) fn close(&mut self, name: &Name) {
-        self.groups.remove(name).into_iter().for_each(|group| self.workers.retire(group));
+    /// A service is dropped.
+    pub(super) fn close_service(&mut self, name: &Name) {
         self.gates.remove(name);
-        self.doors.iter_mut().for_each(|doors| doors.remove(name));
+        self.close(|door| door.service == *name);
+    }
+
+    /// Services listen no longer at some of their addresses. Whoever waits there is served.
+    pub(super) fn close(&mut self, goes: impl Fn(&Door) -> bool) {
+        let gone = self.doors.as_mut().map(|doors| doors.remove(goes)).unwrap_or_default();
+        gone.iter().filter_map(|door| door.group).for_each(|group| self.workers.retire(group));
     }
 
     /// Serves from now on.

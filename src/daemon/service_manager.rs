@@ -1,6 +1,5 @@
 //! What a service manager such as systemd does for the daemon, and hears from it: sd_listen_fds(3) and sd_notify(3).
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -12,6 +11,7 @@ use log::warn;
 use sd_notify::NotifyState;
 use socket2::Socket;
 
+use super::listening::{Door, ListenPlace};
 use crate::config::{Name, ServiceConfig};
 use crate::pool::health::Verdict;
 use crate::repeat::{self, Repeating};
@@ -60,9 +60,9 @@ impl Sockets {
     /// The sockets of each service: of that which is called as they are, or of the only one.
     ///
     /// # Errors
-    /// One line that names a socket which is no service's.
-    pub(super) fn by_service(&mut self, services: &[ServiceConfig]) -> Result<HashMap<Name, Vec<Socket>>, String> {
-        let mut sorted: HashMap<Name, Vec<Socket>> = HashMap::new();
+    /// One line that names a socket which is no service's, or for no TCP clients.
+    pub(super) fn by_service(&mut self, services: &[ServiceConfig]) -> Result<Vec<Door>, String> {
+        let mut doors: Vec<Door> = Vec::new();
         for (name, socket) in self.listeners.drain(..) {
             let service = match services {
                 [only] => Some(only),
@@ -71,9 +71,21 @@ impl Sockets {
             let service = service.ok_or_else(|| {
                 format!("the service manager's socket '{name}': no service is called that (FileDescriptorName=)")
             })?;
-            sorted.entry(Name::clone(&service.name)).or_default().push(socket);
+            let at = address(&socket)
+                .ok_or_else(|| format!("the service manager's socket '{name}' is not for TCP connections"))?;
+            // With ReusePort=yes, several may share an address.
+            match doors.iter_mut().find(|door| door.service == service.name && door.place.at == at) {
+                Some(door) => door.sockets.push(socket),
+                None => doors.push(Door {
+                    service: Name::clone(&service.name),
+                    place: ListenPlace { listen: at.into(), at },
+                    borrowed: true,
+                    sockets: vec![socket],
+                    group: None,
+                }),
+            }
         }
-        Ok(sorted)
+        Ok(doors)
     }
 }
 

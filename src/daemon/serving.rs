@@ -12,7 +12,10 @@ use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 
 use super::STOPPING;
-use super::handover::{HandedPool, HandedService, Offer, Predecessors, Reports, State, Successor, own_connections};
+use super::handover::{
+    HandedAddress, HandedPool, HandedService, Offer, Predecessors, Reports, State, Successor, own_connections,
+};
+use super::listening::Door;
 use super::opened::Doors;
 use super::running::Running;
 use super::service_manager;
@@ -195,7 +198,7 @@ impl Serving {
         };
         let doors = running.doors.as_ref();
         let offer = Offer {
-            listeners: state.services.iter().flat_map(|it| listeners(doors, &it.name)).collect(),
+            listeners: setup.services.iter().flat_map(|it| listeners(doors, &it.config.name)).collect(),
             control: doors.and_then(Doors::control),
             fifo: doors.and_then(Doors::fifo),
             janitor,
@@ -269,22 +272,26 @@ fn handed_pools(setup: &Setup, credentials: &HashMap<Name, Credentials>) -> Vec<
 
 fn handed_services(setup: &Setup, doors: Option<&Doors>) -> Vec<HandedService> {
     let hand_over = |it: &ServiceEntry| {
-        let door = doors.and_then(|doors| doors.door(&it.config.name));
+        let doors = doors.into_iter().flat_map(|doors| doors.of_service(&it.config.name));
+        let address = |door: &Door| HandedAddress {
+            listen: door.place.listen.to_string(),
+            at: door.place.at,
+            sockets: door.sockets.len(),
+            borrowed: door.borrowed,
+        };
         HandedService {
             name: it.config.name.to_string(),
             pool: it.config.pool.to_string(),
             choices: it.rotation().save_choices(Instant::now()),
-            listen: it.config.listen.to_string(),
-            sockets: door.map_or(0, |door| door.sockets.len()),
-            borrowed: door.is_some_and(|door| door.borrowed),
+            addresses: doors.map(address).collect(),
         }
     };
     setup.services.iter().map(hand_over).collect()
 }
 
-fn listeners<'d>(doors: Option<&'d Doors>, service: &str) -> Vec<BorrowedFd<'d>> {
-    let door = doors.and_then(|doors| doors.door(service));
-    door.into_iter().flat_map(|door| &door.sockets).map(AsFd::as_fd).collect()
+fn listeners<'d>(doors: Option<&'d Doors>, service: &'d str) -> impl Iterator<Item = BorrowedFd<'d>> {
+    let doors = doors.into_iter().flat_map(move |doors| doors.of_service(service));
+    doors.flat_map(|door| &door.sockets).map(AsFd::as_fd)
 }
 
 /// Has all connections reset that are left then.

@@ -11,6 +11,7 @@ mod harness;
 mod idle;
 mod init_scripts;
 mod limits;
+mod listening;
 mod loops;
 mod names;
 mod options;

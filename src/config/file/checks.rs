@@ -1,6 +1,6 @@
 //! Whether the sections of a file go together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 use toml::Spanned;
@@ -8,7 +8,7 @@ use toml::de::DeTable;
 
 use super::said::Said;
 use super::{Part, Reader};
-use crate::address::{ListenAddress, parse_destination, parse_listen_address};
+use crate::address::{ListenAddress, parse_destination, parse_listen_addresses};
 use crate::config::options::split_backup;
 
 impl Reader {
@@ -34,18 +34,20 @@ impl Reader {
 
     /// Complains of services that listen at the same address.
     pub(super) fn check_listening(&mut self) {
-        let mut seen: Vec<(ListenAddress, &str)> = Vec::new();
+        let mut seen: HashMap<u16, Vec<(ListenAddress, &str)>> = HashMap::new();
         let mut taken = Vec::new();
         for (name, said) in &self.contents.services {
-            let Ok(address) = parse_listen_address(&said.listen) else { continue };
-            match seen.iter().find(|(other, _)| *other == address) {
-                Some((_, other)) => {
-                    let place = said.places.iter().find(|(option, ..)| *option == "listen");
-                    let place = place.map_or(0..0, |(.., place)| place.clone());
-                    taken.push((place, format!("service.{name}.listen: service.{other} listens at {address}")));
-                }
-                None => seen.push((address, name)),
+            let Ok(addresses) = parse_listen_addresses(&said.listen) else { continue };
+            let in_the_way = |address: &ListenAddress| {
+                let (other, service) = seen.get(&address.port)?.iter().find(|(other, _)| other.overlaps(address))?;
+                let of = if other == address { String::new() } else { format!("{address}: ") };
+                Some(format!("service.{name}.listen: {of}service.{service} listens at {other}"))
+            };
+            if let Some(complaint) = addresses.iter().find_map(in_the_way) {
+                let place = said.places.iter().find(|(option, ..)| *option == "listen");
+                taken.push((place.map_or(0..0, |(.., place)| place.clone()), complaint));
             }
+            addresses.iter().for_each(|it| seen.entry(it.port).or_default().push((it.clone(), name)));
         }
         taken.into_iter().for_each(|(place, complaint)| self.complain(place, complaint));
     }
@@ -79,8 +81,9 @@ impl Reader {
             }
             return;
         };
-        let port = |part: &Part| parse_listen_address(&part.said[2].listen).map(|address| address.port).ok();
-        let ports: BTreeSet<u16> = parts.iter().filter_map(port).collect();
+        let addresses = parts.iter().filter_map(|part| parse_listen_addresses(&part.said[2].listen).ok());
+        let ports: BTreeSet<u16> =
+            addresses.flat_map(|all| all.iter().map(|address| address.port).collect::<Vec<_>>()).collect();
         let lacks_port =
             |text: &str| parse_destination(text, None).is_err() && parse_destination(text, Some(1)).is_ok();
         let backups = pool.places.iter().filter(|(option, ..)| *option == "backups").flat_map(|(_, _, place)| {

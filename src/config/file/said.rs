@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use clap::Parser;
 use toml::Spanned;
-use toml::de::DeValue;
+use toml::de::{DeArray, DeValue};
 
-use crate::address::{parse_destination, parse_listen_address};
+use crate::address::{parse_destination, parse_listen_addresses};
 use crate::config::command_line::in_one_line;
 use crate::config::keys::{Key, Kind, POLICIES};
 use crate::config::options::Options;
@@ -51,13 +51,20 @@ impl Said {
             Kind::Text => self.say(option, text(value)?),
             Kind::List => self.say(option, texts(value)?.join(",")),
             Kind::Listen => {
-                let address = whole_number(value).or_else(|| value.as_str().map(str::to_owned));
-                let address = address.ok_or_else(|| wrong_kind(value, "a port, or a string \"HOST:PORT\""))?;
-                if option != "listen" {
-                    return self.say(option, address);
+                let address = port_or_text(value);
+                self.say(option, address.ok_or_else(|| wrong_kind(value, "a port, or a string \"HOST:PORT\""))?)
+            }
+            Kind::ListenList => {
+                let wrong = |value: &DeValue| wrong_kind(value, "a port, a string \"HOST:PORT\", or a list of them");
+                let one = |value: &DeValue| port_or_text(value).ok_or_else(|| wrong(value));
+                let several =
+                    |list: &DeArray| list.iter().map(|item| one(item.get_ref())).collect::<Result<Vec<_>, _>>();
+                let addresses = value.as_array().map_or_else(|| one(value), |list| Ok(several(list)?.join(",")))?;
+                if addresses.is_empty() {
+                    return Err("the list is empty".to_owned());
                 }
-                parse_listen_address(&address).map_err(|error| format!("'{address}': {error}"))?;
-                self.listen = address;
+                parse_listen_addresses(&addresses).map_err(|error| format!("'{addresses}': {error}"))?;
+                self.listen = addresses;
                 Ok(())
             }
             Kind::Destinations => {
@@ -113,6 +120,10 @@ impl Said {
 fn whole_number(value: &DeValue) -> Option<String> {
     let number = value.as_integer()?;
     i64::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string())
+}
+
+fn port_or_text(value: &DeValue) -> Option<String> {
+    whole_number(value).or_else(|| value.as_str().map(str::to_owned))
 }
 
 fn text(value: &DeValue) -> Result<String, String> {

@@ -127,6 +127,17 @@ fn several_services_may_share_a_pool_and_others_have_their_own() {
 }
 
 #[test]
+fn a_service_may_listen_at_several_addresses() {
+    let file = "[pool.a]\ndestinations = ['10.0.0.1']\n[service.b]\n";
+    let several =
+        "[pool.a]\ndestinations = ['10.0.0.1:1']\n[service.b]\nlisten = [3306, '10.0.0.100:3307', '[::1]:3308-3310']\n";
+    let config = of_file(several);
+    assert_eq!(config.services[0].listen.to_string(), "*:3306, 10.0.0.100:3307, [::1]:3308-3310");
+    let same_port = of_file(&format!("{file}listen = ['10.0.0.100:3307', '10.0.0.101:3307']\n"));
+    assert_eq!(same_port.pools[0].destinations[0].endpoint.port, 3307, "the port of all of them");
+}
+
+#[test]
 fn what_is_wrong_with_a_pool_is_told_once_however_many_services_use_it() {
     let file = "[pool.a]\ntimeout = 5\n[service.b]\nlisten = 1\n[service.c]\nlisten = 2\n\n\
         [pool.d]\nrise = 2\n[service.e]\nlisten = 3\npool = 'd'\n";
@@ -222,6 +233,20 @@ fn what_is_no_file_of_ours_is_told() {
             "[pool.a]\n[service.b]\nlisten = 1\n[service.c]\nlisten = '1'",
             "5:10: service.c.listen: service.b listens at *:1",
         ),
+        ("[pool.a]\n[service.b]\nlisten = []", "3:10: service.b.listen: the list is empty"),
+        (
+            "[pool.a]\n[service.b]\nlisten = [1, [2]]",
+            "3:10: service.b.listen: this is a list; it takes a port, a string \"HOST:PORT\", or a list of them",
+        ),
+        ("[pool.a]\n[service.b]\nlisten = [1, '1-5']", "3:10: service.b.listen: '1,1-5': *:1 is given twice"),
+        (
+            "[pool.a]\n[service.b]\nlisten = ['1-5', 9]\n[service.c]\nlisten = [7, '10.0.0.1:3-4']",
+            "5:10: service.c.listen: 10.0.0.1:3: service.b listens at *:3",
+        ),
+        (
+            "[pool.a]\ndestinations = ['db1:1', 'db2']\n[service.b]\nlisten = [1, 2]",
+            "2:26: pool.a.destinations: 'db2': its services listen at several ports, so it needs one of its own",
+        ),
         ("[pool.a]\n[service.b]\nlisten = 1\navoid = 'c'", "4:9: service.b.avoid: there is no service 'c'"),
         ("[pool.a]\n[service.b]\nlisten = 1\navoid = 'b'", "4:9: service.b.avoid: a service cannot avoid itself"),
         (
@@ -276,6 +301,7 @@ fn a_printed_configuration_says_the_same_when_it_is_read() {
         &["-w", "http:9200/;spare=503", "-i", "0.25", "--timeout", "3", "-L", "4", "-x", "2", "--keep-sessions", "1"],
         &["-w", "exec:check 'a b' \"c\"", "--slow-start", "20", "--shutdown-sessions", "always", "--fall", "9", "1"],
         &["-S", "-K", "-n", "-l", "-a", "-Y", "--greeting", "mysql", "--connect-from", "127.0.0.1,::1", "1"],
+        &["3306,10.0.0.100:3307,[::1]:3308-3310", "10.0.0.1:3306"],
         &["--send-proxy", "1", "1"],
         &["--send-proxy", "2", "--accept-proxy", "10.0.0.0/8,fd00::/8,::1", "1"],
         &["-b", "-T", "--resolve", "0", "--resolve-all", "--prefer", "ipv6", "--strict-names", "-v", "1"],

@@ -41,7 +41,7 @@ pub(super) use reports::Reports;
 pub(super) use successor::{Offer, Successor};
 
 /// Two processes understand each other when they say the same.
-const PROTOCOL: u32 = 3;
+const PROTOCOL: u32 = 4;
 
 /// What the two processes say to each other.
 #[derive(Debug, Serialize, Deserialize)]
@@ -137,9 +137,18 @@ pub(super) struct HandedService {
     pub name: String,
     pub pool: String,
     pub choices: SavedRotation,
-    /// Where it was asked to listen.
+    /// In the order of the listening sockets.
+    pub addresses: Vec<HandedAddress>,
+}
+
+/// An address at which a service that is handed over listens.
+#[derive(Serialize, Deserialize)]
+pub(super) struct HandedAddress {
+    /// As it was asked for.
     pub listen: String,
-    /// How many of the listening sockets are its own.
+    /// Where that is.
+    pub at: SocketAddr,
+    /// How many of the listening sockets are there.
     pub sockets: usize,
     /// Whether they are a service manager's.
     pub borrowed: bool,

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use log::{Level, log, warn};
 
-use super::ready::{Listening, Ready};
-use crate::address::DestinationSpec;
+use super::ready::Ready;
+use crate::address::{DestinationSpec, ListenAddresses};
 use crate::checker::Credentials;
 use crate::config::{Config, Name, ServiceConfig};
 use crate::daemon::filling::{self, Located};
+use crate::daemon::listening::{Door, ListenPlaces};
 use crate::daemon::prepared::{self, Notice};
 use crate::daemon::running::Running;
 use crate::desired::{PoolChange, ServiceChange, Task, Until};
@@ -32,19 +33,19 @@ pub(super) struct Work<'w> {
     /// Who the checks log in as from now on, and before.
     credentials: HashMap<Name, Credentials>,
     known: HashMap<Name, Credentials>,
-    listening: HashMap<Name, Listening>,
+    places: ListenPlaces,
+    listening: HashMap<Name, Vec<Door>>,
     /// What was done.
     lines: Vec<String>,
 }
 
 impl<'w> Work<'w> {
     pub(super) fn new(running: &'w mut Running, wanted: &'w Config, tasks: &'w [Task<'w>], ready: Ready) -> Work<'w> {
-        let Ready { setup, located, credentials, listening, addresses, own_addresses } = ready;
+        let Ready { setup, located, credentials, listening, places, own_addresses } = ready;
         running.own_addresses.follow(&own_addresses);
-        running.addresses = addresses;
         let (before, known) = (running.inventory.now(), std::mem::take(&mut running.credentials));
         let lines = Vec::new();
-        Work { running, wanted, tasks, before, setup, located, credentials, known, listening, lines }
+        Work { running, wanted, tasks, before, setup, located, credentials, known, places, listening, lines }
     }
 
     /// Does it. Returns what was done, a line for each thing.
@@ -96,7 +97,8 @@ impl<'w> Work<'w> {
         self.running.control.follow(pool);
         self.lines.push(format!("pool {} added, destinations: {}", config.name, config.destinations.len()));
         let services = self.setup.services_of(&config.name);
-        let held = services.filter_map(|it| self.listening.get(&it.config.name)).map(|it| it.group).collect();
+        let new = services.filter_map(|it| self.listening.get(&it.config.name)).flatten();
+        let held = new.filter_map(|door| door.group).collect();
         self.watch(entry, held);
         self.resolve_names(entry);
     }
@@ -161,7 +163,7 @@ impl<'w> Work<'w> {
     /// Has a service be as it is asked for. Returns what replaces what, if anything does.
     fn follow_service(&mut self, entry: &ServiceEntry) -> Option<(Arc<Service>, Arc<Service>)> {
         let name = &entry.config.name;
-        let new = self.listening.remove(name);
+        let new = self.listening.remove(name).unwrap_or_default();
         let before = Arc::clone(&self.before);
         let Some(old) = before.service(name) else {
             self.add_service(entry, new);
@@ -176,29 +178,31 @@ impl<'w> Work<'w> {
         }
         self.lines.extend(told(&entry.config, &old.config, change));
         if change.connections
-            && let Some(door) = self.running.doors.as_ref().and_then(|doors| doors.door(name))
-            && let Err(error) = service::renew(&door.sockets, &entry.config.connections)
+            && let Some(doors) = &self.running.doors
+            && let Err(error) =
+                doors.of_service(name).try_for_each(|door| service::renew(&door.sockets, &entry.config.connections))
         {
             warn!("service {name}: new connections have some of the old options: {error}");
         }
-        if let Some(new) = new {
-            self.running.close(name);
-            self.running.workers.accept(new.group);
-            self.running.open(name, new.group, new.door);
-        }
+        let places = &self.places;
+        self.running.close(|door| door.service == *name && !places.include(door));
+        self.open(new, true);
         let is_another = !Arc::ptr_eq(&old.service, &entry.service);
         is_another.then(|| (Arc::clone(&old.service), Arc::clone(&entry.service)))
     }
 
-    fn add_service(&mut self, entry: &ServiceEntry, new: Option<Listening>) {
+    fn open(&mut self, doors: Vec<Door>, accepts: bool) {
+        for door in doors {
+            door.group.filter(|_| accepts).into_iter().for_each(|group| self.running.workers.accept(group));
+            self.running.open(door);
+        }
+    }
+
+    fn add_service(&mut self, entry: &ServiceEntry, new: Vec<Door>) {
         let ServiceConfig { name, pool, listen, .. } = &entry.config;
         self.lines.push(format!("service {name} added: it listens on {listen}"));
-        let Some(new) = new else { return };
         let is_judged = self.before.pool(pool).is_some();
-        if is_judged || self.wanted.pool_of(&entry.config).watchdog.is_none() {
-            self.running.workers.accept(new.group);
-        }
-        self.running.open(name, new.group, new.door);
+        self.open(new, is_judged || self.wanted.pool_of(&entry.config).watchdog.is_none());
     }
 
     /// A writer that is being moved by hand in a pool that its service leaves is moved no further.
@@ -216,7 +220,7 @@ impl<'w> Work<'w> {
     fn drop_or_tell(&mut self, task: &Task) {
         match task {
             Task::DropService(name) => {
-                self.running.close(name);
+                self.running.close_service(name);
                 let dropped = self.before.service(name).into_iter();
                 dropped.for_each(|it| it.rotation().abandon_switchover("its service was dropped"));
                 self.lines.push(format!("service {name} dropped: its connections go on to their end"));
@@ -242,7 +246,15 @@ fn told(new: &ServiceConfig, old: &ServiceConfig, change: ServiceChange) -> Vec<
     let name = &new.name;
     let mut lines = Vec::new();
     if change.listening {
-        lines.push(format!("service {name}: it listens on {}, no longer on {}", new.listen, old.listen));
+        let only_in = |one: &ListenAddresses, other: &ListenAddresses| {
+            ListenAddresses::new(one.iter().filter(|address| !other.contains(address)).cloned())
+        };
+        lines.extend(match (only_in(&new.listen, &old.listen), only_in(&old.listen, &new.listen)) {
+            (Some(new), Some(old)) => Some(format!("service {name}: it listens on {new}, no longer on {old}")),
+            (Some(new), None) => Some(format!("service {name}: it listens on {new} as well")),
+            (None, Some(old)) => Some(format!("service {name}: it listens no longer on {old}")),
+            (None, None) => None,
+        });
     }
     if change.pool {
         lines.push(format!("service {name}: new clients go to pool {}, no longer to {}", new.pool, old.pool));

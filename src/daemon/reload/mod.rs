@@ -71,7 +71,7 @@ impl Serving {
     fn keep_borrowed(&self, wanted: &mut Config) {
         let Some(doors) = &self.running.doors else { return };
         for service in &mut wanted.services {
-            let borrowed = doors.door(&service.name).is_some_and(|door| door.borrowed);
+            let borrowed = doors.of_service(&service.name).any(|door| door.borrowed);
             let current = self.config.services.iter().find(|it| it.name == service.name);
             if let Some(current) = current.filter(|_| borrowed) {
                 service.listen = current.listen.clone();

@@ -1,42 +1,32 @@
 //! All of a reload that can fail: names, addresses, files.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
-
-use mio::net::TcpListener;
 
 use crate::address::{DestinationSpec, Endpoint};
 use crate::checker::Credentials;
 use crate::config::{Config, Name, PoolConfig, ServiceConfig};
 use crate::daemon::filling::Located;
 use crate::daemon::listen_trouble;
-use crate::daemon::opened::Door;
+use crate::daemon::listening::{Door, ListenPlace, ListenPlaces, Opening};
 use crate::daemon::prepared;
 use crate::daemon::running::Running;
 use crate::daemon::serving::Serving;
-use crate::desired::{ServiceChange, Task};
+use crate::desired::Task;
 use crate::pool::MAX_DESTINATIONS;
-use crate::resolve::{self, OwnAddresses};
-use crate::service::{self, PoolEntry, ServiceEntry, Setup};
-use crate::worker::ListenerGroup;
+use crate::resolve::OwnAddresses;
+use crate::service::{PoolEntry, ServiceEntry, Setup};
 
 /// All that is needed for what is wanted, and can fail.
 pub(super) struct Ready {
     pub setup: Setup,
     pub located: Located,
     pub credentials: HashMap<Name, Credentials>,
-    /// Sockets that are new.
-    pub listening: HashMap<Name, Listening>,
+    /// Sockets of each service that are new, which let nobody in yet.
+    pub listening: HashMap<Name, Vec<Door>>,
     /// Where each service will listen.
-    pub addresses: HashMap<Name, Vec<SocketAddr>>,
+    pub places: ListenPlaces,
     pub own_addresses: OwnAddresses,
-}
-
-/// New listening sockets of a service, which let nobody in yet.
-pub(super) struct Listening {
-    pub group: ListenerGroup,
-    pub door: Door,
 }
 
 impl Serving {
@@ -52,9 +42,8 @@ impl Serving {
         let running = &self.running;
         let now = running.inventory.now();
         let setup = next_setup(wanted, tasks, &now);
-        let addresses = listening_addresses(wanted, tasks, running)?;
-        let own: Vec<SocketAddr> = addresses.values().flatten().copied().chain(running.control_address).collect();
-        let own_addresses = OwnAddresses::from(own);
+        let places = ListenPlaces::resolve(wanted, running.all_doors())?;
+        let own_addresses = places.own_addresses(running.control_address);
         for task in tasks {
             let (pool, destinations) = match task {
                 Task::AddPool(pool) => (pool, pool.destinations.len()),
@@ -71,8 +60,8 @@ impl Serving {
         for entry in &setup.pools {
             prepared::passes_no_clients_back(entry, dropped_destinations(tasks, &entry.config.name), is_new)?;
         }
-        let listening = listen(wanted, tasks, &setup, &addresses, running)?;
-        Ok(Ready { setup, located, credentials, listening, addresses, own_addresses })
+        let listening = listen(wanted, &setup, &places, running)?;
+        Ok(Ready { setup, located, credentials, listening, places, own_addresses })
     }
 
     /// Who the checks log in as from now on: the file with the password may be another as well.
@@ -137,57 +126,29 @@ fn next_setup(wanted: &Config, tasks: &[Task], now: &Setup) -> Setup {
     Setup { services, ..setup }
 }
 
-/// Where each service will listen.
-fn listening_addresses(
-    wanted: &Config,
-    tasks: &[Task],
-    running: &Running,
-) -> Result<HashMap<Name, Vec<SocketAddr>>, String> {
-    let mut addresses = HashMap::new();
-    for service in &wanted.services {
-        let at = match running.addresses.get(&service.name) {
-            Some(known) if !listens_anew(tasks, &service.name) => known.clone(),
-            _ => {
-                let address = resolve::resolve_listen_address(&service.listen);
-                vec![address.map_err(|error| listen_trouble(service, &error))?]
-            }
-        };
-        addresses.insert(Name::clone(&service.name), at);
-    }
-    Ok(addresses)
-}
-
-fn listens_anew(tasks: &[Task], name: &Name) -> bool {
-    tasks.iter().any(|task| match task {
-        Task::AddService(service) => service.name == *name,
-        Task::ChangeService(service, ServiceChange { listening: true, .. }) => service.name == *name,
-        _ => false,
-    })
-}
-
 /// Listens where that is new, and lets nobody in yet.
 fn listen(
     wanted: &Config,
-    tasks: &[Task],
     setup: &Setup,
-    addresses: &HashMap<Name, Vec<SocketAddr>>,
+    places: &ListenPlaces,
     running: &Running,
-) -> Result<HashMap<Name, Listening>, String> {
-    let mut listening: HashMap<Name, Listening> = HashMap::new();
-    for entry in setup.services.iter().filter(|it| listens_anew(tasks, &it.config.name)) {
-        let (service, name) = (&entry.config, &entry.config.name);
-        let address = addresses.get(name).and_then(|all| all.first()).copied();
-        let Some(address) = address else { continue };
-        let opened = open(service, address, wanted, tasks, running).and_then(|listeners| {
-            let door = Door::of(name, &listeners, false)?;
-            let group = running.workers.serve(&entry.service, listeners, true)?;
-            Ok(Listening { group, door })
-        });
-        match opened {
-            Ok(opened) => drop(listening.insert(Name::clone(name), opened)),
-            Err(error) => {
-                listening.into_values().for_each(|it| running.workers.retire(it.group));
-                return Err(listen_trouble(service, &error) + &hint(service, &error, running));
+) -> Result<HashMap<Name, Vec<Door>>, String> {
+    let (staying, leaving): (Vec<&Door>, Vec<&Door>) =
+        running.all_doors().iter().partition(|door| places.include(door));
+    let count = wanted.threads.min(running.worker_count);
+    let mut listening: HashMap<Name, Vec<Door>> = HashMap::new();
+    for ServiceEntry { config, service } in &setup.services {
+        let is_there = |place: &ListenPlace| staying.iter().any(|it| it.service == config.name && it.place == *place);
+        for place in places.of(&config.name).iter().filter(|place| !is_there(place)) {
+            let opened = Opening::new(config, place, leaving.iter().copied(), count)
+                .and_then(|opening| opening.serve(&running.workers, service, true));
+            match opened {
+                Ok(door) => listening.entry(Name::clone(&config.name)).or_default().push(door),
+                Err(error) => {
+                    let new = listening.into_values().flatten();
+                    new.filter_map(|door| door.group).for_each(|group| running.workers.retire(group));
+                    return Err(listen_trouble(&place.listen, &error) + &hint(place, &error, running));
+                }
             }
         }
     }
@@ -195,28 +156,12 @@ fn listen(
 }
 
 /// What else there is to say where it cannot be listened at an address.
-fn hint(service: &ServiceConfig, error: &std::io::Error, running: &Running) -> String {
-    let has_port = |all: &[SocketAddr]| all.iter().any(|it| it.port() == service.listen.port);
-    let other = running.addresses.iter().find(|(_, all)| has_port(all)).map(|(name, _)| name);
+fn hint(place: &ListenPlace, error: &std::io::Error, running: &Running) -> String {
+    let other = running.all_doors().iter().find(|door| door.place.at.port() == place.at.port());
     match other.filter(|_| error.kind() == std::io::ErrorKind::AddrInUse) {
-        Some(other) => format!("; service {other} has the port at another address, which takes a restart to change"),
+        Some(Door { service, .. }) => {
+            format!("; service {service} has the port at another address, which takes a restart to change")
+        }
         None => String::new(),
-    }
-}
-
-/// Sockets at an address: those of a service that leaves it, or new ones.
-fn open(
-    service: &ServiceConfig,
-    address: SocketAddr,
-    wanted: &Config,
-    tasks: &[Task],
-    running: &Running,
-) -> std::io::Result<Vec<TcpListener>> {
-    let leaves = |name: &Name| wanted.services.iter().all(|it| it.name != *name) || listens_anew(tasks, name);
-    let leaving = running.addresses.iter().find(|(name, all)| **all == [address] && leaves(name));
-    let door = leaving.and_then(|(name, _)| running.doors.as_ref()?.door(name)).filter(|door| !door.borrowed);
-    match door {
-        Some(door) => service::adopt(&door.sockets, door.sockets.len(), &service.connections),
-        None => service::listen(address, wanted.threads.min(running.worker_count), &service.connections),
     }
 }

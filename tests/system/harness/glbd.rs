@@ -43,6 +43,8 @@ pub struct Builder {
     /// `None` is for all interfaces.
     ip: Option<IpAddr>,
     port: Option<u16>,
+    /// Further addresses, each with a comma before it.
+    further: String,
     control: bool,
     wrapper: Vec<String>,
     arguments: Vec<String>,
@@ -79,6 +81,12 @@ impl Builder {
         self
     }
 
+    /// Listens at this address, or range of ports, as well.
+    pub fn listen_also_on(mut self, address: impl ToString) -> Self {
+        self.further += &format!(",{}", address.to_string());
+        self
+    }
+
     /// Listens on all interfaces: glbd is told a port only.
     pub fn listen_everywhere(mut self) -> Self {
         self.ip = None;
@@ -109,7 +117,8 @@ impl Builder {
         words.extend(["--fifo".to_owned(), directory.path().join("glbd.fifo").display().to_string()]);
         words.extend(control.into_iter().flat_map(|control| ["--control".to_owned(), control.to_string()]));
         words.extend(self.arguments);
-        words.push(self.ip.map_or(port.to_string(), |ip| SocketAddr::new(ip, port).to_string()));
+        let first = self.ip.map_or(port.to_string(), |ip| SocketAddr::new(ip, port).to_string());
+        words.push(first + &self.further);
         words.extend(self.destinations);
 
         let mut command = Command::new(&words[0]);
@@ -138,6 +147,7 @@ impl Glbd {
         Builder {
             ip: Some(Ipv4Addr::LOCALHOST.into()),
             port: None,
+            further: String::new(),
             control: true,
             wrapper: Vec::new(),
             arguments: Vec::new(),

@@ -1,5 +1,6 @@
 //! What the kernel tells of TCP connections.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -68,11 +69,22 @@ impl KernelsEnd {
 
 /// Whether a process of this network namespace has a socket that listens for IPv4.
 pub fn listens(pid: impl Display) -> bool {
-    let listening: Vec<_> =
-        all().filter(|end| end.state == "0A").map(|end| format!("socket:[{}]", end.inode)).collect();
+    !listening_sockets_that(pid, |_| true).is_empty()
+}
+
+/// The sockets of a process of this network namespace that listen at an IPv4 address with this port, as the kernel numbers
+/// them.
+pub fn listening_sockets(pid: impl Display, port: u16) -> BTreeSet<String> {
+    listening_sockets_that(pid, |end| end.local.ends_with(&format!(":{port:04X}")))
+}
+
+fn listening_sockets_that(pid: impl Display, are_meant: impl Fn(&KernelsEnd) -> bool) -> BTreeSet<String> {
+    let listening = all().filter(|end| end.state == "0A" && are_meant(end));
+    let listening: BTreeSet<String> = listening.map(|end| format!("socket:[{}]", end.inode)).collect();
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
-    let mut open = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    open.any(|link| listening.iter().any(|socket| link.as_os_str() == socket.as_str()))
+    let open =
+        descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()?.into_os_string().into_string().ok());
+    open.filter(|socket| listening.contains(socket)).collect()
 }
 
 fn all() -> impl Iterator<Item = KernelsEnd> {

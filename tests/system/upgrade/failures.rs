@@ -113,7 +113,7 @@ fn one_that_is_no_glbd_gets_nothing() {
 #[test]
 fn one_that_dies_when_it_is_to_serve_leaves_the_old_one_serving() {
     let mut copied = Copied::start();
-    let hello = r#"{"Hello":{"protocol":3,"version":"9.9.9","pid":1}}"#;
+    let hello = r#"{"Hello":{"protocol":4,"version":"9.9.9","pid":1}}"#;
     let takes = "read -r -t 2 <&$GLBD_TAKE_OVER";
     for after_ready in ["", takes] {
         // It reads nothing, so that it says Ready before everything is handed over.
