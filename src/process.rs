@@ -8,6 +8,7 @@ use std::fs::OpenOptions;
 use std::io::{self, PipeWriter, Read, Write};
 use std::mem::ManuallyDrop;
 use std::ops::RangeInclusive;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -123,6 +124,14 @@ impl Identity {
     /// Whether the process runs as this user already.
     pub fn is_current(&self) -> bool {
         self.user.uid == Uid::effective() && self.group == Gid::effective()
+    }
+
+    /// Has this user own a socket, as it owns those that it opens itself: the kernel lets sockets of one owner share a port.
+    ///
+    /// # Errors
+    /// Those of fchown(2).
+    pub fn give(&self, socket: impl AsFd) -> io::Result<()> {
+        Ok(unistd::fchown(socket, Some(self.user.uid), None)?)
     }
 
     /// Becomes this user, for good.

@@ -190,6 +190,8 @@ impl Config {
                     count: Some(options.keepalive_count).filter(|count| *count > 0),
                 },
                 defer_accept: options.defer_accept,
+                backlog: options.backlog,
+                interface: options.interface,
                 reset_on_close: options.linger,
                 nodelay: !options.nodelay,
                 keepalive: !options.keepalive,

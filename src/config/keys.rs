@@ -145,6 +145,8 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Service, "keepalive-count", Kind::Count),
     Key::new(Section::Service, "nodelay", Kind::Off),
     Key::new(Section::Service, "defer-accept", Kind::Flag),
+    Key::new(Section::Service, "backlog", Kind::Count),
+    Key::new(Section::Service, "interface", Kind::Text),
     Key::new(Section::Service, "greeting", Kind::Text),
     Key::new(Section::Service, "send-proxy", Kind::Count),
     Key::new(Section::Service, "proxy-v2-options", Kind::List),

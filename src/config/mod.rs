@@ -28,6 +28,10 @@ pub use watchdog::{GaleraOptions, HttpOptions, ProbeSpec, TlsMode, WatchdogOptio
 /// What a pool or a service is called.
 pub type Name = Arc<str>;
 
+/// Connections that may wait to be accepted on each listening socket; the kernel allows less where net.core.somaxconn says
+/// so.
+pub const DEFAULT_BACKLOG: i32 = 4096;
+
 /// The name of the only pool and of the only service, unless the configuration file gives them others.
 pub const MAIN: &str = "main";
 
@@ -142,6 +146,10 @@ pub struct ConnectionOptions {
     pub server_idle_timeout: Option<Duration>,
     /// Accept only clients that have sent something.
     pub defer_accept: bool,
+    /// Connections that may wait to be accepted, on each listening socket.
+    pub backlog: i32,
+    /// Accept only clients that come in through this interface; `None`: through any.
+    pub interface: Option<String>,
     /// Most destinations that a client tries in vain.
     pub most_attempts: usize,
     /// Addresses of this machine to connect from; none: the kernel chooses.

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::limits::{parse_network, parse_over_limit};
 use super::proxy::{parse_proxy_v2_option, parse_proxy_version};
 use super::watchdog::ProbeSpec;
-use super::{Greeting, LogTarget, OverLimit, ProxyV2Option, ProxyVersion, ShutdownSessions};
+use super::{DEFAULT_BACKLOG, Greeting, LogTarget, OverLimit, ProxyV2Option, ProxyVersion, ShutdownSessions};
 use crate::address::{
     DestinationSpec, ListenAddress, ListenAddresses, parse_destination, parse_listen_address, parse_listen_addresses,
 };
@@ -171,6 +171,15 @@ pub(super) struct Options {
     #[arg(short = 'a', long, aliases = ["de"], help_heading = "Connections")]
     pub defer_accept: bool,
 
+    /// Connections that may wait to be accepted, for each worker thread; no more than net.core.somaxconn
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_BACKLOG, value_parser = clap::value_parser!(i32).range(1..=1_000_000),
+        help_heading = "Connections")]
+    pub backlog: i32,
+
+    /// Accept only clients that come in through this network interface [default: all]
+    #[arg(long, value_name = "NAME", value_parser = parse_interface, help_heading = "Connections")]
+    pub interface: Option<String>,
+
     /// Inspect the first packet of a destination: mysql, where a server that refuses a client with an error is passed
     /// over, or none [default: mysql with -w galera, none otherwise]
     #[arg(long, value_name = "PROTOCOL", value_parser = parse_greeting, help_heading = "Connections")]
@@ -311,7 +320,9 @@ pub(super) struct Options {
     pub watchdog: Option<ProbeSpec>,
 
     /// Seconds between destination checks; also, a destination that failed is avoided for this and one second more
-    #[arg(short, long, value_name = "SECS", default_value = "1.0", value_parser = parse_seconds,
+    // Prefixes that GLB understood, and that --interface has as well.
+    #[arg(short, long, aliases = ["i", "in", "int", "inte", "inter"], value_name = "SECS", default_value = "1.0",
+        value_parser = parse_seconds,
         help_heading = "Health")]
     pub interval: Duration,
 
@@ -583,6 +594,16 @@ fn parse_greeting(text: &str) -> Result<Greeting, String> {
         "mysql" => Ok(Greeting::Mysql),
         "none" => Ok(Greeting::None),
         _ => Err("neither mysql nor none".to_owned()),
+    }
+}
+
+fn parse_interface(text: &str) -> Result<String, String> {
+    /// IFNAMSIZ of Linux, less the zero at the end.
+    const LONGEST: usize = 15;
+    let possible = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
+    match (1..=LONGEST).contains(&text.len()) && possible && text != "." && text != ".." {
+        true => Ok(text.to_owned()),
+        false => Err("not the name of a network interface".to_owned()),
     }
 }
 

@@ -1,18 +1,22 @@
 //! Where services listen: each of their addresses by itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use mio::net::TcpListener;
 use socket2::{SockRef, Socket};
 
+use super::handover::LeftAddress;
 use super::listen_trouble;
 use crate::address::ListenAddress;
-use crate::config::{Config, Name, ServiceConfig};
+use crate::config::{Config, ConnectionOptions, Name, ServiceConfig};
 use crate::resolve::{self, OwnAddresses};
-use crate::service::{self, Service};
+use crate::service::{self, Service, socket_number};
 use crate::worker::{self, ListenerGroup};
 
 /// An address of a service.
@@ -33,7 +37,7 @@ impl ListenPlaces {
     /// the rest is resolved.
     ///
     /// # Errors
-    /// One line that names the address which does not resolve, or is another one's as well.
+    /// One line that names the address which does not resolve, or is another one's as well, or the interface that there is not.
     pub(super) fn resolve<'d>(
         config: &Config,
         doors: impl IntoIterator<Item = &'d Door>,
@@ -50,8 +54,12 @@ impl ListenPlaces {
         let (mut places, mut taken) = (ListenPlaces::default(), HashMap::new());
         for service in &config.services {
             let all = service.listen.iter().map(place).collect::<Result<Vec<_>, String>>()?;
+            let interface = &service.connections.interface;
+            if let (Some(name), Some(first)) = (interface, all.first()) {
+                service::find_interface(name).map_err(|error| listen_trouble(&first.listen, &error))?;
+            }
             for ListenPlace { listen, at } in &all {
-                if let Some(other) = taken.insert(*at, &service.name) {
+                if let Some(other) = taken.insert((*at, interface), &service.name) {
                     return Err(format!("cannot listen on {listen}: it is {at}, where service {other} listens"));
                 }
             }
@@ -63,6 +71,11 @@ impl ListenPlaces {
     /// The addresses of one service.
     pub(super) fn of(&self, service: &Name) -> &[ListenPlace] {
         self.0.get(service).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether any service is to listen at just this address.
+    fn claim(&self, address: SocketAddr) -> bool {
+        self.0.values().flatten().any(|place| place.at == address)
     }
 
     /// Whether a service is to go on listening where it does.
@@ -81,6 +94,8 @@ impl ListenPlaces {
 pub(super) struct Door {
     pub service: Name,
     pub place: ListenPlace,
+    /// The network interface that they are bound to.
+    pub interface: Option<String>,
     /// They are a service manager's, which goes on listening.
     pub borrowed: bool,
     pub sockets: Vec<Socket>,
@@ -99,41 +114,104 @@ impl Door {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
+
+    /// Follows other options of its service.
+    pub(super) fn renew(&mut self, options: &ConnectionOptions) -> io::Result<()> {
+        self.interface = options.interface.clone();
+        self.sockets.iter().try_for_each(|socket| service::renew(socket, self.borrowed, options))
+    }
+
+    /// Accepts only clients that come in through this interface.
+    fn bind_to(&self, interface: Option<&str>) -> io::Result<()> {
+        self.sockets.iter().try_for_each(|socket| service::bind_to_device(socket, interface))
+    }
+
+    /// Whether these are meant.
+    pub(super) fn is_among(&self, left: &[LeftAddress]) -> bool {
+        left.iter().any(|it| it.at == self.place.at && it.interface == self.interface)
+    }
+
+    /// Whether a service may go on with these sockets, if it is to listen where they are.
+    fn is_for(&self, service: &ServiceConfig) -> bool {
+        match self.borrowed {
+            true => self.service == service.name,
+            false => self.service == service.name || self.interface == service.connections.interface,
+        }
+    }
 }
 
 /// Listening sockets of a service at one of its addresses, which nobody serves yet.
 pub(super) struct Opening {
     service: Name,
     place: ListenPlace,
+    interface: Option<String>,
     borrowed: bool,
     listeners: Vec<TcpListener>,
 }
 
 impl Opening {
-    /// Has a service listen at one of its addresses. Where that is the address of a door, its sockets are used; a service
-    /// manager's are those of one service only.
+    /// Has a service listen at one of its addresses. Sockets of `doors` that nobody else is to have, as `places` say, are used
+    /// as far as they are at this address: so clients who wait there are served. A service manager's are those of one service
+    /// only.
     ///
     /// # Errors
-    /// Those of bind(2).
-    pub(super) fn new<'d>(
+    /// Those of bind(2), and of binding to the service's interface.
+    pub(super) fn new(
         service: &ServiceConfig,
         place: &ListenPlace,
-        doors: impl IntoIterator<Item = &'d Door>,
+        doors: &[&Door],
+        places: &ListenPlaces,
         count: usize,
     ) -> io::Result<Opening> {
-        let is_usable = |door: &&Door| door.place.at == place.at && (!door.borrowed || door.service == service.name);
-        let door = doors.into_iter().find(is_usable);
-        let listeners = match door {
-            Some(door) => service::adopt(&door.sockets, count, &service.connections)?,
-            None => service::listen(place.at, count, &service.connections)?,
+        let options = &service.connections;
+        let opening = |listeners, borrowed| Opening {
+            service: Name::clone(&service.name),
+            place: place.clone(),
+            interface: options.interface.clone(),
+            borrowed,
+            listeners,
         };
-        let borrowed = door.is_some_and(|door| door.borrowed);
-        Ok(Opening { service: Name::clone(&service.name), place: place.clone(), borrowed, listeners })
+        let usable = || doors.iter().filter(|door| door.is_for(service));
+        let same = usable().filter(|door| door.place.at == place.at);
+        // The service's own before others.
+        if let Some(door) = same.max_by_key(|door| door.service == service.name) {
+            let sockets: Vec<&Socket> = door.sockets.iter().collect();
+            return Ok(opening(service::adopt(&sockets, door.borrowed, count, options)?, door.borrowed));
+        }
+        let sockets = || usable().filter(|door| !door.borrowed).flat_map(|door| &door.sockets);
+        let is_at = |socket: &&Socket| address(socket) == Some(place.at);
+        let is_covered = |socket: &&Socket| {
+            address(socket).is_some_and(|at| at != place.at && service::covers(place.at, at) && !places.claim(at))
+        };
+        let there: Vec<&Socket> = sockets().filter(is_at).collect();
+        let covered: Vec<&Socket> = sockets().filter(is_covered).collect();
+        let mut listeners = match there.is_empty() {
+            false => service::adopt(&there, false, count, options)?,
+            true => {
+                let all = doors.iter().filter(|door| !door.borrowed).flat_map(|door| &door.sockets);
+                let overlaps = |socket: &&Socket| address(socket).is_some_and(|at| service::overlap(at, place.at));
+                service::listen(place.at, count, options, &all.filter(overlaps).collect::<Vec<_>>())?
+            }
+        };
+        if !covered.is_empty() {
+            listeners.extend(service::adopt(&covered, false, count, options)?);
+        }
+        Ok(opening(listeners, false))
     }
 
     /// Whose clients connect here.
     pub(super) fn service(&self) -> &Name {
         &self.service
+    }
+
+    /// Whether its sockets are a service manager's.
+    pub(super) fn is_borrowed(&self) -> bool {
+        self.borrowed
+    }
+
+    /// The descriptors of its sockets.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.listeners.iter().map(AsFd::as_fd)
     }
 
     /// Has the workers serve it. With `held`, no client is accepted yet.
@@ -142,9 +220,42 @@ impl Opening {
     /// Those of dup(2) and epoll_ctl(2). The sockets are closed then.
     pub(super) fn serve(self, workers: &worker::Handle, service: &Arc<Service>, held: bool) -> io::Result<Door> {
         let sockets = self.listeners.iter().map(|it| SockRef::from(it).try_clone()).collect::<io::Result<_>>()?;
-        let group = Some(workers.serve(service, self.listeners, held)?);
-        Ok(Door { service: self.service, place: self.place, borrowed: self.borrowed, sockets, group })
+        let Opening { service: name, place, interface, borrowed, listeners } = self;
+        let group = Some(workers.serve(service, listeners, held)?);
+        Ok(Door { service: name, place, interface, borrowed, sockets, group })
     }
+}
+
+/// Has each of these doors accept only clients that come in through an interface. When one cannot, none does.
+///
+/// # Errors
+/// One line that names the address and the interface.
+pub(super) fn bind_to_interfaces(doors: &[(&Door, Option<&str>)]) -> Result<(), String> {
+    for (number, (door, interface)) in doors.iter().enumerate() {
+        if let Err(error) = door.bind_to(*interface) {
+            for (door, _) in &doors[..=number] {
+                // What it has was there before; without the right to set it again, it was not taken away either.
+                let _ = door.bind_to(door.interface.as_deref());
+            }
+            return Err(listen_trouble(&door.place.listen, &error));
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the handshakes that have begun at sockets which are to be closed, where others listen at their address by now:
+/// the kernel would reset them. Clients that come meanwhile are the others'.
+pub(super) fn await_handshakes(doors: &[&Door], others: impl Fn(SocketAddr) -> bool) {
+    /// Longer than it takes to the other side of the world and back.
+    const HANDSHAKE: Duration = Duration::from_millis(500);
+    if doors.iter().any(|door| !door.borrowed && others(door.place.at)) {
+        thread::sleep(HANDSHAKE);
+    }
+}
+
+/// A socket's own address.
+pub(super) fn address(socket: &Socket) -> Option<SocketAddr> {
+    socket.local_addr().ok()?.as_socket()
 }
 
 /// Opens all addresses of all services.
@@ -152,12 +263,23 @@ impl Opening {
 /// # Errors
 /// One line that names the address which cannot be listened at.
 pub(super) fn open_all(config: &Config, places: &ListenPlaces, doors: &[Door]) -> Result<Vec<Opening>, String> {
+    let doors: Vec<&Door> = doors.iter().collect();
     let mut all = Vec::new();
     for service in &config.services {
         for place in places.of(&service.name) {
-            let opening = Opening::new(service, place, doors, config.threads);
+            let opening = Opening::new(service, place, &doors, places, config.threads);
             all.push(opening.map_err(|error| listen_trouble(&place.listen, &error))?);
         }
     }
     Ok(all)
+}
+
+/// Those of the doors that are handed over of which some sockets are in none of these. Clients that wait there are for the
+/// process before this one.
+pub(super) fn unused(doors: &[Door], opened: &[Opening]) -> Vec<LeftAddress> {
+    let number = |descriptor: BorrowedFd<'_>| socket_number(&descriptor).ok();
+    let used: HashSet<u64> = opened.iter().flat_map(Opening::descriptors).filter_map(number).collect();
+    let is_used = |socket: &Socket| number(socket.as_fd()).is_some_and(|number| used.contains(&number));
+    let unused = doors.iter().filter(|door| !door.sockets.iter().all(is_used));
+    unused.map(|door| LeftAddress { at: door.place.at, interface: door.interface.clone() }).collect()
 }

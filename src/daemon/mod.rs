@@ -96,7 +96,7 @@ fn start_anew(mut config: Config, program: PathBuf) -> Result<(), String> {
         borrowed_control: sockets.control.is_some(),
         control: sockets.control,
     };
-    let open_control = open.control.as_ref().and_then(service_manager::address);
+    let open_control = open.control.as_ref().and_then(listening::address);
     listen_where_sockets_are(&mut config, &open.services);
     let background = config.daemon.then(process::daemonize).transpose();
     let background = background.map_err(|error| format!("cannot go to the background: {error}"))?;
@@ -175,41 +175,47 @@ impl Ready {
         let Inheritance { mut state, listeners, control, fifo, janitor, predecessors } = inheritance;
         let mut config = config.with_paths_in(&state.directory);
         let open = sockets_handed_over(&config, &state, listeners, control);
-        let control_at = open.control.as_ref().and_then(service_manager::address);
+        let control_at = open.control.as_ref().and_then(listening::address);
         listen_where_sockets_are(&mut config, &open.services);
         let prepared = Prepared::to_take_over(&config, &state, &open.services, control_at)?;
         state.leftovers.mark().into_iter().for_each(checker::take_mark);
         let signals = Signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
-        let opened = Opened::inherited(&config, &prepared, open, fifo)?;
+        let mut opened = Opened::inherited(&config, &prepared, open, fifo)?;
+        let unused = std::mem::take(&mut opened.unused);
         start_log(&config).map_err(|error| format!("cannot start the log: {error}"))?;
         let stats = Some(std::mem::take(&mut state.stats));
         let running = running::start(&config, &prepared, opened, stats, signals.requester());
         let running = running.map_err(|error| format!("cannot start: {error}"))?;
         predecessor
-            .wait_for_go()
+            .wait_for_go(&unused)
             .map_err(|error| format!("the process before this one does not step down: {error}"))?;
         Ok(Ready { config, prepared, signals, running, state, janitor, predecessors })
     }
 }
 
-/// The sockets that are handed over, as far as a service still listens there.
+/// The sockets that are handed over: of services that still listen there, and of those that do no longer.
 fn sockets_handed_over(config: &Config, state: &State, listeners: Vec<Socket>, control: Option<Socket>) -> OpenSockets {
     let mut listeners = listeners.into_iter();
     let mut doors = Vec::new();
     for handed in &state.services {
-        for HandedAddress { listen, at, sockets, borrowed } in &handed.addresses {
+        for HandedAddress { listen, at, interface, sockets, borrowed } in &handed.addresses {
             let sockets: Vec<Socket> = listeners.by_ref().take(*sockets).collect();
             // Whatever it is called now, a service listens on the sockets that are at its address.
-            let stays = |it: &&ServiceConfig| match borrowed {
-                true => *it.name == *handed.name,
-                false => it.listen.iter().any(|asked| asked.to_string() == *listen),
+            let is_same = |service: &&ServiceConfig| *service.name == *handed.name;
+            let asks =
+                |service: &ServiceConfig| service.listen.iter().find(|asked| asked.to_string() == *listen).cloned();
+            let has_moved = |service: &&ServiceConfig| service.connections.interface == *interface;
+            let services = || config.services.iter().filter(|service| asks(service).is_some());
+            let service = match borrowed {
+                true => config.services.iter().find(is_same),
+                false => services().find(is_same).or_else(|| services().find(has_moved)),
             };
-            let Some(service) = config.services.iter().find(stays).filter(|_| !sockets.is_empty()) else { continue };
             // Of an address that was given by a name, the name counts.
-            let asked = service.listen.iter().find(|asked| asked.to_string() == *listen).filter(|_| !borrowed);
-            let place = ListenPlace { listen: asked.cloned().unwrap_or_else(|| (*at).into()), at: *at };
-            let service = Name::clone(&service.name);
-            doors.push(Door { service, place, borrowed: *borrowed, sockets, group: None });
+            let asked = service.filter(|_| !borrowed).and_then(asks);
+            let place = ListenPlace { listen: asked.unwrap_or_else(|| (*at).into()), at: *at };
+            let service = service.map_or_else(|| handed.name.as_str().into(), |it| Name::clone(&it.name));
+            let interface = interface.clone();
+            doors.push(Door { service, place, interface, borrowed: *borrowed, sockets, group: None });
         }
     }
     OpenSockets { services: doors, control, borrowed_control: state.borrowed_control }

@@ -10,18 +10,21 @@ use log::Level;
 use socket2::{SockRef, Socket};
 
 use super::control_trouble;
+use super::handover::LeftAddress;
 use super::listening::{self, Door, Opening};
 use super::prepared::{Notice, Prepared};
 use crate::checker;
 use crate::config::{Config, ProbeSpec};
 use crate::control;
-use crate::process::{Identity, Leftovers};
+use crate::process::Leftovers;
 
 /// Where the control FIFO is unless the command line says otherwise.
 const DEFAULT_FIFO: &str = "/tmp/glbd.fifo";
 
 /// What was opened, and what is to be removed at the end.
 pub(super) struct Opened {
+    /// Sockets of another process that this one does not go on with.
+    pub unused: Vec<LeftAddress>,
     /// The listening sockets of all services.
     pub listening: Vec<Opening>,
     pub control: Option<TcpListener>,
@@ -61,6 +64,11 @@ impl Doors {
     /// The listening sockets of a service, at each of its addresses.
     pub(super) fn of_service<'d>(&'d self, service: &'d str) -> impl Iterator<Item = &'d Door> {
         self.services.iter().filter(move |it| &*it.service == service)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn of_service_mut<'d>(&'d mut self, service: &'d str) -> impl Iterator<Item = &'d mut Door> {
+        self.services.iter_mut().filter(move |it| &*it.service == service)
     }
 
     /// One more way in.
@@ -106,10 +114,11 @@ impl Opened {
         fifo: Option<File>,
     ) -> Result<Opened, String> {
         let listening = listening::open_all(config, &prepared.places, &open.services)?;
+        let unused = listening::unused(&open.services, &listening);
         let control = open.control.map(TcpListener::from);
         let doors = Doors::of(control.as_ref(), fifo.as_ref(), open.borrowed_control);
         let doors = doors.map_err(|error| format!("the sockets that are handed over: {error}"))?;
-        Ok(Opened { listening, control, fifo, doors })
+        Ok(Opened { unused, listening, control, fifo, doors })
     }
 }
 
@@ -141,8 +150,14 @@ pub(super) fn open(
     }
     let identity = prepared.identity.as_ref();
     leftovers.prepare_for(identity).map_err(|error| format!("cannot start the janitor: {error}"))?;
-    identity.map_or(Ok(()), Identity::assume)?;
-    Ok(Opened { listening, control, fifo, doors })
+    if let Some(identity) = identity {
+        for socket in listening.iter().filter(|it| !it.is_borrowed()).flat_map(Opening::descriptors) {
+            // Without it, it takes a restart to listen at the same port of another address.
+            let _ = identity.give(socket);
+        }
+        identity.assume()?;
+    }
+    Ok(Opened { unused: Vec::new(), listening, control, fifo, doors })
 }
 
 /// Where the control FIFO is to be.

@@ -1,7 +1,6 @@
 //! What a service manager such as systemd does for the daemon, and hears from it: sd_listen_fds(3) and sd_notify(3).
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use log::warn;
 use sd_notify::NotifyState;
 use socket2::Socket;
 
-use super::listening::{Door, ListenPlace};
+use super::listening::{Door, ListenPlace, address};
 use crate::config::{Name, ServiceConfig};
 use crate::pool::health::Verdict;
 use crate::repeat::{self, Repeating};
@@ -79,6 +78,7 @@ impl Sockets {
                 None => doors.push(Door {
                     service: Name::clone(&service.name),
                     place: ListenPlace { listen: at.into(), at },
+                    interface: None,
                     borrowed: true,
                     sockets: vec![socket],
                     group: None,
@@ -87,11 +87,6 @@ impl Sockets {
         }
         Ok(doors)
     }
-}
-
-/// A socket's own address.
-pub(super) fn address(socket: &Socket) -> Option<SocketAddr> {
-    socket.local_addr().ok()?.as_socket()
 }
 
 /// This process serves.

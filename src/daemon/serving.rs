@@ -13,9 +13,10 @@ use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 
 use super::STOPPING;
 use super::handover::{
-    HandedAddress, HandedPool, HandedService, Offer, Predecessors, Reports, State, Successor, own_connections,
+    HandedAddress, HandedPool, HandedService, LeftAddress, Offer, Predecessors, Reports, State, Successor,
+    own_connections,
 };
-use super::listening::Door;
+use super::listening::{Door, await_handshakes};
 use super::opened::Doors;
 use super::running::Running;
 use super::service_manager;
@@ -152,7 +153,7 @@ impl Serving {
         info!("upgrading: starting {}", self.program.display());
         service_manager::say_reloading();
         match self.find_successor() {
-            Ok((successor, state)) => self.step_down(successor, &state),
+            Ok((successor, state, left)) => self.step_down(successor, &state, &left),
             Err(reason) => {
                 self.running.predecessors.iter().for_each(Predecessors::resume);
                 self.running.control.go_on();
@@ -165,8 +166,8 @@ impl Serving {
         }
     }
 
-    /// Starts it, and hands everything to it. What it has got then is in [`State`].
-    fn find_successor(&mut self) -> Result<(Successor, State), String> {
+    /// Starts it, and hands everything to it. What it has got then is in [`State`]; where it does not listen any more, it says.
+    fn find_successor(&mut self) -> Result<(Successor, State, Vec<LeftAddress>), String> {
         let Serving { running, leftovers, signals, .. } = self;
         let give_up = &mut || signals.is_end_wanted();
         let directory = self.config.file.is_some().then_some(&*self.directory);
@@ -205,15 +206,19 @@ impl Serving {
             predecessors: &links,
         };
         successor.hand_over(&state, &offer).map_err(|error| format!("cannot hand over: {error}"))?;
-        successor.wait_until_ready(give_up)?;
+        let left = successor.wait_until_ready(give_up)?;
         successor.let_serve(give_up)?;
-        Ok((successor, state))
+        Ok((successor, state, left))
     }
 
     /// Leaves everything but the open connections to the process that is ready for it.
-    fn step_down(&mut self, successor: Successor, state: &State) {
+    fn step_down(&mut self, successor: Successor, state: &State, left: &[LeftAddress]) {
         let Some(threads) = self.running.threads.take() else { return };
         let pid = successor.pid();
+        let leaving: Vec<&Door> = self.running.all_doors().iter().filter(|door| door.is_among(left)).collect();
+        // Where it was every address of the machine, it may be one of them now.
+        await_handshakes(&leaving, |at| at.ip().is_unspecified());
+        self.running.close(|door| door.is_among(left));
         self.running.workers.hand_over();
         self.running.shows.clear();
         service_manager::say_successor(pid);
@@ -276,6 +281,7 @@ fn handed_services(setup: &Setup, doors: Option<&Doors>) -> Vec<HandedService> {
         let address = |door: &Door| HandedAddress {
             listen: door.place.listen.to_string(),
             at: door.place.at,
+            interface: door.interface.clone(),
             sockets: door.sockets.len(),
             borrowed: door.borrowed,
         };

@@ -1,4 +1,4 @@
-//! The listening sockets of a service: one a worker, all on the same address.
+//! The listening sockets of a service at one of its addresses: one a worker.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,29 +6,39 @@ use std::thread;
 use std::time::Duration;
 
 use mio::net::TcpListener;
+use nix::net::if_::if_nametoindex;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::config::{ConnectionOptions, KeepaliveProbes};
+use super::beside::others_listen_at;
+use crate::config::{ConnectionOptions, DEFAULT_BACKLOG, KeepaliveProbes};
 use crate::sys;
 
-/// Connections that may wait to be accepted, on each socket; the kernel allows less where net.core.somaxconn says so.
-pub const BACKLOG: i32 = 4096;
 /// How long a client may be silent before it is reported all the same, with deferred accepting.
 const DEFER_ACCEPT_SECONDS: i32 = 60;
 /// How often it is tried to listen where another begins to in the same moment.
 const TRIES: u32 = 10;
 
 /// Opens `count` listening sockets that share `address`. `[::]` serves IPv4 as well, and is IPv4's `0.0.0.0` on a
-/// machine without IPv6.
+/// machine without IPv6. Sockets `beside` it, of this daemon, may listen at addresses that overlap this one.
 ///
 /// # Errors
-/// `EADDRINUSE` when another program, or another glbd, listens there; and the others of bind(2).
-pub fn listen(address: SocketAddr, count: usize, options: &ConnectionOptions) -> io::Result<Vec<TcpListener>> {
-    let sockets = match listen_at(address, count, options) {
+/// `EADDRINUSE` when another program, or another glbd, listens there; those of [`bind_to_device`]; and the others of
+/// bind(2).
+pub fn listen(
+    address: SocketAddr,
+    count: usize,
+    options: &ConnectionOptions,
+    beside: &[&Socket],
+) -> io::Result<Vec<TcpListener>> {
+    let listen_at = |address| match beside {
+        [] => listen_alone(address, count, options),
+        _ => listen_beside(address, count, options, beside),
+    };
+    let sockets = match listen_at(address) {
         Err(error) if address.ip().is_unspecified() && lacks_ipv6(&error) => {
-            listen_at(SocketAddr::from(([0, 0, 0, 0], address.port())), count, options)?
+            listen_at(SocketAddr::from(([0, 0, 0, 0], address.port())))?
         }
         listening => listening?,
     };
@@ -38,7 +48,7 @@ pub fn listen(address: SocketAddr, count: usize, options: &ConnectionOptions) ->
 
 /// The kernel refuses both of two that begin to listen on a port in the same moment; then each tries again in its own
 /// time. Whom somebody keeps from it who has listened before, learns that from bind(2).
-fn listen_at(address: SocketAddr, count: usize, options: &ConnectionOptions) -> io::Result<Vec<Socket>> {
+fn listen_alone(address: SocketAddr, count: usize, options: &ConnectionOptions) -> io::Result<Vec<Socket>> {
     let mut tries = 1;
     loop {
         let first = new_socket(address, options)?;
@@ -59,41 +69,102 @@ fn listen_together(
     count: usize,
     options: &ConnectionOptions,
 ) -> io::Result<Vec<Socket>> {
-    first.listen(BACKLOG)?;
+    first.listen(options.backlog)?;
     first.set_reuse_port(true)?;
     let mut sockets = vec![first];
     for _ in 1..count {
-        let socket = new_socket(address, options)?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        sockets.push(socket);
+        sockets.push(listen_with_others(address, options)?);
     }
     Ok(sockets)
 }
 
-/// Serves on sockets that others have opened: `count` handles of them, or as many as there are sockets.
+/// Listens where other sockets of this daemon do, which have SO_REUSEPORT set and the same owner. As that lets in any
+/// daemon of the same user, it is looked for others.
+fn listen_beside(
+    address: SocketAddr,
+    count: usize,
+    options: &ConnectionOptions,
+    beside: &[&Socket],
+) -> io::Result<Vec<Socket>> {
+    if others_listen_at(address, beside)? {
+        return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
+    }
+    (0..count).map(|_| listen_with_others(address, options)).collect()
+}
+
+fn listen_with_others(address: SocketAddr, options: &ConnectionOptions) -> io::Result<Socket> {
+    let socket = new_socket(address, options)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(options.backlog)?;
+    Ok(socket)
+}
+
+/// Serves on sockets that others have opened: `count` handles of them, or as many as there are sockets. Of those that are
+/// `borrowed` from a service manager, only what `options` ask for is changed.
 ///
 /// # Errors
 /// `EINVAL` for one that does not listen for TCP connections; and those of dup(2) and setsockopt(2).
-pub fn adopt(sockets: &[Socket], count: usize, options: &ConnectionOptions) -> io::Result<Vec<TcpListener>> {
+pub fn adopt(
+    sockets: &[&Socket],
+    borrowed: bool,
+    count: usize,
+    options: &ConnectionOptions,
+) -> io::Result<Vec<TcpListener>> {
     for socket in sockets {
         if !socket.is_listener()? || socket.protocol()? != Some(Protocol::TCP) {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        prepare(socket, options)?;
+        renew(socket, borrowed, options)?;
         socket.set_nonblocking(true)?;
     }
     let handles = sockets.iter().cycle().take(count.max(sockets.len()));
     handles.map(|socket| Ok(TcpListener::from_std(socket.try_clone()?.into()))).collect()
 }
 
-/// Has new connections of these listening sockets inherit other options.
+/// Has a listening socket, and the connections that it accepts from now on, follow other options.
 ///
 /// # Errors
-/// Those of setsockopt(2).
-pub fn renew(sockets: &[Socket], options: &ConnectionOptions) -> io::Result<()> {
-    sockets.iter().try_for_each(|socket| prepare(socket, options))
+/// Those of setsockopt(2), listen(2) and [`bind_to_device`].
+pub fn renew(socket: &Socket, borrowed: bool, options: &ConnectionOptions) -> io::Result<()> {
+    prepare(socket, options)?;
+    if !borrowed || options.interface.is_some() {
+        bind_to_device(socket, options.interface.as_deref())?;
+    }
+    if !borrowed {
+        // It may have been set for options before these.
+        sys::set_defer_accept(socket, if options.defer_accept { DEFER_ACCEPT_SECONDS } else { 0 })?;
+    }
+    if !borrowed || options.backlog != DEFAULT_BACKLOG {
+        socket.listen(options.backlog)?;
+    }
+    Ok(())
+}
+
+/// Has a listening socket accept only clients that come in through this interface, or through any.
+///
+/// # Errors
+/// One that names the interface: `ENODEV` where there is none, `EPERM` without CAP_NET_RAW for a socket that has another.
+pub fn bind_to_device(socket: &Socket, interface: Option<&str>) -> io::Result<()> {
+    let name = interface.map(str::as_bytes);
+    // Of a device that is gone there is no name.
+    if socket.device().is_ok_and(|device| device.as_deref() == name) {
+        return Ok(());
+    }
+    socket.bind_device(name).map_err(|error| interface_trouble(interface, &error))
+}
+
+/// Looks whether there is a network interface of this name.
+///
+/// # Errors
+/// One that names it.
+pub fn find_interface(name: &str) -> io::Result<()> {
+    if_nametoindex(name).map_err(|error| interface_trouble(Some(name), &error.into())).map(drop)
+}
+
+fn interface_trouble(interface: Option<&str>, error: &io::Error) -> io::Error {
+    let which = interface.map_or("all interfaces".to_owned(), |name| format!("interface {name}"));
+    io::Error::new(error.kind(), format!("{which}: {error}"))
 }
 
 /// Has each socket given the clients whose packets arrive on one processor, which then stay where their data is. The
@@ -115,6 +186,7 @@ fn new_socket(address: SocketAddr, options: &ConnectionOptions) -> io::Result<So
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
+    bind_to_device(&socket, options.interface.as_deref())?;
     prepare(&socket, options)?;
     Ok(socket)
 }
@@ -167,7 +239,7 @@ mod tests {
         let options = config.services.remove(0).connections;
         // For documentation (RFC 5737, RFC 3849): nobody has them.
         for address in ["192.0.2.1:0", "[2001:db8::1]:0"] {
-            assert!(listen(address.parse().expect("an address"), 1, &options).is_err(), "{address}");
+            assert!(listen(address.parse().expect("an address"), 1, &options, &[]).is_err(), "{address}");
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Workers serve any number of services. A connection holds on to its service, and so goes on when that ends. A service
 //! never changes: another one replaces it.
 
+mod beside;
 mod inventory;
 mod limits;
 mod listen;
@@ -13,9 +14,10 @@ use std::sync::{Arc, OnceLock};
 
 use crate::config::{ConnectionOptions, Greeting, LimitOptions};
 use crate::pool::Rotation;
+pub use beside::{covers, overlap, socket_number};
 pub use inventory::{Inventory, PoolEntry, ServiceEntry, Setup};
 pub use limits::{ClientRefused, Limit, MustWait, Permit, Place, Reservation, ServiceLimits};
-pub use listen::{BACKLOG, adopt, keep_alive, listen, renew};
+pub use listen::{adopt, bind_to_device, find_interface, keep_alive, listen, renew};
 pub use places::Places;
 
 /// What the connections of one service have in common.

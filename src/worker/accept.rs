@@ -84,6 +84,11 @@ impl Acceptor {
         }
     }
 
+    /// Looks into the backlog once more, whatever spoke against that.
+    pub(super) fn look_again(&mut self) {
+        (self.ready, self.held, self.full, self.retry_at) = (true, false, None, None);
+    }
+
     /// From now on clients are let in.
     pub(super) fn release(&mut self) {
         self.held = false;
@@ -101,6 +106,11 @@ impl Acceptor {
     /// Whether asking again at once may bring another client.
     pub(super) fn may_have_more(&self) -> bool {
         self.ready && !self.held && self.full.is_none() && self.retry_at.is_none()
+    }
+
+    /// Most clients that wait at a time.
+    pub(super) fn backlog(&self) -> i32 {
+        self.service.options.backlog
     }
 
     /// When to ask again after a shortage.

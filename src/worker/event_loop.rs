@@ -18,7 +18,6 @@ use super::message::Message;
 use super::synchronous::ConnectTurns;
 use super::{Key, MAIL};
 use crate::pool::Event;
-use crate::service::BACKLOG;
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 1024;
@@ -243,10 +242,9 @@ impl Worker {
 
     /// Accepts the clients that wait already, as far as there is room, and closes the socket.
     fn retire(&mut self, mut acceptor: Acceptor) {
-        acceptor.release();
-        acceptor.listener_is_ready();
+        acceptor.look_again();
         // No more than there can be: clients that come meanwhile would keep it from ending.
-        for _ in 0..BACKLOG {
+        for _ in 0..acceptor.backlog() {
             match acceptor.accept(self.kit.now) {
                 Accepted::Client(newcomer) => self.assign(newcomer),
                 Accepted::Refused => {}

@@ -1,5 +1,8 @@
 //! Where services listen: several addresses of one service, each of which comes and goes by itself.
 
+mod overlaps;
+mod sockets;
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
@@ -225,6 +228,14 @@ fn sockets_of_a_service_manager_go_to_services_by_name() {
     write(&site, &server, &[("s", "listen = 2"), ("t", "listen = 1")]);
     assert_eq!(reload(&site), "Ok\n");
     serves(2);
+    // It cannot know who else may have them.
+    let every = format!("0.0.0.0:{}", ports[0]);
+    write(&site, &server, &[("s", "listen = 2"), ("t", "listen = 1"), ("u", &format!("listen = \"{every}\""))]);
+    let told = format!(
+        "Error: cannot listen on {every}: Address already in use (os error 98); \
+         service s has the port at another address, which takes a restart to change\n"
+    );
+    assert_eq!(reload(&site), told);
     kill_all_with(&site.daemon.directory().display().to_string());
     activated.wait().expect("a child of this process");
 }

@@ -559,19 +559,6 @@ fn a_hundred_reloads_leave_nothing_behind() {
 }
 
 #[test]
-fn the_same_port_at_another_address_is_said_to_take_a_restart() {
-    let (site, _server, port) = one();
-    let text = fs::read_to_string(&site.file).expect("the file");
-    fs::write(&site.file, text.replace(&format!("127.0.0.1:{port}"), &format!("0.0.0.0:{port}"))).expect("the file");
-    let told = format!(
-        "Error: cannot listen on 0.0.0.0:{port}: Address already in use (os error 98); \
-         service s has the port at another address, which takes a restart to change\n"
-    );
-    assert_eq!(reload(&site), told);
-    drop(served(port));
-}
-
-#[test]
 fn more_is_logged_where_the_file_comes_to_say_so() {
     let (site, _server, port) = one();
     drop(served(port));

@@ -11,6 +11,20 @@ use super::{Part, Reader};
 use crate::address::{ListenAddress, parse_destination, parse_listen_addresses};
 use crate::config::options::split_backup;
 
+/// An address of a service of the file.
+struct Listening<'c> {
+    address: ListenAddress,
+    interface: Option<&'c str>,
+    service: &'c str,
+}
+
+impl Listening<'_> {
+    fn overlaps(&self, other: &Listening) -> bool {
+        let apart = self.interface.is_some() && other.interface.is_some() && self.interface != other.interface;
+        !apart && self.address.overlaps(&other.address)
+    }
+}
+
 impl Reader {
     /// Whether each service that is avoided is one with a single destination in the same pool.
     pub(super) fn check_avoided(&mut self) {
@@ -34,20 +48,23 @@ impl Reader {
 
     /// Complains of services that listen at the same address.
     pub(super) fn check_listening(&mut self) {
-        let mut seen: HashMap<u16, Vec<(ListenAddress, &str)>> = HashMap::new();
+        let mut seen: HashMap<u16, Vec<Listening>> = HashMap::new();
         let mut taken = Vec::new();
-        for (name, said) in &self.contents.services {
+        for (service, said) in &self.contents.services {
             let Ok(addresses) = parse_listen_addresses(&said.listen) else { continue };
-            let in_the_way = |address: &ListenAddress| {
-                let (other, service) = seen.get(&address.port)?.iter().find(|(other, _)| other.overlaps(address))?;
-                let of = if other == address { String::new() } else { format!("{address}: ") };
-                Some(format!("service.{name}.listen: {of}service.{service} listens at {other}"))
+            let interface = said.options.iter().find_map(|option| option.strip_prefix("--interface="));
+            let all: Vec<Listening> =
+                addresses.iter().cloned().map(|address| Listening { address, interface, service }).collect();
+            let in_the_way = |it: &Listening| {
+                let other = seen.get(&it.address.port)?.iter().find(|other| other.overlaps(it))?;
+                let of = if other.address == it.address { String::new() } else { format!("{}: ", it.address) };
+                Some(format!("service.{service}.listen: {of}service.{} listens at {}", other.service, other.address))
             };
-            if let Some(complaint) = addresses.iter().find_map(in_the_way) {
+            if let Some(complaint) = all.iter().find_map(in_the_way) {
                 let place = said.places.iter().find(|(option, ..)| *option == "listen");
                 taken.push((place.map_or(0..0, |(.., place)| place.clone()), complaint));
             }
-            addresses.iter().for_each(|it| seen.entry(it.port).or_default().push((it.clone(), name)));
+            all.into_iter().for_each(|it| seen.entry(it.address.port).or_default().push(it));
         }
         taken.into_iter().for_each(|(place, complaint)| self.complain(place, complaint));
     }

@@ -134,6 +134,7 @@ fn a_service_may_listen_at_several_addresses() {
     let config = of_file(several);
     assert_eq!(config.services[0].listen.to_string(), "*:3306, 10.0.0.100:3307, [::1]:3308-3310");
     let same_port = of_file(&format!("{file}listen = ['10.0.0.100:3307', '10.0.0.101:3307']\n"));
+    of_file("[pool.a]\n[service.b]\nlisten = 1\ninterface = 'x'\n[service.c]\nlisten = 1\ninterface = 'y'\n");
     assert_eq!(same_port.pools[0].destinations[0].endpoint.port, 3307, "the port of all of them");
 }
 
@@ -233,6 +234,15 @@ fn what_is_no_file_of_ours_is_told() {
             "[pool.a]\n[service.b]\nlisten = 1\n[service.c]\nlisten = '1'",
             "5:10: service.c.listen: service.b listens at *:1",
         ),
+        (
+            "[pool.a]\n[service.b]\nlisten = 1\ninterface = 'a'\n[service.c]\nlisten = 1",
+            "6:10: service.c.listen: service.b listens at *:1",
+        ),
+        (
+            "[pool.a]\n[service.b]\nlisten = 1\ninterface = 'a/b'",
+            "4:13: service.b.interface: 'a/b': not the name of a network interface",
+        ),
+        ("[pool.a]\n[service.b]\nlisten = 1\nbacklog = 0", "4:11: service.b.backlog: '0': 0 is not in 1..=1000000"),
         ("[pool.a]\n[service.b]\nlisten = []", "3:10: service.b.listen: the list is empty"),
         (
             "[pool.a]\n[service.b]\nlisten = [1, [2]]",
@@ -302,6 +312,7 @@ fn a_printed_configuration_says_the_same_when_it_is_read() {
         &["-w", "exec:check 'a b' \"c\"", "--slow-start", "20", "--shutdown-sessions", "always", "--fall", "9", "1"],
         &["-S", "-K", "-n", "-l", "-a", "-Y", "--greeting", "mysql", "--connect-from", "127.0.0.1,::1", "1"],
         &["3306,10.0.0.100:3307,[::1]:3308-3310", "10.0.0.1:3306"],
+        &["--backlog", "100", "--interface", "eth0.7", "--defer-accept", "1"],
         &["--send-proxy", "1", "1"],
         &["--send-proxy", "2", "--accept-proxy", "10.0.0.0/8,fd00::/8,::1", "1"],
         &["-b", "-T", "--resolve", "0", "--resolve-all", "--prefer", "ipv6", "--strict-names", "-v", "1"],

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::Socket;
 
-use super::{Channel, Message, PROTOCOL, PredecessorLink, Role, State};
+use super::{Channel, LeftAddress, Message, PORTION, PROTOCOL, PredecessorLink, Role, State};
 use crate::sys;
 
 /// Has the number of the descriptor that the conversation is held through.
@@ -87,13 +87,14 @@ impl Predecessor {
         let _ = self.0.send(&Message::Failed(reason), &[]);
     }
 
-    /// Says that this process could serve, and waits for its turn; the old one's end is that as well.
+    /// Says that this process could serve, and which addresses it leaves, and waits for its turn; the old one's end is that as well.
     ///
     /// # Errors
     /// When it does not come.
-    pub(in crate::daemon) fn wait_for_go(&self) -> io::Result<()> {
+    pub(in crate::daemon) fn wait_for_go(&self, left: &[LeftAddress]) -> io::Result<()> {
         // That it cannot be said is the old one's end, too.
-        let _ = self.0.send(&Message::Ready, &[]);
+        let leaves = left.chunks(PORTION).map(|portion| Message::Leaves(portion.to_vec()));
+        let _ = leaves.chain([Message::Ready]).try_for_each(|message| self.0.send(&message, &[]));
         match self.0.receive_within(PATIENCE)? {
             Some((Message::Go, _)) | None => Ok(()),
             Some(_) => Err(io::ErrorKind::InvalidData.into()),

@@ -4,10 +4,11 @@
 //!
 //! 1. The new process says [`Message::Hello`], so that nothing is handed to what is no glbd.
 //! 2. The old one has its control thread stand still, and sends its sockets and its [`State`].
-//! 3. The new one says [`Message::Ready`] when all its threads run, or [`Message::Failed`].
+//! 3. The new one says [`Message::Leaves`] where it does not listen any more, and [`Message::Ready`] when all its threads
+//!    run; or [`Message::Failed`].
 //! 4. The old one says [`Message::Go`], and the new one [`Message::Serving`] when it accepts. For a moment both do, from
 //!    the same sockets.
-//! 5. The old one steps down.
+//! 5. The old one steps down. It serves the clients that wait where the new one does not listen any more.
 //!
 //! Until then, whatever happens to the new process, the old one goes on as if nothing had happened. After that, the socket
 //! stays open for as long as the old process has connections: it tells how many there are and what they carry, and hears
@@ -50,6 +51,9 @@ enum Message {
     Hello { protocol: u32, version: String, pid: u32 },
     /// With this message come descriptors, which are these.
     Descriptors(Vec<Role>),
+    /// The new process does not go on with the listening sockets at these addresses: clients that wait there are the old
+    /// one's.
+    Leaves(Vec<LeftAddress>),
     /// The new process could serve now.
     Ready,
     /// The new process cannot, for this reason.
@@ -115,7 +119,7 @@ enum Role {
 /// Stands for the destination where none is meant.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// Most destinations that one message tells something of.
+/// Most destinations or addresses that one message tells something of.
 const PORTION: usize = 500;
 
 /// How many connections there are to each of these destinations.
@@ -148,10 +152,20 @@ pub(super) struct HandedAddress {
     pub listen: String,
     /// Where that is.
     pub at: SocketAddr,
+    /// The network interface that they are bound to.
+    pub interface: Option<String>,
     /// How many of the listening sockets are there.
     pub sockets: usize,
     /// Whether they are a service manager's.
     pub borrowed: bool,
+}
+
+/// An address at which listening sockets were handed over in vain.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct LeftAddress {
+    pub at: SocketAddr,
+    /// The network interface that they are bound to.
+    pub interface: Option<String>,
 }
 
 /// What the new process is to go on with, beside descriptors.

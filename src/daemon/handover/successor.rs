@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::inheritance::ENVIRONMENT;
-use super::{Channel, Message, PROTOCOL, PredecessorLink, Role, State};
+use super::{Channel, LeftAddress, Message, PROTOCOL, PredecessorLink, Role, State};
 use crate::sys;
 
 /// How long the new process may take to be ready.
@@ -96,14 +96,21 @@ impl Successor {
         }
     }
 
-    /// Waits until it could serve.
+    /// Waits until it could serve. Returns where it does not listen any more.
     ///
     /// # Errors
     /// Why that is in vain.
-    pub(in crate::daemon) fn wait_until_ready(&mut self, give_up: &mut dyn FnMut() -> bool) -> Result<(), String> {
-        match self.wait(give_up)? {
-            Message::Ready => Ok(()),
-            _ => Err("it does not speak as a glbd does".to_owned()),
+    pub(in crate::daemon) fn wait_until_ready(
+        &mut self,
+        give_up: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<LeftAddress>, String> {
+        let mut left = Vec::new();
+        loop {
+            match self.wait(give_up)? {
+                Message::Leaves(more) => left.extend(more),
+                Message::Ready => return Ok(left),
+                _ => return Err("it does not speak as a glbd does".to_owned()),
+            }
         }
     }
 

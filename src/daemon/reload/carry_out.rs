@@ -15,7 +15,7 @@ use crate::daemon::listening::{Door, ListenPlaces};
 use crate::daemon::prepared::{self, Notice};
 use crate::daemon::running::Running;
 use crate::desired::{PoolChange, ServiceChange, Task, Until};
-use crate::service::{self, PoolEntry, Service, ServiceEntry, Setup};
+use crate::service::{PoolEntry, Service, ServiceEntry, Setup};
 use crate::worker::ListenerGroup;
 
 /// How long workers may take to hear of a reload before it is answered.
@@ -178,9 +178,8 @@ impl<'w> Work<'w> {
         }
         self.lines.extend(told(&entry.config, &old.config, change));
         if change.connections
-            && let Some(doors) = &self.running.doors
-            && let Err(error) =
-                doors.of_service(name).try_for_each(|door| service::renew(&door.sockets, &entry.config.connections))
+            && let Some(doors) = &mut self.running.doors
+            && let Err(error) = doors.of_service_mut(name).try_for_each(|door| door.renew(&entry.config.connections))
         {
             warn!("service {name}: new connections have some of the old options: {error}");
         }

@@ -1,6 +1,7 @@
 //! All of a reload that can fail: names, addresses, files.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::address::{DestinationSpec, Endpoint};
@@ -8,14 +9,14 @@ use crate::checker::Credentials;
 use crate::config::{Config, Name, PoolConfig, ServiceConfig};
 use crate::daemon::filling::Located;
 use crate::daemon::listen_trouble;
-use crate::daemon::listening::{Door, ListenPlace, ListenPlaces, Opening};
+use crate::daemon::listening::{Door, ListenPlace, ListenPlaces, Opening, await_handshakes, bind_to_interfaces};
 use crate::daemon::prepared;
 use crate::daemon::running::Running;
 use crate::daemon::serving::Serving;
 use crate::desired::Task;
 use crate::pool::MAX_DESTINATIONS;
 use crate::resolve::OwnAddresses;
-use crate::service::{PoolEntry, ServiceEntry, Setup};
+use crate::service::{self, PoolEntry, ServiceEntry, Setup};
 
 /// All that is needed for what is wanted, and can fail.
 pub(super) struct Ready {
@@ -140,19 +141,36 @@ fn listen(
     for ServiceEntry { config, service } in &setup.services {
         let is_there = |place: &ListenPlace| staying.iter().any(|it| it.service == config.name && it.place == *place);
         for place in places.of(&config.name).iter().filter(|place| !is_there(place)) {
-            let opened = Opening::new(config, place, leaving.iter().copied(), count)
+            let opened = Opening::new(config, place, &leaving, places, count)
                 .and_then(|opening| opening.serve(&running.workers, service, true));
             match opened {
                 Ok(door) => listening.entry(Name::clone(&config.name)).or_default().push(door),
                 Err(error) => {
-                    let new = listening.into_values().flatten();
-                    new.filter_map(|door| door.group).for_each(|group| running.workers.retire(group));
+                    retire(listening, running);
                     return Err(listen_trouble(&place.listen, &error) + &hint(place, &error, running));
                 }
             }
         }
     }
+    let interface = |door: &Door| {
+        let now = &setup.service(&door.service)?.config.connections.interface;
+        (door.interface != *now && !door.borrowed).then_some(now.as_deref())
+    };
+    let changed: Vec<(&Door, Option<&str>)> =
+        staying.iter().filter_map(|door| Some((*door, interface(door)?))).collect();
+    if let Err(reason) = bind_to_interfaces(&changed) {
+        retire(listening, running);
+        return Err(reason);
+    }
+    let new: Vec<SocketAddr> = listening.values().flatten().map(|door| door.place.at).collect();
+    await_handshakes(&leaving, |at| new.iter().any(|new| *new != at && service::covers(at, *new)));
     Ok(listening)
+}
+
+/// Closes what was opened in vain.
+fn retire(listening: HashMap<Name, Vec<Door>>, running: &Running) {
+    let groups = listening.into_values().flatten().filter_map(|door| door.group);
+    groups.for_each(|group| running.workers.retire(group));
 }
 
 /// What else there is to say where it cannot be listened at an address.

@@ -12,6 +12,7 @@ pub mod log;
 pub mod manual;
 pub mod mariadb;
 pub mod mounts;
+pub mod neighbour;
 pub mod net;
 pub mod payload;
 pub mod proc;
