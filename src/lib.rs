@@ -35,6 +35,7 @@ pub mod checker;
 pub mod config;
 pub mod control;
 pub mod counted;
+pub mod counters;
 pub mod daemon;
 pub mod desired;
 pub mod health;
