@@ -48,6 +48,7 @@ pub mod resolve;
 pub mod service;
 pub mod state;
 pub mod stats;
+pub mod status;
 pub mod supervise;
 pub mod sys;
 pub mod verdict;

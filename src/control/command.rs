@@ -63,6 +63,8 @@ pub(super) enum Command {
     Enable(Target),
     /// Move the single destination to this one, and let sessions on the former go on for so long. The weight says nothing.
     Writer(Target, Duration),
+    /// Everything, or a part of it, in JSON.
+    Json(Part),
     /// What has changed.
     Events(EventQuery),
     /// What has become of a destination's verdict, in JSON or not. The weight says nothing.
@@ -75,6 +77,27 @@ pub(super) enum Command {
     LogLevel(LevelFilter),
     /// An empty line.
     Nothing,
+}
+
+/// A part of what there is to report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of it.
+    Whole,
+    /// The pools.
+    Pools,
+    /// The process.
+    Process,
+}
+
+/// The part that a query for JSON asks for.
+fn json_part(line: &str) -> Option<Part> {
+    match line.split_whitespace().collect::<Vec<_>>()[..] {
+        ["getinfo", "json"] => Some(Part::Whole),
+        ["getwatch", "json"] => Some(Part::Pools),
+        ["getstat" | "getstats", "json"] => Some(Part::Process),
+        _ => None,
+    }
 }
 
 /// A destination as a command names it, with its weight.
@@ -132,6 +155,7 @@ impl Command {
             "quit" | "exit" => Ok(Command::Quit),
             "watch" => Ok(Command::WatchEvents(false)),
             "getevents" => Ok(Command::Events(EventQuery::default())),
+            _ if let Some(part) = json_part(&lower) => Ok(Command::Json(part)),
             _ if lower.starts_with("getinfo") => Ok(Command::Info),
             _ if lower.starts_with("getwatch") => Ok(Command::Watch),
             _ if lower.starts_with("getstat") => Ok(Command::Stats),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::command::{Command, Target};
+use super::command::{Command, Part, Target};
 use super::events;
 use super::late::{Asker, LateAnswer};
 use super::{Reload, lookup, report};
@@ -21,6 +21,7 @@ use crate::resolve::{self, OwnAddresses, Resolver};
 use crate::service::{Inventory, PoolEntry, ServiceEntry, Setup};
 use crate::state::StateFile;
 use crate::stats::Stats;
+use crate::status;
 
 const RETIRED: &str = "this glbd takes no changes any more: ask the one that has its place";
 
@@ -106,6 +107,7 @@ impl Executor {
             Ok(Command::Info) => Reply::Text(report::info(&setup, self.max_connections)),
             Ok(Command::Watch) => Reply::Text(report::watch(&setup)),
             Ok(Command::Stats) => Reply::Text(self.stats(&setup)),
+            Ok(Command::Json(part)) => Reply::Text(self.json(part)),
             Ok(Command::Events(query)) => Reply::Text(query.answer()),
             Ok(Command::History(target, json)) => Reply::Text(history(&setup, &target, json)),
             Ok(Command::WatchEvents(json)) => Reply::Watch(json),
@@ -210,6 +212,19 @@ impl Executor {
             choices: setup.services.iter().map(choice).collect(),
             addresses: setup.pools.iter().map(|it| it.pool.named_addresses()).collect(),
         }
+    }
+
+    /// In one line, and without resetting anything.
+    fn json(&self, part: Part) -> String {
+        let (inventory, stats) = (self.inventory.clone(), self.stats.clone());
+        let status = status::Source { inventory, stats, max_connections: self.max_connections }.now();
+        let text = match part {
+            Part::Whole => serde_json::to_string(&status),
+            Part::Pools => serde_json::to_string(&status.pools),
+            Part::Process => serde_json::to_string(&status.process),
+        };
+        // Plain data always can be written.
+        text.unwrap_or_default() + "\n"
     }
 
     fn stats(&self, setup: &Setup) -> String {

@@ -85,6 +85,7 @@ fn working_directory(config: &mut Config) -> Result<PathBuf, String> {
 }
 
 fn start_anew(mut config: Config, program: PathBuf) -> Result<(), String> {
+    crate::status::started();
     let directory = working_directory(&mut config)?;
     let mut config = config.with_paths_in(&directory);
     let mut sockets = Sockets::take().map_err(|error| format!("the service manager's sockets: {error}"))?;
@@ -139,6 +140,7 @@ fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Resu
     running.heed(predecessors);
     let mut leftovers = Leftovers::inherit(state.leftovers, janitor);
     crate::log::events::resume(state.events);
+    crate::status::resume(state.started);
     info!("taken over from process {pid}");
     say_what_runs(&config, &prepared);
     // Whoever waits for it to name this process finds that all is done.

@@ -269,7 +269,8 @@ pub(super) fn service(config: &ServiceConfig, pool: &PoolEntry, before: Option<&
 /// A service that chooses by this rotation.
 pub(super) fn service_with(config: &ServiceConfig, rotation: Rotation, before: Option<&Service>) -> ServiceEntry {
     let limits = service::ServiceLimits::new(&config.limits, before.map(|before| &before.limits));
-    let service = Service::limited(&config.name, rotation, config.connections.clone(), limits);
+    let counters = before.map(|before| before.counters.clone()).unwrap_or_default();
+    let service = Service::limited(&config.name, rotation, config.connections.clone(), limits, counters);
     ServiceEntry { config: config.clone(), service }
 }
 

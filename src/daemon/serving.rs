@@ -195,6 +195,7 @@ impl Serving {
             connections: own_connections(&setup),
             predecessors: links.iter().map(|link| (link.connections(), link.orders())).collect(),
             events: events::changes(),
+            started: crate::status::started(),
             lasting: self.lasting.clone(),
         };
         let doors = running.doors.as_ref();

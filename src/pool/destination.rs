@@ -9,6 +9,7 @@ use super::policy::Candidate;
 use super::refusals::Refusals;
 use super::{DestinationId, Origin};
 use crate::address::{Endpoint, Host, MIN_WEIGHT};
+use crate::counters::Counters;
 
 /// What a pool holds of one destination.
 pub(super) struct Destination {
@@ -37,6 +38,10 @@ pub(super) struct Destination {
     pub limit: Option<usize>,
     /// Those of this process.
     pub connections: usize,
+    /// The most that there ever were, those of other processes included.
+    pub highest: usize,
+    /// What its connections come to.
+    pub counters: Counters,
     /// Those that other processes, which this one has taken over from, still have.
     pub elsewhere: usize,
     /// Connects that failed and clients that were refused, in a row; `None` when the last client was served.
@@ -95,6 +100,7 @@ impl Destination {
             backup: self.backup,
             is_single: false,
             connections: self.all_connections(),
+            highest: self.highest,
             map: None,
         }
     }
@@ -138,6 +144,8 @@ pub struct DestinationStatus {
     pub is_single: bool,
     /// Connections that count on it, those being opened and those of other processes included.
     pub connections: usize,
+    /// The most that there ever were.
+    pub highest: usize,
     /// Upper end of its share of [0, 1), where the policy deals in shares.
     pub map: Option<f64>,
 }

@@ -17,6 +17,7 @@ use super::tiers::{TierPick, readmission};
 use super::tried::Tried;
 use super::{DestinationId, Event, MAX_DESTINATIONS, Origin, PoolSettings, Subscriber, TableError};
 use crate::address::Endpoint;
+use crate::counters::{Counters, Totals};
 
 /// What a pool's lock protects.
 pub(super) struct Inner {
@@ -40,6 +41,8 @@ pub(super) struct Inner {
     pub(super) waiting: usize,
     /// Where there may be room for them.
     pub(super) room: Room,
+    /// What those that have been removed have come to.
+    pub(super) gone: Totals,
     /// How many destinations have been removed.
     pub(super) removals: u64,
     /// What was removed by hand, and is not to be discovered again.
@@ -184,6 +187,7 @@ impl Inner {
             self.rotations.iter_mut().for_each(|(_, it)| it.tiers.leave(destination));
         }
         change(destination);
+        destination.highest = destination.highest.max(destination.all_connections());
         match (was_full, limited && destination.is_full()) {
             (false, false) => self.rotations.iter_mut().for_each(|(_, it)| it.tiers.connections_changed(destination)),
             (false, true) => self.rotations.iter_mut().for_each(|(_, it)| it.tiers.fills(destination)),
@@ -226,6 +230,8 @@ impl Inner {
             awaited: false,
             limit: self.settings.max_connections,
             connections: 0,
+            highest: 0,
+            counters: Counters::default(),
             elsewhere: 0,
             refusals: None,
             avoided_until: None,
@@ -255,6 +261,7 @@ impl Inner {
         self.singles().into_iter().for_each(|rotation| self.single_removed(rotation, &removed));
         self.rotations.iter_mut().for_each(|(_, it)| it.forget(&removed));
         self.choices_changed();
+        self.gone += &removed.counters.totals();
         removed.all_connections()
     }
 

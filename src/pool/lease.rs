@@ -7,6 +7,7 @@ use super::health::Reason;
 use super::inner::Inner;
 use super::refusals::Refusals;
 use super::{DestinationId, Event, Rotation, RotationId};
+use crate::counters::Counters;
 
 /// What a failed connect is called where its cause is not known.
 const CONNECT_FAILED: &str = "connects fail";
@@ -21,12 +22,18 @@ pub struct Lease {
     pub(super) doubtful: bool,
     pub(super) outdated: bool,
     pub(super) retries: bool,
+    pub(super) counters: Counters,
 }
 
 impl Lease {
     /// Whose lease this is.
     pub fn id(&self) -> DestinationId {
         self.id
+    }
+
+    /// What the destination's connections come to.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// What has picked it.

@@ -45,7 +45,9 @@ use serde::{Deserialize, Serialize};
 use slab::Slab;
 
 use crate::address::{Endpoint, Host};
+use crate::counters::{Counters, Totals};
 pub use by_hand::SwitchError;
+use destination::Destination;
 pub use destination::DestinationStatus;
 pub use dismissal::Dismissed;
 pub use history::{Held, History, VerdictChange};
@@ -170,6 +172,18 @@ pub struct PoolSettings {
     pub max_queue: Option<usize>,
 }
 
+/// All that there is to report of a destination at one moment.
+pub struct Account {
+    /// How it is.
+    pub status: DestinationStatus,
+    /// What its connections have come to.
+    pub counters: Counters,
+    /// How often it has become DOWN, and how often its verdict has changed.
+    pub counts: (u64, u64),
+    /// How long each verdict has held.
+    pub held: Held,
+}
+
 /// Who put a destination into the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
@@ -197,6 +211,7 @@ impl Pool {
             rotations: Slab::new(),
             readmissions: BTreeSet::new(),
             removals: 0,
+            gone: Totals::default(),
             next_ticket: 0,
             waiting: 0,
             room: Room::default(),
@@ -296,6 +311,26 @@ impl Pool {
     /// The destinations in the order in which they were added, but for what a service makes of them.
     pub fn snapshot(&self) -> Vec<DestinationStatus> {
         self.lock().in_order().into_iter().map(|it| it.status()).collect()
+    }
+
+    /// What the connections of all its destinations have come to, those that have been removed included.
+    pub fn totals(&self) -> Totals {
+        let inner = self.lock();
+        let mut totals = inner.gone.clone();
+        inner.destinations.iter().for_each(|(_, it)| totals += &it.counters.totals());
+        totals
+    }
+
+    /// The destinations, what their connections have come to, and what has become of their verdicts.
+    pub fn accounts(&self) -> Vec<Account> {
+        let inner = self.lock();
+        let account = |it: &Destination| Account {
+            status: it.status(),
+            counters: it.counters.clone(),
+            counts: it.history.counts(),
+            held: it.history.held(it.health.verdict),
+        };
+        inner.in_order().into_iter().map(account).collect()
     }
 
     /// Whether there is a destination at `address`.

@@ -192,6 +192,7 @@ impl Inner {
             doubtful: destination.refusals.is_some(),
             outdated: self.is_outdated(destination, now),
             retries: self.retries(rotation.id()),
+            counters: destination.counters.clone(),
         }
     }
 

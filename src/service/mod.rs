@@ -13,6 +13,7 @@ mod places;
 use std::sync::{Arc, OnceLock};
 
 use crate::config::{ConnectionOptions, Greeting, LimitOptions};
+use crate::counters::Counters;
 use crate::pool::Rotation;
 pub use beside::{covers, overlap, socket_number};
 pub use inventory::{Inventory, PoolEntry, ServiceEntry, Setup};
@@ -30,6 +31,8 @@ pub struct Service {
     pub options: ConnectionOptions,
     /// Which clients it accepts, and how many.
     pub limits: ServiceLimits,
+    /// What its connections come to. Those of the service that has replaced it are the same.
+    pub counters: Counters,
     /// What has replaced it.
     successor: OnceLock<Arc<Service>>,
 }
@@ -37,12 +40,24 @@ pub struct Service {
 impl Service {
     /// Makes one without limits, which has no clients before workers serve it.
     pub fn new(name: &str, rotation: Rotation, options: ConnectionOptions) -> Arc<Service> {
-        Service::limited(name, rotation, options, ServiceLimits::new(&LimitOptions::default(), None))
+        Service::limited(
+            name,
+            rotation,
+            options,
+            ServiceLimits::new(&LimitOptions::default(), None),
+            Counters::default(),
+        )
     }
 
-    /// Makes one with limits.
-    pub fn limited(name: &str, rotation: Rotation, options: ConnectionOptions, limits: ServiceLimits) -> Arc<Service> {
-        Arc::new(Service { name: name.into(), rotation, options, limits, successor: OnceLock::new() })
+    /// Makes one with limits, which goes on with these counters.
+    pub fn limited(
+        name: &str,
+        rotation: Rotation,
+        options: ConnectionOptions,
+        limits: ServiceLimits,
+        counters: Counters,
+    ) -> Arc<Service> {
+        Arc::new(Service { name: name.into(), rotation, options, limits, counters, successor: OnceLock::new() })
     }
 
     /// Records that `successor` takes its place from now on.

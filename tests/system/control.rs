@@ -8,6 +8,7 @@ mod events;
 mod fifo;
 mod floods;
 mod http;
+mod json;
 pub mod name_server;
 mod names;
 mod netcats;

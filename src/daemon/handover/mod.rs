@@ -25,6 +25,7 @@ mod tests;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -189,6 +190,9 @@ pub(super) struct State {
     /// What has changed, as far as it is kept.
     #[serde(default)]
     pub events: Vec<Event>,
+    /// When the first of the processes was started that have taken over from each other.
+    #[serde(default = "crate::status::started")]
+    pub started: SystemTime,
     /// What its configuration says of what stays as it is.
     pub lasting: Vec<(String, String)>,
 }

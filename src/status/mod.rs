@@ -1,0 +1,196 @@
+//! Everything about the daemon at one moment, as plain data: what the control port's JSON, the metrics and the page show.
+
+mod model;
+
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+use crate::config::PolicyKind;
+use crate::counters::{Cause, Count, HistogramKind, Totals};
+use crate::pool::health::Verdict;
+use crate::pool::{Account, DestinationStatus, Origin, Unresolved};
+use crate::service::{Inventory, PoolEntry, ServiceEntry, Setup};
+use crate::stats::Stats;
+use model::round;
+pub use model::{
+    Bucket, Connections, Connects, Destination, Ended, Pool, Process, Seconds, Service, Status, Times, UnresolvedName,
+};
+
+static STARTED: OnceLock<SystemTime> = OnceLock::new();
+
+/// When this process, or the first of those that it has taken over from, was started: the first call of this, or of
+/// [`resume`], says so.
+pub fn started() -> SystemTime {
+    *STARTED.get_or_init(SystemTime::now)
+}
+
+/// The first of the processes before this one was started then.
+pub fn resume(started: SystemTime) {
+    // It has been said already where there was no process before this one.
+    let _ = STARTED.set(started);
+}
+
+/// Where it all comes from. Cheap to clone.
+#[derive(Clone)]
+pub struct Source {
+    /// The pools and services.
+    pub inventory: Inventory,
+    /// The counters of the process.
+    pub stats: Stats,
+    /// Most client connections.
+    pub max_connections: usize,
+}
+
+impl Source {
+    /// As it is now.
+    pub fn now(&self) -> Status {
+        let setup = self.inventory.now();
+        Status {
+            process: self.process(&setup),
+            services: setup.services.iter().map(service).collect(),
+            pools: setup.pools.iter().map(|entry| pool(&setup, entry)).collect(),
+        }
+    }
+
+    fn process(&self, setup: &Setup) -> Process {
+        let totals = self.stats.totals();
+        let now = SystemTime::now();
+        Process {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            time: humantime::format_rfc3339_millis(now).to_string(),
+            started: humantime::format_rfc3339_millis(started()).to_string(),
+            uptime: round(now.duration_since(started()).unwrap_or_default().as_secs_f64()),
+            connections: setup.connections(),
+            own_connections: setup.own_connections(),
+            max_connections: self.max_connections,
+            accepted: totals.connections,
+            bytes_in: totals.from_clients,
+            bytes_out: totals.to_clients,
+        }
+    }
+}
+
+fn service(entry: &ServiceEntry) -> Service {
+    let ServiceEntry { config, service } = entry;
+    let destinations = service.rotation.snapshot();
+    let totals = service.counters.totals();
+    let (now, highest) = service.counters.open_now();
+    let writer = destinations.iter().find(|it| it.is_single).map(|it| it.address.to_string());
+    let limit = config.limits.max_connections;
+    Service {
+        name: config.name.to_string(),
+        pool: config.pool.to_string(),
+        listen: config.listen.to_string(),
+        policy: config.policy.to_string(),
+        single: config.policy == PolicyKind::Single,
+        writer,
+        connections: Connections { now, highest, total: totals.get(Count::Connections) },
+        max_connections: limit,
+        queue: service.rotation.waiting(),
+        ready: destinations.iter().any(takes_clients),
+        full: limit.is_some_and(|limit| now >= limit),
+        bytes_in: totals.get(Count::BytesIn),
+        bytes_out: totals.get(Count::BytesOut),
+        connects: connects(&totals),
+        ended: ended(&totals),
+        times: times(&totals),
+    }
+}
+
+fn pool(setup: &Setup, entry: &PoolEntry) -> Pool {
+    let PoolEntry { config, pool } = entry;
+    let writers: Vec<String> = setup.services_of(&config.name).filter_map(writer_of).collect();
+    let destinations = pool.accounts().into_iter().map(|account| destination(account, &writers)).collect();
+    let totals = pool.totals();
+    Pool {
+        name: config.name.to_string(),
+        watched: config.watchdog.is_some(),
+        checks_note: pool.checks_note().map(|note| note.to_string()),
+        max_connections: config.max_connections,
+        destinations,
+        unresolved: pool.unresolved().into_iter().map(unresolved).collect(),
+        bytes_in: totals.get(Count::BytesIn),
+        bytes_out: totals.get(Count::BytesOut),
+        connects: connects(&totals),
+    }
+}
+
+fn writer_of(entry: &ServiceEntry) -> Option<String> {
+    entry.rotation().snapshot().into_iter().find(|it| it.is_single).map(|it| it.address.to_string())
+}
+
+fn destination(account: Account, writers: &[String]) -> Destination {
+    let Account { status: it, counters, counts: (down_count, change_count), held } = account;
+    let totals = counters.totals();
+    let address = it.address.to_string();
+    Destination {
+        names: it.wanted_as.iter().map(ToString::to_string).collect(),
+        writer: writers.contains(&address),
+        address,
+        weight: it.weight,
+        weight_in_force: it.weight_in_force,
+        backup: it.backup,
+        discovered: it.origin == Origin::Discovered,
+        leaving: it.is_leaving,
+        verdict: it.health.verdict.map_or_else(|| "UNKNOWN".to_owned(), |verdict| verdict.to_string()),
+        takes_clients: takes_clients(&it),
+        reason: it.health.reason.to_string(),
+        since: it.health.since.map(|since| humantime::format_rfc3339_millis(since).to_string()),
+        latency: round(it.health.latency.as_secs_f64()),
+        refusals: it.refusals.as_ref().map_or(0, |it| it.count),
+        refusal: it.refusals.as_ref().map(|it| it.reason.to_string()),
+        connections: Connections { now: it.connections, highest: it.highest, total: totals.get(Count::Connections) },
+        bytes_in: totals.get(Count::BytesIn),
+        bytes_out: totals.get(Count::BytesOut),
+        connects: connects(&totals),
+        ended: ended(&totals),
+        times: times(&totals),
+        down_count,
+        change_count,
+        seconds: Seconds::of(held),
+    }
+}
+
+fn takes_clients(it: &DestinationStatus) -> bool {
+    it.weight_in_force > 0.0 && it.health.verdict >= Some(Verdict::Spare)
+}
+
+fn unresolved(it: Unresolved) -> UnresolvedName {
+    UnresolvedName { name: it.endpoint.to_string(), weight: it.weight, reason: it.reason.to_string() }
+}
+
+fn connects(totals: &Totals) -> Connects {
+    Connects {
+        tried: totals.get(Count::Connects),
+        refused: totals.get(Count::ConnectsRefused),
+        timed_out: totals.get(Count::ConnectsTimedOut),
+        turned_down: totals.get(Count::ConnectsTurnedDown),
+        failed: totals.get(Count::ConnectsFailed),
+        redispatched: totals.get(Count::Redispatches),
+        queued: totals.get(Count::Queued),
+    }
+}
+
+fn ended(totals: &Totals) -> Vec<Ended> {
+    let ended = |cause: Cause| Ended { cause: cause.name().to_owned(), count: totals.ended(cause) };
+    Cause::ALL.into_iter().map(ended).filter(|it| it.count > 0).collect()
+}
+
+fn times(totals: &Totals) -> Vec<Times> {
+    let times = |kind: HistogramKind| {
+        let histogram = totals.times(kind);
+        let quantile = |share| histogram.quantile(kind, share).map(|time| round(time.as_secs_f64()));
+        let bounds = kind.bounds().iter().map(|micros| *micros as f64 / 1e6);
+        let buckets = bounds.zip(histogram.cumulative()).map(|(bound, count)| Bucket { bound, count });
+        Times {
+            what: kind.name().to_owned(),
+            count: histogram.count(),
+            sum: round(histogram.sum().as_secs_f64()),
+            p50: quantile(0.5),
+            p99: quantile(0.99),
+            buckets: buckets.collect(),
+        }
+    };
+    HistogramKind::ALL.into_iter().map(times).filter(|it| it.count > 0).collect()
+}
