@@ -3,6 +3,7 @@
 mod janitor;
 mod leftovers;
 mod own_file;
+pub mod socket_file;
 
 use std::fs::OpenOptions;
 use std::io::{self, PipeWriter, Read, Write};
