@@ -22,7 +22,7 @@ fn table(policy: PolicyKind, destinations: u32) -> Rotation {
         let address = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + number), 3306));
         let endpoint = Endpoint { host: Host::Address(address.ip()), port: address.port() };
         let weight = f64::from(1 + number % 3);
-        table.set(&endpoint, address, weight).expect("there is room");
+        table.set(&endpoint, address.into(), weight).expect("there is room");
     }
     table
 }

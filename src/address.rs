@@ -1,9 +1,10 @@
 //! Parsing and printing of listening addresses and destinations.
 //!
 //! A listening address is `[HOST:]PORT`, a destination `HOST[:PORT[:WEIGHT]]`. An IPv6 address stands in brackets
-//! wherever a port may follow it: `[::1]:3306:2`.
+//! wherever a port may follow it: `[::1]:3306:2`. A destination may also be a UNIX socket, `unix:PATH[:WEIGHT]`.
 
 mod listen;
+mod peer;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,6 +12,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 pub use listen::{ListenAddress, ListenAddresses, MAX_LISTEN_ADDRESSES, parse_listen_address, parse_listen_addresses};
+use peer::UNIX;
+pub use peer::{MAX_UNIX_PATH, PeerAddress, UnixPath};
 
 /// The largest weight; with more, sums of weights would lose the small ones to rounding.
 pub const MAX_WEIGHT: f64 = 1e9;
@@ -41,6 +44,8 @@ pub enum Host {
     /// A host name, not resolved, in lower case; or a link-local address with its zone, `fe80::1%eth0`, which the system
     /// resolves as it does a name, since interfaces come and go.
     Name(String),
+    /// A UNIX socket, which has no port.
+    Unix(UnixPath),
 }
 
 impl fmt::Display for Host {
@@ -50,26 +55,42 @@ impl fmt::Display for Host {
             Host::Address(address) => address.fmt(f),
             Host::Name(name) if name.contains('%') => write!(f, "[{name}]"),
             Host::Name(name) => f.write_str(name),
+            Host::Unix(path) => path.fmt(f),
         }
     }
 }
 
-/// A host and a port. Stored as text, `HOST:PORT`.
+/// A host and a port, or a UNIX socket. Stored as text, `HOST:PORT` or `unix:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Endpoint {
     /// Where to connect to, or what to listen on.
     pub host: Host,
-    /// Never 0.
+    /// 0 for a UNIX socket, and for nothing else.
     pub port: u16,
 }
 
 impl Endpoint {
     /// Where it is, unless its host is a name that has to be resolved.
-    pub fn address(&self) -> Option<SocketAddr> {
+    pub fn address(&self) -> Option<PeerAddress> {
         match self.host {
-            Host::Address(address) => Some(SocketAddr::new(address, self.port)),
+            Host::Address(address) => Some((address, self.port).into()),
             Host::Name(_) => None,
+            Host::Unix(path) => Some(PeerAddress::Unix(path)),
+        }
+    }
+
+    /// Returns true if its host is a name that has to be resolved.
+    pub fn is_name(&self) -> bool {
+        matches!(self.host, Host::Name(_))
+    }
+}
+
+impl From<PeerAddress> for Endpoint {
+    fn from(address: PeerAddress) -> Endpoint {
+        match address {
+            PeerAddress::Inet(address) => address.into(),
+            PeerAddress::Unix(path) => Endpoint { host: Host::Unix(path), port: 0 },
         }
     }
 }
@@ -100,7 +121,10 @@ impl TryFrom<String> for Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        match &self.host {
+            Host::Unix(path) => path.fmt(f),
+            host => write!(f, "{host}:{}", self.port),
+        }
     }
 }
 
@@ -113,7 +137,7 @@ pub struct DestinationSpec {
     pub weight: f64,
 }
 
-/// Reads `HOST[:PORT[:WEIGHT]]`. Without a port, `default_port` is taken, and where there is none, a port is required;
+/// Reads `HOST[:PORT[:WEIGHT]]`, or `unix:PATH[:WEIGHT]`. Without a port, `default_port` is taken, and where there is none, a port is required;
 /// without a weight, 1.
 ///
 /// # Errors
@@ -121,6 +145,9 @@ pub struct DestinationSpec {
 /// [`MAX_WEIGHT`] or lies between zero and [`MIN_WEIGHT`]; a host that nothing can be connected to (`0.0.0.0`, a
 /// multicast address), or that is neither an address nor a possible name.
 pub fn parse_destination(text: &str, default_port: Option<u16>) -> Result<DestinationSpec, AddressError> {
+    if let Some(unix) = text.strip_prefix(UNIX).filter(|it| is_unix(it)) {
+        return parse_unix(unix);
+    }
     let (host, rest) = split_host(text)?;
     let (port, weight) = match rest {
         Some(rest) => match rest.split_once(':') {
@@ -135,6 +162,28 @@ pub fn parse_destination(text: &str, default_port: Option<u16>) -> Result<Destin
     }
     let endpoint = Endpoint { host, port };
     Ok(DestinationSpec { endpoint, weight })
+}
+
+/// Divides `[NAME/]DESTINATION`. A UNIX socket's path has slashes of its own.
+pub fn split_name(text: &str) -> (Option<&str>, &str) {
+    match text.split_once('/').filter(|_| !text.starts_with(UNIX)) {
+        Some((name, destination)) => (Some(name), destination),
+        None => (None, text),
+    }
+}
+
+/// Whether what stands behind `unix:` is meant for the path of a UNIX socket: `unix` may also be a host, with a port.
+fn is_unix(text: &str) -> bool {
+    text.starts_with('@') || text.contains('/')
+}
+
+/// Reads `PATH[:WEIGHT]`.
+fn parse_unix(text: &str) -> Result<DestinationSpec, AddressError> {
+    let (path, weight) = match text.split_once(':') {
+        Some((path, weight)) => (path, parse_weight(weight)?),
+        None => (text, 1.0),
+    };
+    Ok(DestinationSpec { endpoint: PeerAddress::Unix(UnixPath::parse(path)?).into(), weight })
 }
 
 /// One host's address, as far as can be told by looking at it.
@@ -175,6 +224,11 @@ fn parse_host(text: &str) -> Result<Host, AddressError> {
     }
     if text.is_empty() {
         return Err(error("the host is empty"));
+    }
+    let path = text.strip_prefix("unix@").unwrap_or(text);
+    if path.starts_with('/') {
+        // As HAProxy writes it.
+        return Err(error(format!("a UNIX socket is {UNIX}{path}")));
     }
     // The resolver takes 127.1 and 0x7f000001 for addresses; people who write them mostly mistyped one.
     let last_label = text.rsplit('.').next().unwrap_or(text);
@@ -244,6 +298,11 @@ mod tests {
             ("db-1.example.com.:3306", "db-1.example.com.:3306 1"),
             ("[FE80::01%Eth0.7]:3306:2", "[fe80::1%Eth0.7]:3306 2"),
             ("[fe80::1%2]", "[fe80::1%2]:8010 1"),
+            ("unix:/run/mysqld/mysqld.sock", "unix:/run/mysqld/mysqld.sock 1"),
+            ("unix:/run/Mysqld.sock:2.5", "unix:/run/Mysqld.sock 2.5"),
+            ("unix:@name:-1", "unix:@name -1"),
+            ("unix:3306", "unix:3306 1"),
+            ("unix", "unix:8010 1"),
         ] {
             assert_eq!(destination(text), Ok(meaning.to_owned()), "{text}");
         }
@@ -281,6 +340,12 @@ mod tests {
             ),
             ("[2001:db8::1%eth0]:1", "'2001:db8::1%eth0' is not a link-local IPv6 address"),
             ("db%eth0:1", "'db%eth0' is not a link-local IPv6 address"),
+            ("unix:run/a.sock", "the path of a UNIX socket must be absolute, or '@' and a name"),
+            ("unix:../a.sock:1", "the path of a UNIX socket must be absolute, or '@' and a name"),
+            ("unix:/run/a.sock:heavy", "'heavy' is not a weight (a finite number)"),
+            ("unix:/run/a.sock:3306:1", "'3306:1' is not a weight (a finite number)"),
+            ("/run/a.sock", "a UNIX socket is unix:/run/a.sock"),
+            ("unix@/run/a.sock", "a UNIX socket is unix:/run/a.sock"),
         ] {
             assert_eq!(destination(text), Err(reason.to_owned()), "{text}");
         }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::probe;
 use super::protocol::{Id, ProbeSettings, Report, Request};
 use super::task::{COURTESY, Common, PoolChecks, check_when_asked};
+use crate::address::PeerAddress;
 use crate::channel::Channel;
 use crate::resolve::{self, Resolver};
 use crate::sys;
@@ -105,7 +105,7 @@ impl Pools {
         }
     }
 
-    fn watch(&mut self, id: Id, address: SocketAddr) -> io::Result<()> {
+    fn watch(&mut self, id: Id, address: PeerAddress) -> io::Result<()> {
         let Some(pool) = self.pools.get_mut(&id.pool) else { return Err(io::ErrorKind::InvalidData.into()) };
         let (checks, received) = unbounded_channel();
         tokio::task::spawn_local(check_when_asked(Rc::clone(&pool.checks), id, address, received));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     /// Watches and checks the first destination of a pool.
-    fn check(pool: u32, address: SocketAddr) -> [Request; 2] {
+    fn check(pool: u32, address: PeerAddress) -> [Request; 2] {
         let id = Id { pool, serial: 0 };
         [Request::Watch { id, address }, Request::Check { id, fresh: false }]
     }
@@ -194,7 +194,7 @@ mod tests {
         ProbeSpec::Exec(format!(r#"true ; while read -r poll; do [ "$poll" = quit ] && exit; echo {answer}; done"#))
     }
 
-    fn nowhere() -> SocketAddr {
+    fn nowhere() -> PeerAddress {
         (Ipv4Addr::LOCALHOST, 1).into()
     }
 

@@ -3,14 +3,13 @@
 //! Checks never wait for a name: a name that is not known yet is left out of the answer, and looked up meanwhile.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::protocol::MAX_MEMBERS;
-use crate::address::{Endpoint, parse_destination};
+use crate::address::{Endpoint, Host, PeerAddress, parse_destination};
 use crate::resolve::Resolver;
 
 /// How long the address of a name is good for, and how long a name that has none is not looked up again.
@@ -25,7 +24,7 @@ pub(super) struct Members {
 }
 
 struct Known {
-    address: Option<SocketAddr>,
+    address: Option<PeerAddress>,
     /// When it was asked for last.
     asked: Instant,
     /// Whether the answer is still to come.
@@ -40,11 +39,15 @@ impl Members {
 
     /// The addresses of `members`, those without a port at `port`; and whether none of them is missing. What is no
     /// address at all is passed over: a node may say anything of itself.
-    pub(super) fn locate(&self, members: &[String], port: u16) -> (Vec<SocketAddr>, bool) {
+    pub(super) fn locate(&self, members: &[String], port: u16) -> (Vec<PeerAddress>, bool) {
         let mut addresses = Vec::new();
         let mut are_complete = members.len() <= MAX_MEMBERS;
         for member in members.iter().take(MAX_MEMBERS) {
             let Ok(spec) = parse_destination(member, Some(port)) else { continue };
+            // A node's own is on another machine, or known already.
+            if matches!(spec.endpoint.host, Host::Unix(_)) {
+                continue;
+            }
             match spec.endpoint.address().or_else(|| self.look_up(spec.endpoint)) {
                 Some(address) => addresses.push(address),
                 None => are_complete = false,
@@ -54,7 +57,7 @@ impl Members {
     }
 
     /// The last known address of a name, which is asked for again when that is old.
-    fn look_up(&self, endpoint: Endpoint) -> Option<SocketAddr> {
+    fn look_up(&self, endpoint: Endpoint) -> Option<PeerAddress> {
         let now = Instant::now();
         let mut known = self.known.lock();
         if known.len() >= MAX_NAMES && !known.contains_key(&endpoint) {
@@ -70,7 +73,7 @@ impl Members {
         if is_due {
             let answers = Arc::clone(&self.known);
             let name = endpoint.clone();
-            let done = move |found: std::io::Result<Vec<SocketAddr>>| {
+            let done = move |found: std::io::Result<Vec<PeerAddress>>| {
                 if let Some(entry) = answers.lock().get_mut(&name) {
                     entry.pending = false;
                     // A name that does not resolve now keeps the address that it had.

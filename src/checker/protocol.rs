@@ -4,12 +4,12 @@
 //! [`Report`] for no more than it is, and checks the length of each part of it: see [`Report::is_within_bounds`].
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::option_file::Credentials;
+use crate::address::PeerAddress;
 use crate::config::ProbeSpec;
 use crate::pool::DestinationId;
 use crate::pool::health::{Reason, Verdict};
@@ -42,7 +42,7 @@ pub enum Request {
         /// Which it is.
         id: Id,
         /// Where it is.
-        address: SocketAddr,
+        address: PeerAddress,
     },
     /// Stops watching a destination.
     Forget {
@@ -101,7 +101,7 @@ pub enum Report {
         /// Which destination it was.
         id: Id,
         /// See [`Request::Watch`]: a name's destination keeps its number when it moves.
-        address: SocketAddr,
+        address: PeerAddress,
         /// The result.
         finding: Finding,
         /// How long the check took.
@@ -147,7 +147,7 @@ pub struct Answer {
     /// Whether there is nothing at all at this address, so that it may be checked less often.
     pub absent: bool,
     /// The cluster's members as it reports them.
-    pub members: Vec<SocketAddr>,
+    pub members: Vec<PeerAddress>,
     /// Whether these are all of them: the names of some may still be being resolved.
     pub members_are_complete: bool,
     /// What it says of its cluster, where it was asked.
@@ -200,12 +200,12 @@ mod tests {
     use std::net::Ipv4Addr;
 
     fn checked(finding: Finding) -> Report {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let address = PeerAddress::from((Ipv4Addr::LOCALHOST, 1));
         Report::Checked { id: Id { pool: 0, serial: 0 }, address, finding, took: Duration::ZERO, is_late: false }
     }
 
     fn answer(reason: String, members: usize, state_uuid: String) -> Finding {
-        let members = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 1)); members];
+        let members = vec![PeerAddress::from((Ipv4Addr::LOCALHOST, 1)); members];
         let galera = Some(GaleraFacts { state_uuid, ..GaleraFacts::default() });
         let (verdict, absent, members_are_complete) = (Verdict::Ready, false, true);
         Finding::Answer(Answer { verdict, reason, absent, members, members_are_complete, galera })

@@ -1,7 +1,6 @@
 //! The task that checks one destination of a pool whenever the daemon asks for it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -15,6 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::members::Members;
 use super::probe::{self, Prober};
 use super::protocol::{Answer, Finding, Id, ProbeSettings, Report, cut};
+use crate::address::PeerAddress;
 use crate::resolve::Resolver;
 use crate::sys;
 
@@ -29,6 +29,12 @@ pub(super) struct Common {
     pub reports: Sender<Report>,
     /// Bounds the names that are looked up at once.
     pub resolver: Resolver,
+}
+
+/// The port of the members that a destination names without one. Those of a server at a UNIX socket are at MySQL's.
+fn member_port(destination: PeerAddress) -> u16 {
+    const MYSQL: u16 = 3306;
+    if destination.is_unix() { MYSQL } else { destination.port() }
 }
 
 /// How the destinations of a pool are checked: what its tasks use.
@@ -71,7 +77,7 @@ fn is_ours(error: &io::Error) -> bool {
 pub(super) async fn check_when_asked(
     pool: Rc<PoolChecks>,
     id: Id,
-    address: SocketAddr,
+    address: PeerAddress,
     mut checks: UnboundedReceiver<bool>,
 ) {
     let prober = match &pool.prober {
@@ -110,7 +116,7 @@ async fn report_shortage(check: &Check<'_>, reason: &str, mut checks: UnboundedR
 struct Check<'a> {
     pool: &'a PoolChecks,
     id: Id,
-    address: SocketAddr,
+    address: PeerAddress,
     is_waited_for: bool,
 }
 
@@ -183,7 +189,7 @@ impl Check<'_> {
             None => (Err(io::Error::other("the check has met a defect of glbd's")), Progress::Panicked),
         };
         if is_due || result.is_ok() {
-            self.send(self.pool.finding(result, self.address.port()), began, was_silent);
+            self.send(self.pool.finding(result, member_port(self.address)), began, was_silent);
         }
         progress
     }

@@ -52,8 +52,8 @@ pub(super) struct Options {
     #[arg(value_name = "LISTEN_ADDRESS", value_parser = parse_listen_addresses, required_unless_present = "config")]
     pub listen: Option<ListenAddresses>,
 
-    /// Where to pass them on to: HOST[:PORT[:WEIGHT]], IPv6 as [ADDRESS]:PORT. PORT defaults to the listening port,
-    /// WEIGHT to 1
+    /// Where to pass them on to: HOST[:PORT[:WEIGHT]], IPv6 as [ADDRESS]:PORT, or unix:PATH[:WEIGHT]. PORT defaults to
+    /// the listening port, WEIGHT to 1
     #[arg(value_name = "DESTINATION")]
     pub destinations: Vec<String>,
 
@@ -522,9 +522,10 @@ fn parse_resolve(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A backup's number, if it has one, and the destination.
+/// A backup's number, if it has one, and the destination. A UNIX socket may have an `@` of its own.
 pub(super) fn split_backup(text: &str) -> (Option<&str>, &str) {
-    text.split_once('@').map_or((None, text), |(number, destination)| (Some(number), destination))
+    let numbered = text.split_once('@').filter(|(number, _)| !number.contains(':'));
+    numbered.map_or((None, text), |(number, destination)| (Some(number), destination))
 }
 
 /// The port that it may lack is the service's.

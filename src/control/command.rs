@@ -7,7 +7,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::events::EventQuery;
-use crate::address::{DestinationSpec, parse_destination};
+use crate::address::{DestinationSpec, parse_destination, split_name};
 
 /// How long sessions on the former single destination have to end, unless `writer` says so.
 const GRACE: Duration = Duration::from_secs(10);
@@ -111,7 +111,8 @@ pub(super) struct Target {
 impl Target {
     /// Reads `[NAME/]HOST[:PORT[:WEIGHT]]`.
     fn parse(text: &str, port: Option<u16>) -> Result<Target, String> {
-        let (of, text) = text.split_once('/').map_or((None, text), |(of, text)| (Some(of.to_owned()), text));
+        let (of, text) = split_name(text);
+        let of = of.map(str::to_owned);
         let spec = parse_destination(text, port).map_err(|error| error.to_string())?;
         Ok(Target { of, spec })
     }

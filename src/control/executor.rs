@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use super::command::{Command, Part, Target};
 use super::events;
 use super::late::{Asker, LateAnswer};
 use super::{Reload, lookup, report};
-use crate::address::{DestinationSpec, Endpoint};
+use crate::address::{DestinationSpec, Endpoint, PeerAddress};
 use crate::counted::Counted;
 use crate::log::LogThrottle;
 use crate::log::events::CONFIGURATION;
@@ -74,9 +73,9 @@ pub(super) struct Executor {
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Kept {
     /// The single destination of each service that was chosen by hand, which may fall.
-    choices: Vec<Option<SocketAddr>>,
+    choices: Vec<Option<PeerAddress>>,
     /// Where the names of each pool are.
-    addresses: Vec<Vec<(Endpoint, SocketAddr)>>,
+    addresses: Vec<Vec<(Endpoint, PeerAddress)>>,
 }
 
 /// The new weight of a destination, and what that has changed.
@@ -235,7 +234,7 @@ impl Executor {
     fn resolve(
         &self,
         target: Target,
-        resolved: impl FnOnce(Target, io::Result<Vec<SocketAddr>>) + Send + 'static,
+        resolved: impl FnOnce(Target, io::Result<Vec<PeerAddress>>) + Send + 'static,
     ) -> Reply {
         let (endpoint, asked) = (target.spec.endpoint.clone(), target.clone());
         match self.resolver.resolve_later(endpoint, None, move |addresses| resolved(target, addresses)) {
@@ -245,7 +244,7 @@ impl Executor {
     }
 
     /// Changes a pool, now that the addresses are known. Returns the answer.
-    pub(super) fn finish(&self, target: &Target, addresses: io::Result<Vec<SocketAddr>>, asker: Asker) -> String {
+    pub(super) fn finish(&self, target: &Target, addresses: io::Result<Vec<PeerAddress>>, asker: Asker) -> String {
         let setup = self.inventory.now();
         let changed = lookup::pool_of(&setup, target).and_then(|PoolEntry { config, pool }| {
             let most = if config.resolve_all { usize::MAX } else { 1 };
@@ -260,7 +259,7 @@ impl Executor {
         &self,
         pool: &Pool,
         spec: &DestinationSpec,
-        addresses: &[SocketAddr],
+        addresses: &[PeerAddress],
         asker: Asker,
     ) -> Result<(), String> {
         if self.is_retired {
@@ -286,7 +285,7 @@ impl Executor {
         target: &Target,
         unresolved: Option<f64>,
         asker: Asker,
-        change: &dyn Fn(&Pool, SocketAddr) -> Reweighed,
+        change: &dyn Fn(&Pool, PeerAddress) -> Reweighed,
     ) -> String {
         let pool = match lookup::pool_of(setup, target) {
             _ if self.is_retired => return answer(target, Err(RETIRED.to_owned())),
@@ -339,7 +338,7 @@ fn history(setup: &Setup, target: &Target, json: bool) -> String {
         Ok(entry) => entry,
         Err(reason) => return answer(target, Err(reason)),
     };
-    let name = |address: SocketAddr| match setup.is_plain() {
+    let name = |address: PeerAddress| match setup.is_plain() {
         true => address.to_string(),
         false => format!("{}/{address}", config.name),
     };
@@ -381,7 +380,7 @@ fn change_name(pool: &Pool, spec: &DestinationSpec, asker: Asker) -> bool {
     true
 }
 
-fn change(pool: &Pool, spec: &DestinationSpec, address: SocketAddr, asker: Asker) -> Result<(), String> {
+fn change(pool: &Pool, spec: &DestinationSpec, address: PeerAddress, asker: Asker) -> Result<(), String> {
     let change = match spec.weight {
         weight if weight < 0.0 => pool.remove(address),
         0.0 => pool.drain(address),
@@ -391,7 +390,7 @@ fn change(pool: &Pool, spec: &DestinationSpec, address: SocketAddr, asker: Asker
     Ok(())
 }
 
-fn tell(change: Change, address: SocketAddr, weight: f64, asker: Asker) {
+fn tell(change: Change, address: PeerAddress, weight: f64, asker: Asker) {
     match change {
         Change::Added => info!("destination {address} added with weight {weight}, {asker}"),
         Change::Reweighted(before) => {
@@ -401,7 +400,7 @@ fn tell(change: Change, address: SocketAddr, weight: f64, asker: Asker) {
     }
 }
 
-fn tell_removed(address: SocketAddr, connections: usize, asker: Asker) {
+fn tell_removed(address: PeerAddress, connections: usize, asker: Asker) {
     let connections = Counted(connections, "connection");
     info!("destination {address} removed with {connections}, {asker}");
 }

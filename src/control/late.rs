@@ -9,6 +9,7 @@ use crossbeam_channel::Sender;
 use mio::Waker;
 
 use super::command::Target;
+use crate::address::PeerAddress;
 use crate::pool::{Event, Pool, SwitchDone};
 
 /// Where a command came from, and a late answer goes to.
@@ -36,7 +37,7 @@ pub type ReloadDone = Box<dyn FnOnce(ReloadOutcome) + Send>;
 /// What other threads report to this one.
 pub(super) enum LateReport {
     /// A name was resolved.
-    Resolved { asker: Asker, target: Target, addresses: io::Result<Vec<SocketAddr>> },
+    Resolved { asker: Asker, target: Target, addresses: io::Result<Vec<PeerAddress>> },
     /// A move of the single destination to this one has ended, or was given up for this reason.
     Switched { asker: Asker, target: Target, result: Result<(), String> },
     /// The configuration file was read again, or not, for these reasons.
@@ -91,7 +92,7 @@ impl LateAnswer<'_> {
     }
 
     /// For the thread that resolves a name.
-    pub(super) fn resolved(self) -> impl FnOnce(Target, io::Result<Vec<SocketAddr>>) + Send + 'static {
+    pub(super) fn resolved(self) -> impl FnOnce(Target, io::Result<Vec<PeerAddress>>) + Send + 'static {
         let (sender, asker) = (self.sender.clone(), self.asker);
         move |target, addresses| sender.send(LateReport::Resolved { asker, target, addresses })
     }

@@ -147,7 +147,7 @@ pub(super) fn stats(totals: &Totals, connections_now: usize, elapsed_seconds: f6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::SocketAddr;
+    use crate::address::PeerAddress;
     use std::time::{Instant, SystemTime};
 
     use crate::pool::health::{Health, ShutdownSessions};
@@ -158,7 +158,7 @@ mod tests {
         let shutdown_sessions = ShutdownSessions::Elsewhere;
         let table = Pool::new(PoolSettings { avoid_failed_for, watched, recheck_after, ..PoolSettings::default() })
             .rotation(Balancing { policy, top: false, shutdown_sessions });
-        let address = SocketAddr::from(([127, 0, 0, 1], 33061));
+        let address = PeerAddress::from(([127, 0, 0, 1], 33061));
         table.set(&address.into(), address, 0.75).expect("there is room");
         table
     }

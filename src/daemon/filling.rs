@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 
 use log::Level;
 
 use super::prepared::Notice;
-use crate::address::{DestinationSpec, Endpoint};
+use crate::address::{DestinationSpec, Endpoint, PeerAddress};
 use crate::config::PoolConfig;
 use crate::counted::Counted;
 use crate::desired::DestinationsChange;
@@ -17,7 +16,7 @@ use crate::resolve::{self, OwnAddresses};
 
 /// Where destinations are.
 pub(super) struct Located {
-    found: HashMap<Endpoint, io::Result<Vec<SocketAddr>>>,
+    found: HashMap<Endpoint, io::Result<Vec<PeerAddress>>>,
     /// Whether a name that does not resolve is an error.
     strict: bool,
 }
@@ -46,7 +45,7 @@ impl Located {
                 return Ok(Err(reason.unwrap_or_default()));
             }
         };
-        let (ours, others): (Vec<SocketAddr>, Vec<SocketAddr>) =
+        let (ours, others): (Vec<PeerAddress>, Vec<PeerAddress>) =
             addresses.iter().partition(|address| own.include(**address));
         match ours.first() {
             Some(_) if others.is_empty() => Err(told("this daemon is to listen there itself".to_owned())),
@@ -137,6 +136,6 @@ pub(super) fn follow(pool: &Pool, change: &DestinationsChange) -> Vec<String> {
 
 /// Where a destination is to be.
 struct Placed {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<PeerAddress>,
     notice: Option<String>,
 }

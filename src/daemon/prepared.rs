@@ -12,7 +12,7 @@ use super::filling::{self, Located};
 use super::handover::State;
 use super::limits::Limits;
 use super::listening::{Door, ListenPlaces};
-use crate::address::{Endpoint, parse_destination};
+use crate::address::{Endpoint, PeerAddress, parse_destination};
 use crate::checker::Credentials;
 use crate::config::{Config, PoolConfig, ServiceConfig};
 use crate::counted::Counted;
@@ -227,7 +227,7 @@ fn follow_file(setup: &Setup, state: &State, own: &OwnAddresses, strict: bool) -
 pub(super) fn passes_no_clients_back(
     PoolEntry { config, pool }: &PoolEntry,
     dropped: &[Endpoint],
-    begins_at: impl Fn(SocketAddr) -> bool,
+    begins_at: impl Fn(PeerAddress) -> bool,
 ) -> Result<(), String> {
     let stays = |it: &DestinationStatus| {
         let goes = !it.wanted_as.is_empty() && it.wanted_as.iter().all(|name| dropped.contains(name));

@@ -1,6 +1,6 @@
 //! The entry point for a fuzzer (`fuzz/`) of what the daemon hears from its checker.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use crossbeam_channel::{bounded, unbounded};
 
 use super::watchdog::{Watchdog, Watches};
 use super::{Settings, Watch};
+use crate::address::PeerAddress;
 use crate::channel;
 use crate::checker::Credentials;
 use crate::checker::protocol::Report;
@@ -67,7 +68,7 @@ fn pool() -> Rotation {
     let settings = PoolSettings { avoid_failed_for: Duration::from_secs(1), watched: true, ..PoolSettings::default() };
     let (policy, shutdown_sessions) = (PolicyKind::Single, ShutdownSessions::Elsewhere);
     let table = Pool::new(settings).rotation(Balancing { policy, top: false, shutdown_sessions });
-    for address in PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))) {
+    for address in PORTS.map(|port| PeerAddress::from((Ipv4Addr::LOCALHOST, port))) {
         // There is room for three.
         let _ = table.set(&address.into(), address, 1.0);
     }

@@ -207,7 +207,7 @@ fn pass_on(reports: &Channel, generation: u64, heard: &Sender<Heard>) {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddr};
+    use std::net::Ipv4Addr;
     use std::process::Command;
 
     use crossbeam_channel::unbounded;
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_checker_that_reports_more_than_there_can_be_is_lost_and_none_of_that_is_heard() {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let address = (Ipv4Addr::LOCALHOST, 1).into();
         let answer = |members: usize| {
             let (verdict, reason, absent, members_are_complete) = (Verdict::Ready, String::new(), false, true);
             let members = vec![address; members];

@@ -1,7 +1,7 @@
 //! What the destinations that are fit say of each other: the members of their cluster, and how long an answer takes.
 
+use crate::address::PeerAddress;
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// So that a destination which was slow once still gets clients.
@@ -10,14 +10,14 @@ const LEAST_SPEED: f64 = 0.01;
 /// What the destinations that are fit say of each other, by their numbers.
 #[derive(Default)]
 pub(super) struct ClusterView {
-    members: HashMap<u64, HashSet<SocketAddr>>,
+    members: HashMap<u64, HashSet<PeerAddress>>,
     latencies: HashMap<u64, Duration>,
 }
 
 impl ClusterView {
     /// A destination that is fit reports the members. When these are not all, those that it has reported before count
     /// as well.
-    pub(super) fn reports_members(&mut self, id: u64, members: &[SocketAddr], are_complete: bool) {
+    pub(super) fn reports_members(&mut self, id: u64, members: &[PeerAddress], are_complete: bool) {
         let known = self.members.entry(id).or_default();
         if are_complete {
             known.clear();
@@ -43,7 +43,7 @@ impl ClusterView {
 
     /// Whether some fit destination knows the members, and none of those that do counts this one among them. When all
     /// are silent, none is known to have left.
-    pub(super) fn has_left(&self, address: SocketAddr) -> bool {
+    pub(super) fn has_left(&self, address: PeerAddress) -> bool {
         !self.members.is_empty() && !self.members.values().any(|members| members.contains(&address))
     }
 

@@ -1,7 +1,6 @@
 //! All destinations that are watched: which to check when, and what the results make of them. No input or output here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::cluster::{self, Components, Node};
@@ -9,6 +8,7 @@ use super::hysteresis::Observation;
 use super::members::ClusterView;
 use super::schedule::Schedule;
 use super::watched::{Timing, Watched};
+use crate::address::PeerAddress;
 use crate::checker::protocol::{Answer, Finding};
 use crate::config::{ProbeSpec, WatchdogOptions};
 use crate::pool::DestinationId;
@@ -51,14 +51,14 @@ pub(super) struct Due {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Judgement {
     pub id: DestinationId,
-    pub address: SocketAddr,
+    pub address: PeerAddress,
     pub health: Health,
     /// Whether it may be sent clients, for those that wait to know.
     pub fit: bool,
     /// The verdict before, if that was another.
     pub changed_from: Option<Option<Verdict>>,
     /// The members of its cluster, if it is fit to tell.
-    pub members: Vec<SocketAddr>,
+    pub members: Vec<PeerAddress>,
     /// Whether it is to go if it was discovered.
     pub has_left: bool,
 }
@@ -101,7 +101,7 @@ impl Monitor {
 
     /// Watches a destination from now on, anew when it was watched at another address. `phase`, from 0 to 1, is the part
     /// of an interval after which it is checked for the second time.
-    pub(super) fn watch(&mut self, id: DestinationId, address: SocketAddr, health: Health, phase: f64, now: Instant) {
+    pub(super) fn watch(&mut self, id: DestinationId, address: PeerAddress, health: Health, phase: f64, now: Instant) {
         self.view.is_unfit(id.serial());
         if health.verdict.is_none() {
             self.unjudged.insert(id.serial());
@@ -153,7 +153,7 @@ impl Monitor {
     }
 
     /// Every destination and its address.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = (DestinationId, SocketAddr)> {
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (DestinationId, PeerAddress)> {
         self.watched.values().map(|it| (it.id, it.address))
     }
 
@@ -196,7 +196,7 @@ impl Monitor {
     }
 
     /// Whether a destination is watched, and is there.
-    pub(super) fn is_watched_at(&self, id: u64, address: SocketAddr) -> bool {
+    pub(super) fn is_watched_at(&self, id: u64, address: PeerAddress) -> bool {
         self.watched.get(&id).is_some_and(|it| it.address == address)
     }
 
@@ -326,7 +326,7 @@ impl Monitor {
 /// A destination that has fallen, and is to lose its sessions.
 pub(super) struct ToBeClosed {
     pub id: DestinationId,
-    pub address: SocketAddr,
+    pub address: PeerAddress,
     /// If one of these takes new clients; `None`: in any case.
     pub elsewhere: Option<Vec<DestinationId>>,
 }

@@ -1,7 +1,6 @@
 //! One pool that is watched: what its monitor decides, carried out.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use log::{debug, info, warn};
 use super::monitor::{Due, Judgement, Monitor, ToBeClosed};
 use super::watched::Timing;
 use super::{OnFirstVerdicts, Settings, Watch, tell};
+use crate::address::PeerAddress;
 use crate::checker::Credentials;
 use crate::checker::protocol::{Finding, ProbeSettings, Request};
 use crate::counted::Counted;
@@ -186,7 +186,7 @@ impl PoolWatch {
     pub(super) fn on_report(
         &mut self,
         serial: u64,
-        address: SocketAddr,
+        address: PeerAddress,
         finding: &Finding,
         timing: Timing,
         context: &WatchContext<'_>,
@@ -232,7 +232,7 @@ impl PoolWatch {
 
     /// Closes the sessions of destinations that have fallen, where clients have somewhere better to go, now that this one
     /// was reported on. Returns which, and how many sessions each had.
-    fn close_sessions(&mut self, reported: DestinationId) -> Vec<(DestinationId, SocketAddr, usize)> {
+    fn close_sessions(&mut self, reported: DestinationId) -> Vec<(DestinationId, PeerAddress, usize)> {
         let mut closed = Vec::new();
         for ToBeClosed { id, address, elsewhere } in self.monitor.to_be_closed(reported.serial()) {
             if let Some(count) = self.pool.close_fallen(id, elsewhere.as_deref()) {

@@ -1,11 +1,11 @@
 //! One destination that is watched: when it is checked, and what the results make of it. No input or output here.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::cluster::Heard;
 use super::hysteresis::{Hysteresis, Observation};
 use super::members::ClusterView;
+use crate::address::PeerAddress;
 use crate::checker::protocol::Answer;
 use crate::config::WatchdogOptions;
 use crate::pool::DestinationId;
@@ -31,7 +31,7 @@ const REPORTS: u8 = 2;
 /// One destination that is watched.
 pub(super) struct Watched {
     pub id: DestinationId,
-    pub address: SocketAddr,
+    pub address: PeerAddress,
     hysteresis: Hysteresis,
     pub health: Health,
     samples: u32,
@@ -87,7 +87,7 @@ impl Watched {
     /// One to be checked at once; another process may have watched it before, and have come to this.
     pub(super) fn new(
         id: DestinationId,
-        address: SocketAddr,
+        address: PeerAddress,
         health: Health,
         options: &WatchdogOptions,
         phase: f64,

@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 
 use super::pool_names::PoolNames;
 use super::{Message, Thread};
-use crate::address::Endpoint;
+use crate::address::{Endpoint, PeerAddress};
 use crate::resolve::{OwnAddresses, Resolver};
 
 /// The addresses that a name of the pool with this number has.
-type Answer = (u32, Endpoint, io::Result<Vec<SocketAddr>>);
+type Answer = (u32, Endpoint, io::Result<Vec<PeerAddress>>);
 
 /// Resolves the names of all pools.
 pub(super) struct Follower {

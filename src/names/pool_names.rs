@@ -2,13 +2,12 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
 use super::Settings;
-use crate::address::Endpoint;
+use crate::address::{Endpoint, PeerAddress};
 use crate::pool::health::Reason;
 use crate::pool::{Followed, Pool};
 use crate::resolve::{self, OwnAddresses};
@@ -103,7 +102,7 @@ impl PoolNames {
     }
 
     /// The next one to look up, and the address that it is to keep if it can.
-    pub(super) fn next(&self) -> Option<(Endpoint, Option<SocketAddr>)> {
+    pub(super) fn next(&self) -> Option<(Endpoint, Option<PeerAddress>)> {
         let name = self.waiting.front()?;
         Some((name.clone(), self.settings.pool.sound_address_of(name)))
     }
@@ -123,7 +122,7 @@ impl PoolNames {
     }
 
     /// Takes into account what looking up a name has found.
-    pub(super) fn on_answer(&mut self, name: &Endpoint, answer: io::Result<Vec<SocketAddr>>, own: &OwnAddresses) {
+    pub(super) fn on_answer(&mut self, name: &Endpoint, answer: io::Result<Vec<PeerAddress>>, own: &OwnAddresses) {
         self.asked.remove(name);
         match answer {
             Ok(addresses) => self.follow(name, addresses, own),
@@ -143,8 +142,8 @@ impl PoolNames {
         }
     }
 
-    fn follow(&mut self, name: &Endpoint, mut addresses: Vec<SocketAddr>, own: &OwnAddresses) {
-        let is_own = |address: &SocketAddr| own.include(*address);
+    fn follow(&mut self, name: &Endpoint, mut addresses: Vec<PeerAddress>, own: &OwnAddresses) {
+        let is_own = |address: &PeerAddress| own.include(*address);
         let own = addresses.iter().copied().find(is_own);
         addresses.retain(|address| !is_own(address));
         match own {

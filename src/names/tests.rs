@@ -1,12 +1,12 @@
 //! Names of several pools, looked up by a resolver that says what a test wants.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Weak;
 use std::thread;
 use std::time::Instant;
 
 use super::*;
-use crate::address::{Endpoint, Host, parse_destination};
+use crate::address::{Endpoint, Host, PeerAddress, parse_destination};
 use crate::pool::PoolSettings;
 use crate::pool::health::Reason;
 
@@ -28,7 +28,7 @@ fn endpoint(name: &str) -> Endpoint {
 }
 
 /// Names that begin so hang for ever, or have two addresses, or none; others have one.
-fn look_up(endpoint: &Endpoint, _: Option<SocketAddr>) -> io::Result<Vec<SocketAddr>> {
+fn look_up(endpoint: &Endpoint, _: Option<PeerAddress>) -> io::Result<Vec<PeerAddress>> {
     let Host::Name(name) = &endpoint.host else { return Err(io::ErrorKind::InvalidInput.into()) };
     while name.starts_with("hangs") {
         thread::park();

@@ -1,7 +1,6 @@
 //! Moving the single destination by hand.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use log::info;
@@ -12,7 +11,7 @@ use super::moves::unfitness;
 use super::single::Leadership;
 use super::switchover::{Former, SwitchDone, SwitchPhase, Switchover};
 use super::{Rotation, RotationId, clock};
-use crate::address::Endpoint;
+use crate::address::{Endpoint, PeerAddress};
 use crate::counted::Counted;
 
 /// Why the single destination is not moved.
@@ -50,7 +49,7 @@ impl Rotation {
     /// Where there is nothing to move, or the destination cannot serve; nothing has changed then.
     pub fn switch_single(
         &self,
-        address: SocketAddr,
+        address: PeerAddress,
         grace: Duration,
         now: Instant,
         done: SwitchDone,
@@ -95,7 +94,7 @@ impl Rotation {
     }
 
     /// The destination that was chosen by hand and has not fallen since.
-    pub fn chosen(&self) -> Option<(Endpoint, SocketAddr)> {
+    pub fn chosen(&self) -> Option<(Endpoint, PeerAddress)> {
         let inner = self.pool().lock();
         inner.single(self.id())?;
         let chosen = &inner.destinations[inner.find(inner.rotation(self.id()).tiers.choice()?)?];
@@ -104,7 +103,7 @@ impl Rotation {
 
     /// Prefers the destination at `address` when the first single one is elected, since a hand chose it in an earlier
     /// life of the daemon. Returns false if there is none, or the policy keeps to no single one.
-    pub fn prefer(&self, address: SocketAddr) -> bool {
+    pub fn prefer(&self, address: PeerAddress) -> bool {
         let mut inner = self.pool().lock();
         let Some(slot) = inner.at(address).filter(|slot| inner.destinations[*slot].weight > 0.0) else { return false };
         match inner.single(self.id()) {
@@ -121,7 +120,7 @@ impl Rotation {
 }
 
 impl Inner {
-    fn target(&self, rotation: RotationId, address: SocketAddr) -> Result<usize, SwitchError> {
+    fn target(&self, rotation: RotationId, address: PeerAddress) -> Result<usize, SwitchError> {
         let single = self.single(rotation).ok_or(SwitchError::NotSingle)?;
         if single.leadership != Leadership::Leads {
             return Err(SwitchError::NotLeading);

@@ -1,6 +1,5 @@
 //! One destination of a pool, and as it is seen from outside.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::health::{Health, Verdict};
@@ -8,7 +7,7 @@ use super::history::History;
 use super::policy::Candidate;
 use super::refusals::Refusals;
 use super::{DestinationId, Origin};
-use crate::address::{Endpoint, Host, MIN_WEIGHT};
+use crate::address::{Endpoint, Host, MIN_WEIGHT, PeerAddress};
 use crate::counters::Counters;
 
 /// What a pool holds of one destination.
@@ -16,7 +15,7 @@ pub(super) struct Destination {
     pub id: DestinationId,
     /// The names and addresses as which it is wanted where it is, at least one: the first is what it was added as.
     pub wanted_as: Vec<Endpoint>,
-    pub address: SocketAddr,
+    pub address: PeerAddress,
     pub origin: Origin,
     /// As configured; zero takes no new connections.
     pub weight: f64,
@@ -123,7 +122,7 @@ pub struct DestinationStatus {
     /// The names and addresses as which it is wanted, at least one: the first is what it was added as.
     pub wanted_as: Vec<Endpoint>,
     /// What is connected to.
-    pub address: SocketAddr,
+    pub address: PeerAddress,
     /// Which it is.
     pub id: DestinationId,
     /// Who put it there.

@@ -1,23 +1,21 @@
 //! Destinations that are not asked for any more, and go when their last connections have ended.
 
-use std::net::SocketAddr;
-
 use log::info;
 
 use super::Pool;
 use super::inner::Inner;
 use super::named::Standing;
-use crate::address::Endpoint;
+use crate::address::{Endpoint, PeerAddress};
 
 /// What has become of a destination that is not asked for any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dismissed {
     /// It is gone.
-    Removed(SocketAddr),
+    Removed(PeerAddress),
     /// It takes no new clients, and goes with the last of so many connections.
-    Drained(SocketAddr, usize),
+    Drained(PeerAddress, usize),
     /// It stays: it is asked for otherwise as well.
-    Stays(SocketAddr),
+    Stays(PeerAddress),
 }
 
 impl Pool {

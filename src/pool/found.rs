@@ -1,15 +1,14 @@
 //! Destinations that come and go without anybody having said so: a cluster's members.
 
-use std::net::SocketAddr;
-
 use super::{DestinationId, Origin, Pool, TableError};
+use crate::address::PeerAddress;
 
 impl Pool {
     /// Adds a destination that nobody has named, unless it is there or was removed by hand. True when it was added.
     ///
     /// # Errors
     /// [`TableError::Full`].
-    pub fn discover(&self, address: SocketAddr, weight: f64) -> Result<bool, TableError> {
+    pub fn discover(&self, address: PeerAddress, weight: f64) -> Result<bool, TableError> {
         let mut inner = self.lock();
         if inner.withdrawn.contains(&address) || inner.at(address).is_some() {
             return Ok(false);

@@ -1,6 +1,6 @@
 //! What the watchdog, where there is one, says of the destinations.
 
-use std::net::SocketAddr;
+use crate::address::PeerAddress;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::destination::Destination;
@@ -60,27 +60,27 @@ impl Pool {
     }
 
     /// What is known of every destination's health, in the order in which they were added.
-    pub fn healths(&self) -> Vec<(DestinationId, SocketAddr, Health)> {
+    pub fn healths(&self) -> Vec<(DestinationId, PeerAddress, Health)> {
         let inner = self.lock();
         inner.in_order().into_iter().map(|it| (it.id, it.address, it.health.clone())).collect()
     }
 
     /// What has become of the verdict of the destination at `address`, and what it is now.
-    pub fn history_at(&self, address: SocketAddr) -> Option<(History, Health)> {
+    pub fn history_at(&self, address: PeerAddress) -> Option<(History, Health)> {
         let inner = self.lock();
         let destination = &inner.destinations[inner.at(address)?];
         Some((destination.history.clone(), destination.health.clone()))
     }
 
     /// Where a destination is; `None` when it is no longer there.
-    pub fn address_at(&self, id: DestinationId) -> Option<SocketAddr> {
+    pub fn address_at(&self, id: DestinationId) -> Option<PeerAddress> {
         let inner = self.lock();
         inner.find(id).map(|slot| inner.destinations[slot].address)
     }
 
     /// Sets how the destination is from now on, if it still is at the `address` that the verdict was found for. Clients
     /// that wait for the check hear whether it found it `fit`.
-    pub fn judge(&self, id: DestinationId, address: SocketAddr, mut health: Health, fit: bool) {
+    pub fn judge(&self, id: DestinationId, address: PeerAddress, mut health: Health, fit: bool) {
         let mut inner = self.lock();
         let Some(slot) = inner.find(id).filter(|slot| inner.destinations[*slot].address == address) else { return };
         let before = &inner.destinations[slot].health;

@@ -1,7 +1,7 @@
 //! What is behind a pool's lock: destinations, and where each stands with the policies.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use slab::Slab;
@@ -16,7 +16,7 @@ use super::single::PickScope;
 use super::tiers::{TierPick, readmission};
 use super::tried::Tried;
 use super::{DestinationId, Event, MAX_DESTINATIONS, Origin, PoolSettings, Subscriber, TableError};
-use crate::address::Endpoint;
+use crate::address::{Endpoint, PeerAddress};
 use crate::counters::{Counters, Totals};
 
 /// What a pool's lock protects.
@@ -26,7 +26,7 @@ pub(super) struct Inner {
     pub(super) next_serial: u64,
     pub(super) destinations: Slab<Destination>,
     /// The slot of each.
-    pub(super) by_address: HashMap<SocketAddr, usize>,
+    pub(super) by_address: HashMap<PeerAddress, usize>,
     /// Where each name stands.
     pub(super) names: Names,
     /// What is wanted as nothing but some of these is a backup, of the lowest of their numbers.
@@ -46,7 +46,7 @@ pub(super) struct Inner {
     /// How many destinations have been removed.
     pub(super) removals: u64,
     /// What was removed by hand, and is not to be discovered again.
-    pub(super) withdrawn: HashSet<SocketAddr>,
+    pub(super) withdrawn: HashSet<PeerAddress>,
     /// Clients wait until every destination that there is at first has been judged.
     pub(super) awaits_first_verdicts: bool,
     /// Why no checks are being made.
@@ -55,7 +55,7 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    pub(super) fn at(&self, address: SocketAddr) -> Option<usize> {
+    pub(super) fn at(&self, address: PeerAddress) -> Option<usize> {
         self.by_address.get(&address).copied()
     }
 
@@ -204,7 +204,7 @@ impl Inner {
     pub(super) fn add(
         &mut self,
         endpoint: &Endpoint,
-        address: SocketAddr,
+        address: PeerAddress,
         weight: f64,
         origin: Origin,
         serial: Option<u64>,
@@ -265,7 +265,7 @@ impl Inner {
         removed.all_connections()
     }
 
-    pub(super) fn withdraw(&mut self, address: SocketAddr) {
+    pub(super) fn withdraw(&mut self, address: PeerAddress) {
         // There is no end to what a person may remove.
         if self.withdrawn.len() < MAX_DESTINATIONS {
             self.withdrawn.insert(address);

@@ -1,6 +1,6 @@
 //! Counting a connection on a destination for as long as it lasts.
 
-use std::net::SocketAddr;
+use crate::address::PeerAddress;
 use std::time::Instant;
 
 use super::health::Reason;
@@ -18,7 +18,7 @@ const GREETING_LATE: &str = "its greeting is late";
 pub struct Lease {
     pub(super) rotation: Rotation,
     pub(super) id: DestinationId,
-    pub(super) address: SocketAddr,
+    pub(super) address: PeerAddress,
     pub(super) doubtful: bool,
     pub(super) outdated: bool,
     pub(super) retries: bool,
@@ -42,7 +42,7 @@ impl Lease {
     }
 
     /// What to connect to.
-    pub fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> PeerAddress {
         self.address
     }
 

@@ -35,7 +35,6 @@ mod tried;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -44,7 +43,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use slab::Slab;
 
-use crate::address::{Endpoint, Host};
+use crate::address::{Endpoint, Host, PeerAddress};
 use crate::counters::{Counters, Totals};
 pub use by_hand::SwitchError;
 use destination::Destination;
@@ -96,13 +95,13 @@ impl DestinationId {
 pub enum Event {
     /// The destination's connections are to be closed at once: those of one rotation, or all. Where it was may be needed
     /// when it is gone.
-    Closed(DestinationId, SocketAddr, Option<RotationId>),
+    Closed(DestinationId, PeerAddress, Option<RotationId>),
     /// It is new.
     Added(DestinationId),
     /// It is gone.
     Removed(DestinationId),
     /// It has another address than before, of which nothing is known.
-    Moved(DestinationId, SocketAddr, SocketAddr),
+    Moved(DestinationId, PeerAddress, PeerAddress),
     /// A client could not connect to it.
     Doubted(DestinationId),
     /// A client waits to hear how it is.
@@ -247,7 +246,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`TableError::Full`] and [`TableError::TooManyNames`].
-    pub fn set(&self, endpoint: &Endpoint, address: SocketAddr, weight: f64) -> Result<Change, TableError> {
+    pub fn set(&self, endpoint: &Endpoint, address: PeerAddress, weight: f64) -> Result<Change, TableError> {
         let mut inner = self.lock();
         let Some(slot) = inner.at(address) else {
             inner.withdrawn.remove(&address);
@@ -267,7 +266,7 @@ impl Pool {
     ///
     /// # Errors
     /// Those of [`set`](Pool::set).
-    pub fn give(&self, endpoint: &Endpoint, address: SocketAddr, weight: f64) -> Result<Change, TableError> {
+    pub fn give(&self, endpoint: &Endpoint, address: PeerAddress, weight: f64) -> Result<Change, TableError> {
         let change = self.set(endpoint, address, weight)?;
         let mut inner = self.lock();
         let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
@@ -278,7 +277,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`TableError::NoSuchDestination`].
-    pub fn drain(&self, address: SocketAddr) -> Result<Change, TableError> {
+    pub fn drain(&self, address: PeerAddress) -> Result<Change, TableError> {
         self.reweigh(address, 0.0)
     }
 
@@ -286,7 +285,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`TableError::NoSuchDestination`].
-    pub fn reweigh(&self, address: SocketAddr, weight: f64) -> Result<Change, TableError> {
+    pub fn reweigh(&self, address: PeerAddress, weight: f64) -> Result<Change, TableError> {
         let mut inner = self.lock();
         let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
         inner.destinations[slot].origin = Origin::ByHand;
@@ -298,7 +297,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`TableError::NoSuchDestination`], and [`TableError::NoWeight`] where the weight is not known.
-    pub fn enable(&self, address: SocketAddr) -> Result<(f64, Change), TableError> {
+    pub fn enable(&self, address: PeerAddress) -> Result<(f64, Change), TableError> {
         let mut inner = self.lock();
         let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
         let destination = &mut inner.destinations[slot];
@@ -334,7 +333,7 @@ impl Pool {
     }
 
     /// Whether there is a destination at `address`.
-    pub fn has(&self, address: SocketAddr) -> bool {
+    pub fn has(&self, address: PeerAddress) -> bool {
         self.lock().at(address).is_some()
     }
 
@@ -342,7 +341,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`TableError::NoSuchDestination`].
-    pub fn remove(&self, address: SocketAddr) -> Result<Change, TableError> {
+    pub fn remove(&self, address: PeerAddress) -> Result<Change, TableError> {
         let mut inner = self.lock();
         let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
         inner.withdraw(address);
@@ -350,7 +349,7 @@ impl Pool {
     }
 
     /// Has an address count as removed by hand, whether it is in the table or not.
-    pub fn withdraw(&self, address: SocketAddr) {
+    pub fn withdraw(&self, address: PeerAddress) {
         // That there is nothing to remove is what is wanted.
         if self.remove(address).is_err() {
             self.lock().withdraw(address);
@@ -358,7 +357,7 @@ impl Pool {
     }
 
     /// The addresses that were removed by hand and not added again since.
-    pub fn withdrawn(&self) -> Vec<SocketAddr> {
+    pub fn withdrawn(&self) -> Vec<PeerAddress> {
         self.lock().withdrawn.iter().copied().collect()
     }
 

@@ -9,7 +9,7 @@ use super::destination::Destination;
 use super::health::{Health, Reason};
 use super::inner::Inner;
 use super::{Event, MAX_DESTINATIONS, Origin, Pool, TableError};
-use crate::address::{Endpoint, Host};
+use crate::address::{Endpoint, PeerAddress};
 
 /// Most names and addresses as which one destination is wanted.
 const MAX_WANTED_AS: usize = 256;
@@ -42,21 +42,21 @@ pub struct Unresolved {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Followed {
     /// Its destination is at the second address now, no longer at the first.
-    Moved(SocketAddr, SocketAddr),
+    Moved(PeerAddress, PeerAddress),
     /// There is a new destination.
-    Added(SocketAddr),
+    Added(PeerAddress),
     /// It stands for a destination that there was already.
-    Joined(SocketAddr),
+    Joined(PeerAddress),
     /// It has an address again, where its destination still is.
-    Regained(SocketAddr),
+    Regained(PeerAddress),
     /// It no longer has this address, whose destination takes no new clients.
-    Lost(SocketAddr),
+    Lost(PeerAddress),
     /// It no longer has this address, where the destination stays: others want it there.
-    Left(SocketAddr),
+    Left(PeerAddress),
     /// A destination is gone whose address it no longer has.
-    Removed(SocketAddr),
+    Removed(PeerAddress),
     /// There can be no destination at this address, for this reason.
-    Refused(SocketAddr, TableError),
+    Refused(PeerAddress, TableError),
 }
 
 impl Pool {
@@ -90,18 +90,18 @@ impl Pool {
 
     /// The addresses of the destinations that a name stands for, so that those whose name no longer resolves can still be
     /// drained and removed.
-    pub fn addresses_of(&self, name: &Endpoint) -> Vec<SocketAddr> {
+    pub fn addresses_of(&self, name: &Endpoint) -> Vec<PeerAddress> {
         let inner = self.lock();
         inner.slots_of(name).into_iter().map(|slot| inner.destinations[slot].address).collect()
     }
 
     /// Where a destination is, as far as that need not be resolved: its own address, or those that its name stands for.
-    pub fn known_addresses(&self, endpoint: &Endpoint) -> Vec<SocketAddr> {
+    pub fn known_addresses(&self, endpoint: &Endpoint) -> Vec<PeerAddress> {
         endpoint.address().map_or_else(|| self.addresses_of(endpoint), |address| vec![address])
     }
 
     /// The address of one of a name's destinations that new clients can connect to, as far as is known.
-    pub fn sound_address_of(&self, name: &Endpoint) -> Option<SocketAddr> {
+    pub fn sound_address_of(&self, name: &Endpoint) -> Option<PeerAddress> {
         let inner = self.lock();
         let slots = inner.slots_of(name).into_iter();
         slots.map(|slot| &inner.destinations[slot]).find(|it| it.is_sound()).map(|it| it.address)
@@ -109,12 +109,13 @@ impl Pool {
 
     /// Every name and the addresses that it has, in order; but for addresses with a zone, whose interface may have another
     /// number at the next start, and another one theirs.
-    pub fn named_addresses(&self) -> Vec<(Endpoint, SocketAddr)> {
+    pub fn named_addresses(&self) -> Vec<(Endpoint, PeerAddress)> {
         let inner = self.lock();
         let mut slots: Vec<&Destination> =
             inner.destinations.iter().map(|(_, it)| it).filter(|it| !it.obsolete && !it.leaving).collect();
         slots.sort_by_key(|it| it.id.serial);
-        let has_zone = |it: &Destination| matches!(it.address, SocketAddr::V6(address) if address.scope_id() != 0);
+        let has_zone =
+            |it: &Destination| matches!(it.address.inet(), Some(SocketAddr::V6(address)) if address.scope_id() != 0);
         slots.retain(|it| !has_zone(it));
         let names = |it: &Destination| it.names().map(|name| (name.clone(), it.address)).collect::<Vec<_>>();
         slots.into_iter().flat_map(names).collect()
@@ -157,7 +158,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`TableError::NoSuchDestination`].
-    pub fn remove_name(&self, name: &Endpoint) -> Result<Vec<(SocketAddr, Option<usize>)>, TableError> {
+    pub fn remove_name(&self, name: &Endpoint) -> Result<Vec<(PeerAddress, Option<usize>)>, TableError> {
         let mut inner = self.lock();
         match inner.names.get(name) {
             None => return Err(TableError::NoSuchDestination),
@@ -185,7 +186,7 @@ impl Pool {
 
     /// Has a name stand for the addresses that it was found to have: for `all` of them, or for one. Nothing happens if it
     /// has been removed meanwhile.
-    pub fn follow(&self, name: &Endpoint, found: &[SocketAddr], all: bool) -> Vec<Followed> {
+    pub fn follow(&self, name: &Endpoint, found: &[PeerAddress], all: bool) -> Vec<Followed> {
         let mut inner = self.lock();
         let news = match inner.names.get(name) {
             None => Vec::new(),
@@ -227,7 +228,7 @@ impl Inner {
 
     /// Takes note of a name that a destination is wanted as.
     pub(super) fn register(&mut self, slot: usize, endpoint: &Endpoint) {
-        if matches!(endpoint.host, Host::Address(_)) {
+        if !endpoint.is_name() {
             return;
         }
         match self.names.get_mut(endpoint) {
@@ -253,11 +254,11 @@ impl Inner {
     }
 
     /// A name has resolved for the first time.
-    fn arrive(&mut self, name: &Endpoint, found: &[SocketAddr], all: bool) -> Vec<Followed> {
+    fn arrive(&mut self, name: &Endpoint, found: &[PeerAddress], all: bool) -> Vec<Followed> {
         let Some(Standing::Nowhere { serial, weight, reason }) = self.names.remove(name) else { return Vec::new() };
         let mut serial_left = Some(serial);
         let wanted = found.iter().take(if all { usize::MAX } else { 1 });
-        let place = |address: &SocketAddr| self.place(name, *address, weight, Origin::ByHand, serial_left.take());
+        let place = |address: &PeerAddress| self.place(name, *address, weight, Origin::ByHand, serial_left.take());
         let news = wanted.map(place).collect();
         // Also when nothing was found, or there is no room.
         self.names.entry(name.clone()).or_insert(Standing::Nowhere { serial, weight, reason });
@@ -265,7 +266,7 @@ impl Inner {
     }
 
     /// The addresses of a name may be others than before.
-    fn follow(&mut self, name: &Endpoint, found: &[SocketAddr], all: bool) -> Vec<Followed> {
+    fn follow(&mut self, name: &Endpoint, found: &[PeerAddress], all: bool) -> Vec<Followed> {
         let slots = self.slots_of(name);
         let live: Vec<usize> = slots.iter().copied().filter(|slot| !self.destinations[*slot].obsolete).collect();
         let wanted = match (all, live.iter().map(|slot| self.destinations[*slot].address).find(|it| found.contains(it)))
@@ -284,7 +285,7 @@ impl Inner {
         let model = live.first().or(slots.first()).map(|slot| &self.destinations[*slot]);
         let weight = model.map_or(1.0, |it| it.weight);
         let origin = if all { Origin::Discovered } else { Origin::ByHand };
-        let had: Vec<SocketAddr> = slots.iter().map(|slot| self.destinations[*slot].address).collect();
+        let had: Vec<PeerAddress> = slots.iter().map(|slot| self.destinations[*slot].address).collect();
         for address in wanted.iter().filter(|address| !had.contains(address)) {
             if !(all && self.withdrawn.contains(address)) {
                 news.push(self.place(name, *address, weight, origin, None));
@@ -302,7 +303,7 @@ impl Inner {
 
     /// Has new connections of a name's only destination go to another address, where there is none yet. Those that there
     /// are stay; what was known of its health is forgotten. Returns where it was, if it has moved.
-    pub(super) fn move_to(&mut self, slot: usize, name: &Endpoint, address: SocketAddr) -> Option<SocketAddr> {
+    pub(super) fn move_to(&mut self, slot: usize, name: &Endpoint, address: PeerAddress) -> Option<PeerAddress> {
         if self.at(address).is_some() || self.destinations[slot].is_wanted_otherwise(name) {
             return None;
         }
@@ -323,7 +324,7 @@ impl Inner {
     fn place(
         &mut self,
         name: &Endpoint,
-        address: SocketAddr,
+        address: PeerAddress,
         weight: f64,
         origin: Origin,
         serial: Option<u64>,

@@ -1,6 +1,5 @@
 //! A pool as plain data, for a process that takes over from this one; and what other processes have to do with it.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::warn;
@@ -12,14 +11,14 @@ use super::inner::Inner;
 use super::named::Standing;
 use super::succession::SavedSwitchover;
 use super::{Origin, Pool, Rotation, Unresolved};
-use crate::address::{Endpoint, can_be_connected_to};
+use crate::address::{Endpoint, PeerAddress};
 
 /// Everything in a pool that another process is to go on with.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SavedPool {
     /// In the order in which they were added.
     destinations: Vec<SavedDestination>,
-    withdrawn: Vec<SocketAddr>,
+    withdrawn: Vec<PeerAddress>,
     /// Names without a destination.
     #[serde(default)]
     unresolved: Vec<SavedName>,
@@ -29,11 +28,11 @@ pub struct SavedPool {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SavedRotation {
     /// Where the single destination is.
-    kept: Option<SocketAddr>,
+    kept: Option<PeerAddress>,
     /// Its move, where one is under way.
     switchover: Option<SavedSwitchover>,
     /// The choice of a hand, and the weight that it counts as.
-    chosen: Option<(SocketAddr, f64)>,
+    chosen: Option<(PeerAddress, f64)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,7 +50,7 @@ struct SavedDestination {
     /// What else it is wanted as.
     #[serde(default)]
     more: Vec<Endpoint>,
-    address: SocketAddr,
+    address: PeerAddress,
     origin: Origin,
     weight: f64,
     obsolete: bool,
@@ -113,7 +112,7 @@ impl Pool {
             while let Some(name) = unresolved.next_if(|name| name.place <= place) {
                 inner.expect(name);
             }
-            if !can_be_connected_to(it.address.ip().to_canonical()) {
+            if !it.address.can_be_connected_to() {
                 warn!("destination {} is not taken over: nothing can be connected to it", it.address);
                 continue;
             }
@@ -143,14 +142,14 @@ impl Pool {
     }
 
     /// How many connections of this process count on each destination that has any.
-    pub fn own_connections(&self) -> Vec<(SocketAddr, usize)> {
+    pub fn own_connections(&self) -> Vec<(PeerAddress, usize)> {
         let inner = self.lock();
         let counts = inner.destinations.iter().map(|(_, it)| (it.address, it.connections));
         counts.filter(|(_, connections)| *connections > 0).collect()
     }
 
     /// Knows a destination by another address, as another process does; nobody is told.
-    pub fn rename(&self, from: SocketAddr, to: SocketAddr) {
+    pub fn rename(&self, from: PeerAddress, to: PeerAddress) {
         let mut inner = self.lock();
         if let Some(slot) = inner.at(from) {
             inner.change(slot, |it| it.address = to);
@@ -158,7 +157,7 @@ impl Pool {
     }
 
     /// Says how many connections other processes have on the destination at `address`, where there is one.
-    pub fn set_elsewhere(&self, address: SocketAddr, connections: usize) {
+    pub fn set_elsewhere(&self, address: PeerAddress, connections: usize) {
         let mut inner = self.lock();
         if let Some(slot) = inner.at(address) {
             inner.count(slot, |it| it.elsewhere = connections);
@@ -194,7 +193,7 @@ impl Rotation {
 
     /// How many of the connections of this process on each destination were picked here, where the policy keeps to a single
     /// one; nothing where it does not.
-    pub fn own_sessions(&self) -> Vec<(SocketAddr, usize)> {
+    pub fn own_sessions(&self) -> Vec<(PeerAddress, usize)> {
         let inner = self.pool().lock();
         let Some(single) = inner.single(self.id()) else { return Vec::new() };
         let sessions = |slot| single.sessions.get(slot).unwrap_or_default();
@@ -204,7 +203,7 @@ impl Rotation {
 
     /// Says how many sessions that were picked by the same service in other processes the destination at `address` has, where
     /// the policy keeps to a single one.
-    pub fn set_sessions_elsewhere(&self, address: SocketAddr, sessions: usize) {
+    pub fn set_sessions_elsewhere(&self, address: PeerAddress, sessions: usize) {
         let mut inner = self.pool().lock();
         let slot = inner.at(address);
         if let Some(single) = inner.single_mut(self.id())

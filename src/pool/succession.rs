@@ -1,7 +1,7 @@
 //! The single destination across an upgrade. The new process goes on with a move that is under way; the old one no longer
 //! decides, and its clients that wait are told where the single destination is.
 
-use std::net::SocketAddr;
+use crate::address::PeerAddress;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -14,9 +14,9 @@ use super::{DestinationId, Event, Pool, Rotation, RotationId, clock};
 /// A move under way, for the process that goes on with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct SavedSwitchover {
-    from: SocketAddr,
+    from: PeerAddress,
     from_is_removed: bool,
-    to: SocketAddr,
+    to: PeerAddress,
     closing: bool,
     time_left: Duration,
 }
@@ -40,7 +40,7 @@ impl Inner {
     pub(super) fn restore_single(
         &mut self,
         rotation: RotationId,
-        kept: Option<SocketAddr>,
+        kept: Option<PeerAddress>,
         saved: Option<SavedSwitchover>,
         now: Instant,
     ) {
@@ -75,7 +75,7 @@ impl Inner {
     }
 
     /// Other processes have so many connections on `address`, where the former single destination may have been.
-    pub(super) fn former_elsewhere(&mut self, rotation: RotationId, address: SocketAddr, connections: usize) {
+    pub(super) fn former_elsewhere(&mut self, rotation: RotationId, address: PeerAddress, connections: usize) {
         let Some(switchover) = self.single_mut(rotation).and_then(|single| single.switchover.as_mut()) else { return };
         if switchover.from.address == address {
             if let Some(left) = &mut switchover.from.removed {
@@ -88,7 +88,7 @@ impl Inner {
 
 impl Rotation {
     /// Where the single destination is; `None` while it is being moved, or where there is none.
-    pub fn single(&self) -> Option<SocketAddr> {
+    pub fn single(&self) -> Option<PeerAddress> {
         let inner = self.pool().lock();
         let settled = inner.single(self.id()).is_some_and(|single| single.switchover.is_none());
         let slot = inner.current_single(self.id()).filter(|_| settled)?;
@@ -97,7 +97,7 @@ impl Rotation {
 
     /// The destinations on which other processes have sessions that a move of the single one has closed. A process that
     /// has just taken over has them closed once more, since nothing was passed on before.
-    pub fn strays(&self) -> Vec<SocketAddr> {
+    pub fn strays(&self) -> Vec<PeerAddress> {
         let inner = self.pool().lock();
         let Some(single) = inner.single(self.id()) else { return Vec::new() };
         let closing = single.switchover.as_ref().filter(|it| it.phase == SwitchPhase::Closing);
@@ -117,7 +117,7 @@ impl Rotation {
     }
 
     /// The single destination of the process that has taken over is at `address`.
-    pub fn follow_single(&self, address: SocketAddr) {
+    pub fn follow_single(&self, address: PeerAddress) {
         let mut inner = self.pool().lock();
         let id = inner.at(address).map(|slot| inner.destinations[slot].id);
         let Some(single) = inner.single_mut(self.id()).filter(|single| single.leadership != Leadership::Leads) else {
@@ -147,7 +147,7 @@ impl Rotation {
 impl Rotation {
     /// Closes the connections to the destination at `address` that were picked here. They count until they have ended: another
     /// process waits for that.
-    pub fn close_own_sessions(&self, address: SocketAddr) {
+    pub fn close_own_sessions(&self, address: PeerAddress) {
         let mut inner = self.pool().lock();
         let Some(slot) = inner.at(address) else { return };
         let id = inner.destinations[slot].id;
@@ -159,7 +159,7 @@ impl Rotation {
 impl Pool {
     /// Closes the connections to the destination at `address`, which takes no new ones here. They count until they have
     /// ended: another process waits for that.
-    pub fn close_sessions(&self, address: SocketAddr) {
+    pub fn close_sessions(&self, address: PeerAddress) {
         let mut inner = self.lock();
         let Some(slot) = inner.at(address) else { return };
         let id = inner.destinations[slot].id;

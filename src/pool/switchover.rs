@@ -1,6 +1,6 @@
 //! A move of the single destination under way: nothing serves new clients between the former and the next.
 
-use std::net::SocketAddr;
+use crate::address::PeerAddress;
 use std::time::{Duration, Instant};
 
 use super::DestinationId;
@@ -45,7 +45,7 @@ pub(super) struct Switchover {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Former {
     pub id: DestinationId,
-    pub address: SocketAddr,
+    pub address: PeerAddress,
     /// Its connections, counted here when the table no longer holds it.
     pub removed: Option<Left>,
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::health::{Health, Reason, ShutdownSessions, Verdict};
 use super::*;
-use crate::address::Host;
+use crate::address::{Host, PeerAddress};
 
 mod avoided;
 mod backups;
@@ -73,7 +73,7 @@ fn hand_over(table: &Rotation, next: &Rotation) {
 }
 
 /// Other processes have so many connections to a destination, all of the same service.
-fn set_elsewhere(table: &Rotation, address: SocketAddr, connections: usize) {
+fn set_elsewhere(table: &Rotation, address: PeerAddress, connections: usize) {
     table.set_elsewhere(address, connections);
     table.set_sessions_elsewhere(address, connections);
 }
@@ -93,12 +93,12 @@ fn filled(table: Rotation, weights: &[f64]) -> Rotation {
     table
 }
 
-fn at(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
+fn at(port: u16) -> PeerAddress {
+    PeerAddress::from(([127, 0, 0, 1], port))
 }
 
 fn add(table: &Rotation, port: u16, weight: f64) {
-    let endpoint = Endpoint { host: Host::Address(at(port).ip()), port };
+    let endpoint = Endpoint { host: Host::Address(at(port).ip_or_local()), port };
     table.set(&endpoint, at(port), weight).expect("there is room");
 }
 

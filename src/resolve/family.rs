@@ -34,7 +34,7 @@ pub(super) fn choose(
 
 /// Tries all of them at once, but for those at which this daemon listens itself.
 fn accepts(addresses: &[SocketAddr], own: &OwnAddresses) -> bool {
-    let others = addresses.iter().filter(|address| !own.include(**address)).take(MOST);
+    let others = addresses.iter().filter(|address| !own.include((**address).into())).take(MOST);
     thread::scope(|scope| {
         let connect = |address| {
             let connect = move || TcpStream::connect_timeout(address, PATIENCE).is_ok();

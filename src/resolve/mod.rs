@@ -17,7 +17,7 @@ use crossbeam_channel::{RecvTimeoutError, unbounded};
 use log::warn;
 use parking_lot::{Mutex, RwLock};
 
-use crate::address::{Endpoint, Host, ListenAddress, can_be_connected_to};
+use crate::address::{Endpoint, Host, ListenAddress, PeerAddress, can_be_connected_to};
 
 /// How often whoever waits for names looks whether that is still wanted.
 const STEP: Duration = Duration::from_millis(50);
@@ -51,7 +51,7 @@ static PREFER_IPV6: AtomicBool = AtomicBool::new(false);
 
 /// Where this daemon listens: nothing that it may balance to. All clones say the same.
 #[derive(Debug, Clone, Default)]
-pub struct OwnAddresses(Arc<RwLock<Vec<SocketAddr>>>);
+pub struct OwnAddresses(Arc<RwLock<Vec<PeerAddress>>>);
 
 impl OwnAddresses {
     /// From now on it listens at these others.
@@ -61,14 +61,14 @@ impl OwnAddresses {
     }
 
     /// Whether connecting to `destination` would reach one of its own listening sockets.
-    pub fn include(&self, destination: SocketAddr) -> bool {
+    pub fn include(&self, destination: PeerAddress) -> bool {
         is_own_address(&self.0.read(), destination)
     }
 }
 
-impl From<Vec<SocketAddr>> for OwnAddresses {
-    fn from(addresses: Vec<SocketAddr>) -> OwnAddresses {
-        OwnAddresses(Arc::new(RwLock::new(addresses)))
+impl<A: Into<PeerAddress>> From<Vec<A>> for OwnAddresses {
+    fn from(addresses: Vec<A>) -> OwnAddresses {
+        OwnAddresses(Arc::new(RwLock::new(addresses.into_iter().map(Into::into).collect())))
     }
 }
 
@@ -85,9 +85,14 @@ static OWN_ADDRESSES: Mutex<Option<OwnAddresses>> = Mutex::new(None);
 ///
 /// # Errors
 /// One that says why the name does not resolve. May take as long as the system's resolver does.
-pub fn resolve_every(endpoint: &Endpoint, kept: Option<SocketAddr>) -> io::Result<Vec<SocketAddr>> {
+pub fn resolve_every(endpoint: &Endpoint, kept: Option<PeerAddress>) -> io::Result<Vec<PeerAddress>> {
+    if let Some(address) = endpoint.address() {
+        return Ok(vec![address]);
+    }
     let own = OWN_ADDRESSES.lock().clone().unwrap_or_default();
-    Ok(family::choose(addresses_of(endpoint)?, prefers_ipv6(), &own, kept))
+    let kept = kept.and_then(|kept| kept.inet());
+    let chosen = family::choose(addresses_of(endpoint)?, prefers_ipv6(), &own, kept);
+    Ok(chosen.into_iter().map(PeerAddress::from).collect())
 }
 
 /// All addresses of an endpoint of both kinds, at least one, each once.
@@ -95,6 +100,7 @@ fn addresses_of(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
     let name = match &endpoint.host {
         Host::Address(address) => return Ok(vec![SocketAddr::new(*address, endpoint.port)]),
         Host::Name(name) => name.as_str(),
+        Host::Unix(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "a UNIX socket has no port")),
     };
     let found = (name, endpoint.port).to_socket_addrs()?.map(canonical);
     let (mut addresses, useless): (Vec<_>, Vec<_>) = found.partition(is_of_use);
@@ -153,8 +159,9 @@ pub fn resolve_listen_address(address: &ListenAddress) -> io::Result<SocketAddr>
     }
 }
 
-fn is_own_address(listening: &[SocketAddr], destination: SocketAddr) -> bool {
-    listening.iter().any(|own| {
+fn is_own_address(listening: &[PeerAddress], destination: PeerAddress) -> bool {
+    let Some(destination) = destination.inet() else { return listening.contains(&destination) };
+    listening.iter().filter_map(PeerAddress::inet).any(|own| {
         let any = own.ip().is_unspecified() && (own.is_ipv6() || destination.is_ipv4());
         // The kernel is asked last: there may be a hundred services and a thousand destinations.
         own.port() == destination.port() && (own.ip() == destination.ip() || (any && is_local(destination.ip())))
@@ -183,12 +190,12 @@ pub fn resolve_all(
     endpoints: Vec<Endpoint>,
     patience: Option<Duration>,
     give_up: &mut dyn FnMut() -> bool,
-) -> HashMap<Endpoint, io::Result<Vec<SocketAddr>>> {
+) -> HashMap<Endpoint, io::Result<Vec<PeerAddress>>> {
     let (mut missing, mut found) = (HashSet::new(), HashMap::new());
     let (todo, next) = unbounded();
     for endpoint in endpoints {
         match endpoint.host {
-            Host::Address(_) => drop(found.insert(endpoint.clone(), resolve_every(&endpoint, None))),
+            Host::Address(_) | Host::Unix(_) => drop(found.insert(endpoint.clone(), resolve_every(&endpoint, None))),
             Host::Name(_) if missing.insert(endpoint.clone()) => drop(todo.send(endpoint)),
             Host::Name(_) => {}
         }
@@ -225,7 +232,7 @@ pub fn resolve_all(
 }
 
 /// Looks up a name, as [`resolve_every`] does.
-pub type LookUp = fn(&Endpoint, Option<SocketAddr>) -> io::Result<Vec<SocketAddr>>;
+pub type LookUp = fn(&Endpoint, Option<PeerAddress>) -> io::Result<Vec<PeerAddress>>;
 
 /// Resolves names without anybody waiting. All clones share one limit.
 #[derive(Clone)]
@@ -270,8 +277,8 @@ impl Resolver {
     pub fn resolve_later(
         &self,
         endpoint: Endpoint,
-        kept: Option<SocketAddr>,
-        done: impl FnOnce(io::Result<Vec<SocketAddr>>) + Send + 'static,
+        kept: Option<PeerAddress>,
+        done: impl FnOnce(io::Result<Vec<PeerAddress>>) + Send + 'static,
     ) -> io::Result<()> {
         let lookup = Lookup::begin(&self.running, self.most)?;
         let look_up = self.look_up;
@@ -321,5 +328,8 @@ mod tests {
         assert!(!own("127.0.0.1:8010", "127.0.0.1:8011"));
         assert!(!own("127.0.0.1:8010", "127.0.0.2:8010"));
         assert!(!own("[::]:8010", "192.0.2.1:8010"));
+        assert!(own("unix:/run/glbd.sock", "unix:/run/glbd.sock"));
+        assert!(!own("unix:/run/glbd.sock", "unix:/run/other.sock"));
+        assert!(!own("0.0.0.0:8010", "unix:/run/glbd.sock"));
     }
 }

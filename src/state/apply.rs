@@ -2,11 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::SocketAddr;
 
 use super::Base;
 use super::contents::{Entry, WRITER, saved_addresses};
-use crate::address::{DestinationSpec, Endpoint};
+use crate::address::{DestinationSpec, Endpoint, PeerAddress};
 use crate::pool::health::Reason;
 use crate::pool::{Pool, Rotation, Unresolved};
 use crate::resolve::{self, OwnAddresses};
@@ -92,7 +91,7 @@ impl Base<'_> {
     }
 
     /// Where a destination is: in the pool, or as it resolves, or where it was when it does not.
-    fn locate(&self, endpoint: &Endpoint, found: &Found, pool: &Pool) -> Result<Vec<SocketAddr>, String> {
+    fn locate(&self, endpoint: &Endpoint, found: &Found, pool: &Pool) -> Result<Vec<PeerAddress>, String> {
         let known = pool.known_addresses(endpoint);
         if !known.is_empty() {
             return Ok(known);
@@ -110,9 +109,9 @@ impl Base<'_> {
 /// Where names are.
 struct Found {
     /// As the file has it.
-    saved: HashMap<Endpoint, Vec<SocketAddr>>,
+    saved: HashMap<Endpoint, Vec<PeerAddress>>,
     /// As they resolve.
-    now: HashMap<Endpoint, io::Result<Vec<SocketAddr>>>,
+    now: HashMap<Endpoint, io::Result<Vec<PeerAddress>>>,
 }
 
 /// Has the single destination of a service be the one that was chosen by hand. Returns what was done.

@@ -1,11 +1,10 @@
 //! From the table to the shortest list of changes that makes it of the command line's.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 
 use super::Base;
 use super::contents::{Entry, REMOVED};
-use crate::address::Endpoint;
+use crate::address::{Endpoint, PeerAddress};
 use crate::pool::{DestinationStatus, Origin, Pool, Unresolved};
 
 impl Base<'_> {
@@ -36,7 +35,7 @@ impl Base<'_> {
         set.extend(unresolved.iter().filter(is_news).map(|it| Entry::new(it.endpoint.clone(), it.weight, None)));
         let there: HashSet<&Endpoint> = rows.iter().flat_map(|row| &row.wanted_as).collect();
         let there: HashSet<&Endpoint> = there.into_iter().chain(unresolved.iter().map(|it| &it.endpoint)).collect();
-        let addresses: HashSet<SocketAddr> = rows.iter().map(|row| row.address).collect();
+        let addresses: HashSet<PeerAddress> = rows.iter().map(|row| row.address).collect();
         let is_there = |endpoint: &Endpoint| {
             there.contains(endpoint) || endpoint.address().is_some_and(|address| addresses.contains(&address))
         };

@@ -1,11 +1,10 @@
 //! The file as text: a heading, changes as control commands, a line each, and their checksum.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 
 use twox_hash::XxHash3_64;
 
-use crate::address::{DestinationSpec, Endpoint, can_be_connected_to, parse_destination};
+use crate::address::{DestinationSpec, Endpoint, PeerAddress, parse_destination, split_name};
 
 const HEADING: &str = "# glbd state 1: what was changed at run time. Written by glbd; to forget it, remove this file.";
 /// What a file of any version begins with.
@@ -25,7 +24,7 @@ pub(super) struct Entry {
     pub of: Option<String>,
     pub spec: DestinationSpec,
     /// Where the name was.
-    pub address: Option<SocketAddr>,
+    pub address: Option<PeerAddress>,
 }
 
 /// Everything in the file.
@@ -40,7 +39,7 @@ pub(super) struct Contents {
 }
 
 impl Entry {
-    pub(super) fn new(endpoint: Endpoint, weight: f64, address: Option<SocketAddr>) -> Entry {
+    pub(super) fn new(endpoint: Endpoint, weight: f64, address: Option<PeerAddress>) -> Entry {
         let address = address.filter(|_| endpoint.address().is_none());
         Entry { of: None, spec: DestinationSpec { endpoint, weight }, address }
     }
@@ -66,8 +65,8 @@ pub(super) fn qualified(of: Option<&str>, endpoint: &Endpoint) -> String {
 }
 
 /// Where the names were.
-pub(super) fn saved_addresses<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> HashMap<Endpoint, Vec<SocketAddr>> {
-    let mut saved: HashMap<Endpoint, Vec<SocketAddr>> = HashMap::new();
+pub(super) fn saved_addresses<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> HashMap<Endpoint, Vec<PeerAddress>> {
+    let mut saved: HashMap<Endpoint, Vec<PeerAddress>> = HashMap::new();
     for Entry { spec, address, .. } in entries {
         saved.entry(spec.endpoint.clone()).or_default().extend(address);
     }
@@ -124,10 +123,11 @@ pub(super) fn parse(text: &[u8]) -> Result<Contents, String> {
 
 fn parse_entry(line: &str) -> Result<Entry, String> {
     let (spec, address) = line.split_once(' ').map_or((line, None), |(spec, address)| (spec, Some(address)));
-    let (of, spec) = spec.split_once('/').map_or((None, spec), |(of, spec)| (Some(of.to_owned()), spec));
+    let (of, spec) = split_name(spec);
+    let of = of.map(str::to_owned);
     let spec = parse_destination(spec, None).map_err(|error| format!("'{line}': {error}"))?;
     let address = address.map(str::parse).transpose().map_err(|_| format!("'{line}': not an address"))?;
     // An older glbd took such addresses of names for addresses.
-    let address = address.filter(|address: &SocketAddr| can_be_connected_to(address.ip().to_canonical()));
+    let address = address.filter(PeerAddress::can_be_connected_to);
     Ok(Entry { of, spec, address })
 }

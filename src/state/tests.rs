@@ -1,11 +1,10 @@
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use super::contents::Entry;
 use super::*;
-use crate::address::parse_destination;
+use crate::address::{PeerAddress, parse_destination};
 use crate::config::Config;
 use crate::pool::health::ShutdownSessions;
 use crate::pool::{Balancing, PolicyKind, Pool, PoolSettings, Rotation, Tried};
@@ -40,7 +39,7 @@ fn obey(table: &Rotation, change: &DestinationSpec) {
 }
 
 /// The destinations, in their order, and those that were removed.
-fn contents(table: &Rotation) -> (Vec<(String, f64)>, Vec<SocketAddr>) {
+fn contents(table: &Rotation) -> (Vec<(String, f64)>, Vec<PeerAddress>) {
     let rows: Vec<_> = table.snapshot().iter().map(|it| (it.address.to_string(), it.weight)).collect();
     let mut withdrawn = table.withdrawn();
     withdrawn.sort();
@@ -148,7 +147,7 @@ fn each_address_of_a_name_is_kept() {
     let directory = tempfile::tempdir().expect("a directory");
     let (state, before) = (file(&directory), table(&[]));
     let named = spec("nowhere.invalid:3306:2");
-    let addresses = [1, 2].map(|last| SocketAddr::from(([10, 0, 0, last], 3306)));
+    let addresses = [1, 2].map(|last| PeerAddress::from(([10, 0, 0, last], 3306)));
     for address in addresses {
         before.set(&named.endpoint, address, named.weight).expect("there is room");
     }
@@ -162,7 +161,7 @@ fn each_address_of_a_name_is_kept() {
 fn a_name_that_does_not_resolve_is_where_it_was() {
     let directory = tempfile::tempdir().expect("a directory");
     let (state, before) = (file(&directory), table(&[]));
-    let (named, address) = (spec("nowhere.invalid:3306:2"), SocketAddr::from(([10, 0, 0, 9], 3306)));
+    let (named, address) = (spec("nowhere.invalid:3306:2"), PeerAddress::from(([10, 0, 0, 9], 3306)));
     before.set(&named.endpoint, address, named.weight).expect("there is room");
     state.save(&setup(&before, &[])).expect("a file");
     let after = table(&[]);
@@ -176,7 +175,7 @@ fn the_single_destination_that_was_chosen_by_hand_is_chosen_again() {
     let directory = tempfile::tempdir().expect("a directory");
     let base = [spec("10.0.0.1:1:3"), spec("10.0.0.1:2"), spec("10.0.0.1:3")];
     let (state, before) = (file(&directory), table_with(PolicyKind::Single, &base));
-    let (second, now) = (SocketAddr::from(([10, 0, 0, 1], 2)), Instant::now());
+    let (second, now) = (PeerAddress::from(([10, 0, 0, 1], 2)), Instant::now());
     before.switch_single(second, Duration::ZERO, now, Box::new(|_| {})).expect("it is fit");
     state.save(&setup(&before, &base)).expect("a file");
     let after = table_with(PolicyKind::Single, &base);
@@ -193,7 +192,7 @@ fn the_single_destination_that_was_chosen_by_hand_is_chosen_again() {
 #[test]
 fn an_address_that_nothing_can_be_connected_to_is_nobodys() {
     for useless in ["0.0.0.0:3306", "[::]:3306", "[::ffff:0.0.0.0]:3306", "224.0.0.1:3306"] {
-        let address: SocketAddr = useless.parse().expect("an address");
+        let address: PeerAddress = useless.parse().expect("an address");
         let named = spec("nowhere.invalid:3306:2");
         let entries = vec![Entry { of: None, spec: named.clone(), address: Some(address) }];
         let text = print(&Contents { at: entries.clone(), entries, writers: Vec::new() });
@@ -224,7 +223,7 @@ fn each_pool_has_its_own_changes_and_each_service_its_own_writer() {
     let (first, second) = pair();
     obey(&first, &spec("10.0.0.1:1:0"));
     obey(&second, &spec("10.0.0.1:3:5"));
-    let chosen = SocketAddr::from(([10, 0, 0, 1], 2));
+    let chosen = PeerAddress::from(([10, 0, 0, 1], 2));
     first.switch_single(chosen, Duration::ZERO, Instant::now(), Box::new(|_| {})).expect("it is fit");
     let state = file(&directory);
     state.save(&both(&first, &second)).expect("a file");

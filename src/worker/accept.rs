@@ -1,19 +1,19 @@
 //! Taking clients from a listening socket, as far as there is room for them.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mio::Registry;
-use mio::net::{TcpListener, TcpStream};
-use socket2::SockRef;
+use mio::net::TcpListener;
 
 use super::SHORTAGE_PAUSE;
 use super::admission::{Admission, Admitted, Refusal};
 use super::listener_group::ListenerGroup;
 use super::proxy_protocol::canonical;
+use super::stream::Stream;
 use super::troubles::Troubles;
+use crate::address::PeerAddress;
 use crate::config::ConnectionOptions;
 use crate::log::Lasting;
 use crate::service::{MustWait, Permit, Reservation, Service};
@@ -21,8 +21,8 @@ use crate::service::{MustWait, Permit, Reservation, Service};
 /// A client that was accepted.
 pub(super) struct Newcomer {
     pub service: Arc<Service>,
-    pub client: TcpStream,
-    pub address: SocketAddr,
+    pub client: Stream,
+    pub address: PeerAddress,
     pub admitted: Admitted,
     /// The client is a proxy, which is to say first who its own client is: that one's room in the service.
     pub reservation: Option<Reservation>,
@@ -133,7 +133,9 @@ impl Acceptor {
         while self.may_have_more() {
             let Some((admitted, reservation)) = self.make_room(now) else { break };
             match self.listener.accept() {
-                Ok((client, address)) => return self.admit(client, canonical(address), admitted, reservation, now),
+                Ok((client, address)) => {
+                    return self.admit(client.into(), canonical(address).into(), admitted, reservation, now);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready = false,
                 Err(error) if concerns_one_client(&error) => {}
                 // The socket was shut down: the daemon is about to end.
@@ -182,8 +184,8 @@ impl Acceptor {
     /// Decides about an accepted client.
     fn admit(
         &self,
-        client: TcpStream,
-        address: SocketAddr,
+        client: Stream,
+        address: PeerAddress,
         mut admitted: Admitted,
         reservation: Reservation,
         now: Instant,
@@ -192,7 +194,7 @@ impl Acceptor {
         let outcome = if expects_header(&service.options, address) {
             service.limits.take_room(reservation, now).map(Some)
         } else {
-            service.limits.admit(reservation, address.ip(), now).map(|Permit { place, is_source_limited }| {
+            service.limits.admit(reservation, address.ip_or_local(), now).map(|Permit { place, is_source_limited }| {
                 if !is_source_limited {
                     self.troubles.unlimited_source(&service.name, address, now);
                 }
@@ -206,8 +208,8 @@ impl Acceptor {
             }
             Err(refused) => {
                 self.troubles.refused(&service.name, address, refused, now);
-                // Without it the connection ends the ordinary way, and leaves a TIME_WAIT.
-                let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO));
+                // It leaves no TIME_WAIT.
+                client.reset_on_close();
                 Accepted::Refused
             }
         }
@@ -215,8 +217,9 @@ impl Acceptor {
 }
 
 /// Returns true if this client is a proxy.
-fn expects_header(options: &ConnectionOptions, client: SocketAddr) -> bool {
-    options.accept_proxy.iter().any(|network| network.contains(&client.ip()))
+fn expects_header(options: &ConnectionOptions, client: PeerAddress) -> bool {
+    let ip = client.ip_or_local();
+    options.accept_proxy.iter().any(|network| network.contains(&ip))
 }
 
 /// Errors that accept(2) passes on from a connection that broke before it was accepted.

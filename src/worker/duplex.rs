@@ -1,11 +1,10 @@
 //! Both directions of a connection, and what one of them finds that the other has to know.
 
-use mio::net::TcpStream;
-
 use super::connection::{Ending, Next};
 use super::flow::{Failure, Flow, Progress, Tools, Traffic};
 use super::socket::Socket;
 use super::source::Sign;
+use super::stream::Stream;
 
 /// One direction of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +30,7 @@ impl Direction {
 }
 
 /// Both directions.
-pub(super) struct Duplex<S: Socket = TcpStream> {
+pub(super) struct Duplex<S: Socket = Stream> {
     pub up: Flow<S>,
     pub down: Flow<S>,
     /// One side was reset while the other may still have something to read.

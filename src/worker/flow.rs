@@ -10,11 +10,10 @@ mod tools;
 
 use std::io::{self, ErrorKind};
 
-use mio::net::TcpStream;
-
 use super::pipe::Pipe;
 use super::socket::Socket;
 use super::source::{Sign, Source};
+use super::stream::Stream;
 use crate::sys;
 pub(super) use prelude::{FirstPacket, ProxyHeader};
 pub(super) use tools::{Splicing, Tools};
@@ -26,7 +25,7 @@ struct Held {
 }
 
 /// One direction.
-pub(super) struct Flow<S: Socket = TcpStream> {
+pub(super) struct Flow<S: Socket = Stream> {
     source: Source,
     /// Whether the last bytes go in one segment with the end, where that is known in time: it spares the sink's process
     /// a wake-up, and both ends a packet.

@@ -9,8 +9,10 @@
 use std::io;
 use std::net::SocketAddr;
 
-use mio::net::TcpStream;
 use socket2::{SockRef, Socket};
+
+use super::stream::Stream;
+use crate::address::PeerAddress;
 
 /// The most that hosts usually begin with; few begin with 255.
 const HOSTS: u32 = 128;
@@ -30,9 +32,9 @@ pub(super) struct HopLimit(u32);
 
 impl HopLimit {
     /// What the client's last packet of the handshake had: the kernel keeps it where it has the hop limit of multicasts,
-    /// of which TCP knows none (tcp_v4_syn_recv_sock). `None`: it cannot be known.
-    pub(super) fn of(client: &TcpStream, address: SocketAddr) -> Option<HopLimit> {
-        let client = SockRef::from(client);
+    /// of which TCP knows none (tcp_v4_syn_recv_sock). `None`: it cannot be known, or there is none, as in UNIX sockets.
+    pub(super) fn of(client: &Stream, address: PeerAddress) -> Option<HopLimit> {
+        let (client, address) = (SockRef::from(client), address.inet()?);
         let left = if address.is_ipv4() { client.multicast_ttl_v4() } else { client.multicast_hops_v6() };
         left.ok().map(HopLimit)
     }

@@ -1,7 +1,6 @@
 //! What a connection needs of its worker.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +12,7 @@ use super::message::Message;
 use super::timers::Timers;
 use super::troubles::Troubles;
 use super::unique_ids::UniqueIds;
+use crate::address::PeerAddress;
 use crate::service::ClientRefused;
 use crate::stats::{Stats, WorkerStats};
 
@@ -60,7 +60,7 @@ impl Kit {
     }
 
     /// See [`Troubles::nowhere_to_go`].
-    pub(super) fn nowhere_to_go(&self, client: SocketAddr) {
+    pub(super) fn nowhere_to_go(&self, client: PeerAddress) {
         self.troubles.nowhere_to_go(client, self.now);
     }
 
@@ -70,32 +70,32 @@ impl Kit {
     }
 
     /// See [`Troubles::queue_is_full`].
-    pub(super) fn queue_is_full(&self, service: &str, client: SocketAddr) {
+    pub(super) fn queue_is_full(&self, service: &str, client: PeerAddress) {
         self.troubles.queue_is_full(service, client, self.now);
     }
 
     /// See [`Troubles::waited_in_vain`].
-    pub(super) fn waited_in_vain(&self, service: &str, client: SocketAddr) {
+    pub(super) fn waited_in_vain(&self, service: &str, client: PeerAddress) {
         self.troubles.waited_in_vain(service, client, self.now);
     }
 
     /// See [`Troubles::in_a_loop`].
-    pub(super) fn in_a_loop(&self, client: SocketAddr) {
+    pub(super) fn in_a_loop(&self, client: PeerAddress) {
         self.troubles.in_a_loop(client, self.now);
     }
 
     /// See [`Troubles::without_header`].
-    pub(super) fn without_header(&self, client: SocketAddr, fault: &str) {
+    pub(super) fn without_header(&self, client: PeerAddress, fault: &str) {
         self.troubles.without_header(client, fault, self.now);
     }
 
     /// See [`Troubles::refused`].
-    pub(super) fn refused(&self, service: &str, client: SocketAddr, refused: ClientRefused) {
+    pub(super) fn refused(&self, service: &str, client: PeerAddress, refused: ClientRefused) {
         self.troubles.refused(service, client, refused, self.now);
     }
 
     /// See [`Troubles::unlimited_source`].
-    pub(super) fn unlimited_source(&self, service: &str, client: SocketAddr) {
+    pub(super) fn unlimited_source(&self, service: &str, client: PeerAddress) {
         self.troubles.unlimited_source(service, client, self.now);
     }
 

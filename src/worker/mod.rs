@@ -24,6 +24,7 @@ mod pipe;
 mod proxy_protocol;
 mod socket;
 mod source;
+mod stream;
 mod sync;
 mod synchronous;
 mod timers;

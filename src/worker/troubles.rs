@@ -1,12 +1,12 @@
 //! What operators read about clients that are not served, from all workers together.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use log::warn;
 
+use crate::address::PeerAddress;
 use crate::counted::Counted;
 use crate::log::{Lasting, Trouble};
 use crate::service::{ClientRefused, Limit};
@@ -44,7 +44,7 @@ impl Troubles {
     }
 
     /// Logs that a client was turned away because no destination is left for it.
-    pub(super) fn nowhere_to_go(&self, client: SocketAddr, now: Instant) {
+    pub(super) fn nowhere_to_go(&self, client: PeerAddress, now: Instant) {
         if let Some(suppressed) = self.nowhere.occurs(now) {
             warn!("client {client} turned away: no destination serves it{suppressed}");
         }
@@ -58,7 +58,7 @@ impl Troubles {
     }
 
     /// Logs that a client was turned away because too many wait already.
-    pub(super) fn queue_is_full(&self, service: &str, client: SocketAddr, now: Instant) {
+    pub(super) fn queue_is_full(&self, service: &str, client: PeerAddress, now: Instant) {
         if let Some(suppressed) = self.queue.occurs(now) {
             let why = "every destination has its most connections, and the queue is full";
             warn!("client {client} turned away: service {service}: {why}{suppressed}");
@@ -66,7 +66,7 @@ impl Troubles {
     }
 
     /// Logs that a client was turned away because it has waited for too long.
-    pub(super) fn waited_in_vain(&self, service: &str, client: SocketAddr, now: Instant) {
+    pub(super) fn waited_in_vain(&self, service: &str, client: PeerAddress, now: Instant) {
         if let Some(suppressed) = self.queue.occurs(now) {
             let why = "it has waited in the queue for as long as it may";
             warn!("client {client} turned away: service {service}: {why}{suppressed}");
@@ -74,7 +74,7 @@ impl Troubles {
     }
 
     /// Logs that a client was turned away because its connection has come through this daemon again and again.
-    pub(super) fn in_a_loop(&self, client: SocketAddr, now: Instant) {
+    pub(super) fn in_a_loop(&self, client: PeerAddress, now: Instant) {
         if let Some(suppressed) = self.loops.occurs(now) {
             let why = "it has come through a loop: a destination passes clients back to this daemon";
             warn!("client {client} turned away: {why}{suppressed}");
@@ -82,7 +82,7 @@ impl Troubles {
     }
 
     /// Logs that a connection was reset because of its PROXY header.
-    pub(super) fn without_header(&self, client: SocketAddr, fault: &str, now: Instant) {
+    pub(super) fn without_header(&self, client: PeerAddress, fault: &str, now: Instant) {
         if let Some(suppressed) = self.headers.occurs(now) {
             warn!(
                 "client {client} reset: PROXY header {fault}; --accept-proxy expects one from its network{suppressed}"
@@ -129,7 +129,7 @@ impl Troubles {
     }
 
     /// Logs that a client was reset as soon as its address was known.
-    pub(super) fn refused(&self, service: &str, client: SocketAddr, refused: ClientRefused, now: Instant) {
+    pub(super) fn refused(&self, service: &str, client: PeerAddress, refused: ClientRefused, now: Instant) {
         match refused {
             ClientRefused::Denied => {
                 if let Some(suppressed) = self.denied.occurs(now) {
@@ -145,7 +145,7 @@ impl Troubles {
     }
 
     /// Logs that a client was served whose source is not limited, since the table of sources has no place for it.
-    pub(super) fn unlimited_source(&self, service: &str, client: SocketAddr, now: Instant) {
+    pub(super) fn unlimited_source(&self, service: &str, client: PeerAddress, now: Instant) {
         if let Some(suppressed) = self.unlimited.occurs(now) {
             warn!("client {client} is served without a limit: service {service} has too many sources{suppressed}");
         }

@@ -25,6 +25,7 @@ mod split;
 mod state;
 mod sticky;
 mod threads;
+mod unix_sockets;
 
 mod command_line;
 mod configuration;

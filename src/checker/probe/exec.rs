@@ -5,10 +5,11 @@ mod script;
 mod tests;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::{Answer, Asking, Probe};
+use crate::address::PeerAddress;
 use crate::pool::health::Verdict;
 use script::Script;
 pub(in crate::checker) use script::{are_any_ending, log_to, warn};
@@ -25,7 +26,7 @@ const QUOTED: usize = 60;
 
 /// Asks by a script of its own.
 pub(super) struct Exec {
-    address: SocketAddr,
+    address: PeerAddress,
     command: String,
     script: Option<Script>,
     /// How long scripts last were kept from being started; zero once one has answered.
@@ -37,7 +38,7 @@ pub(super) struct Exec {
 
 impl Exec {
     /// The destination's address stands behind the first word of `command`.
-    pub(super) fn new(command: &str, address: SocketAddr) -> Exec {
+    pub(super) fn new(command: &str, address: PeerAddress) -> Exec {
         let (program, rest) = command.split_at(command.find(char::is_whitespace).unwrap_or(command.len()));
         let command = format!("{program} {address}{rest}");
         Exec { address, command, script: None, pause: Duration::ZERO, paused_until: None, has_answered: false }

@@ -16,23 +16,23 @@ mod tests;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use super::stream::{ByteStream, at_port};
 use super::tcp::{connect, knock};
 use super::{Answer, Asking, Probe};
+use crate::address::PeerAddress;
 use crate::checker::mysql::{self, Error, Login};
 use crate::config::GaleraOptions;
 pub(super) use account::Account;
 use judge::judge;
 use refusal::{Context, refused};
 
-type Session = mysql::Session<TcpStream>;
+type Session = mysql::Session<Box<dyn ByteStream>>;
 
 /// Settings of a session under which its questions are answered at once, or end. A server that does not know one of
 /// them answers with an error, which changes nothing.
@@ -60,7 +60,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Checks one server.
 pub(super) struct Galera {
-    address: SocketAddr,
+    address: PeerAddress,
     options: GaleraOptions,
     account: Account,
     kept: Option<Session>,
@@ -75,8 +75,8 @@ pub(super) struct Galera {
 }
 
 impl Galera {
-    pub(super) fn new(destination: SocketAddr, options: GaleraOptions, account: Account) -> Galera {
-        let address = SocketAddr::new(destination.ip(), options.port.unwrap_or(destination.port()));
+    pub(super) fn new(destination: PeerAddress, options: GaleraOptions, account: Account) -> Galera {
+        let address = at_port(destination, options.port);
         let (kept, checks, was_refused, tls_failure, single) = (None, 0, false, None, false);
         Galera { address, options, account, kept, checks, was_refused, tls_failure, single }
     }
@@ -109,7 +109,10 @@ impl Galera {
     /// Asks over a new connection, which then takes the place of the kept one.
     async fn log_in_and_ask(&mut self) -> io::Result<Answer> {
         let login = self.account.login();
-        knock(self.address).await?;
+        // A UNIX socket's server would notice, and connecting to it takes no time.
+        if !self.address.is_unix() {
+            knock(self.address).await?;
+        }
         self.tls_failure.take_if(|(_, since)| since.elapsed() >= WITHOUT_TLS);
         if self.single {
             self.end_kept().await;
@@ -163,17 +166,19 @@ impl Galera {
 
     async fn log_in(&self, login: &Login) -> mysql::Result<Session> {
         let stream = connect(self.address).await?;
-        let socket = SockRef::from(&stream);
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_keepalive(&KEEPALIVE)?;
-        socket.set_tcp_user_timeout(Some(VANISHED))?;
+        if !self.address.is_unix() {
+            let socket = SockRef::from(&stream);
+            socket.set_tcp_nodelay(true)?;
+            socket.set_tcp_keepalive(&KEEPALIVE)?;
+            socket.set_tcp_user_timeout(Some(VANISHED))?;
+        }
         let plain = Login { tls: None, ..login.clone() };
         let login = if self.tls_failure.is_some() && login.tls.as_ref().is_some_and(|tls| !tls.required) {
             &plain
         } else {
             login
         };
-        mysql::log_in(stream, self.address.ip(), login).await
+        mysql::log_in(stream, self.address.ip_or_local(), login).await
     }
 
     /// Ends the kept connection, if there is one, and waits until the server no longer counts it.

@@ -2,30 +2,31 @@
 
 mod answer;
 
-use std::net::SocketAddr;
-
 use tokio::io::AsyncWriteExt;
 
+use super::stream::at_port;
 use super::tcp::connect;
 use super::{Answer, Asking, Probe};
+use crate::address::PeerAddress;
 use crate::config::HttpOptions;
 use crate::pool::health::Verdict;
 pub(in crate::checker) use answer::read_status;
 
 /// Fetches a page, and judges by its status.
 pub(super) struct Http {
-    server: SocketAddr,
+    server: PeerAddress,
     request: String,
     options: HttpOptions,
 }
 
 impl Http {
     /// Asks at the destination's host, and at its port unless there is another.
-    pub(super) fn new(destination: SocketAddr, options: HttpOptions) -> Http {
-        let server = SocketAddr::new(destination.ip(), options.port.unwrap_or(destination.port()));
+    pub(super) fn new(destination: PeerAddress, options: HttpOptions) -> Http {
+        let server = at_port(destination, options.port);
+        let host = if server.is_unix() { "localhost".to_owned() } else { server.to_string() };
         let (agent, path) = (concat!("glbd/", env!("CARGO_PKG_VERSION")), &options.path);
         let request =
-            format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nUser-Agent: {agent}\r\nConnection: close\r\n\r\n");
+            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nConnection: close\r\n\r\n");
         Http { server, request, options }
     }
 }

@@ -3,15 +3,16 @@
 mod exec;
 mod galera;
 mod http;
+mod stream;
 mod tcp;
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 
 use super::option_file::{Credentials, OptionFile};
 use super::protocol::GaleraFacts;
+use crate::address::PeerAddress;
 use crate::config::{GaleraOptions, HttpOptions, ProbeSpec};
 use crate::pool::health::Verdict;
 pub(super) use exec::parse as parse_script_answer;
@@ -99,7 +100,7 @@ impl Prober {
     }
 
     /// A probe of the destination at `address`.
-    pub(super) fn probe(&self, address: SocketAddr) -> Box<dyn Probe> {
+    pub(super) fn probe(&self, address: PeerAddress) -> Box<dyn Probe> {
         match self.0.clone() {
             Kind::Exec(command) => Box::new(exec::Exec::new(&command, address)),
             Kind::Tcp => Box::new(tcp::Tcp::new(address)),

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::predecessors::{PredecessorLink, Predecessors, Word};
 use super::{Holder, Message, Order, clients, count_there, holders};
+use crate::address::PeerAddress;
 use crate::config::Name;
 use crate::pool::{Event, RotationId};
 use crate::service::{Inventory, PoolEntry};
@@ -193,7 +193,7 @@ impl Listener {
         self.count(changed);
     }
 
-    fn count(&self, keys: BTreeSet<(Holder, SocketAddr)>) {
+    fn count(&self, keys: BTreeSet<(Holder, PeerAddress)>) {
         let setup = self.inventory.now();
         for key in keys {
             let connections = self.links.iter().filter_map(|link| link.connections.get(&key)).sum();

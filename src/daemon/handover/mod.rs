@@ -29,6 +29,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::address::PeerAddress;
 use crate::channel::{self, Channel};
 use crate::checker::Credentials;
 use crate::log::events::Event;
@@ -91,11 +92,11 @@ pub(super) enum Holder {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Order {
     /// Close these connections to this destination.
-    Close(Holder, SocketAddr),
+    Close(Holder, PeerAddress),
     /// Know the destination of this pool by another address, where it is now.
-    Move(String, SocketAddr, SocketAddr),
+    Move(String, PeerAddress, PeerAddress),
     /// Send clients of this service that wait for the single destination to this one.
-    Single(String, SocketAddr),
+    Single(String, PeerAddress),
     /// Stop at once.
     Stop,
 }
@@ -118,13 +119,13 @@ enum Role {
 }
 
 /// Stands for the destination where none is meant.
-const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+const NOWHERE: PeerAddress = PeerAddress::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0));
 
 /// Most destinations or addresses that one message tells something of.
 const PORTION: usize = 500;
 
 /// How many connections there are to each of these destinations.
-type Connections = Vec<(Holder, SocketAddr, usize)>;
+type Connections = Vec<(Holder, PeerAddress, usize)>;
 
 /// A pool that is handed over.
 #[derive(Serialize, Deserialize)]
@@ -210,8 +211,8 @@ impl State {
         self.elsewhere().into_iter().for_each(|((holder, address), count)| count_there(setup, &holder, address, count));
     }
 
-    fn elsewhere(&self) -> HashMap<(Holder, SocketAddr), usize> {
-        let mut elsewhere: HashMap<(Holder, SocketAddr), usize> = HashMap::new();
+    fn elsewhere(&self) -> HashMap<(Holder, PeerAddress), usize> {
+        let mut elsewhere: HashMap<(Holder, PeerAddress), usize> = HashMap::new();
         let older = self.predecessors.iter().map(|(connections, _)| connections);
         for (holder, address, count) in older.chain([&self.connections]).flatten() {
             *elsewhere.entry((holder.clone(), *address)).or_default() += count;
@@ -245,7 +246,7 @@ fn holders(setup: &Setup, pool: &str) -> Vec<Holder> {
 }
 
 /// Counts connections of other processes where there are such a pool and such a destination.
-fn count_there(setup: &Setup, holder: &Holder, address: SocketAddr, count: usize) {
+fn count_there(setup: &Setup, holder: &Holder, address: PeerAddress, count: usize) {
     match holder {
         Holder::Pool(name) => setup.pool(name).into_iter().for_each(|it| it.pool.set_elsewhere(address, count)),
         Holder::Service(name) => {

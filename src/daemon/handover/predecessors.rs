@@ -3,7 +3,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread;
@@ -14,6 +13,7 @@ use mio::Waker;
 
 use super::listener::Listener;
 use super::{Channel, Connections, Holder, Message, Order, PORTION};
+use crate::address::PeerAddress;
 use crate::service::Inventory;
 use crate::stats::Stats;
 use crate::worker;
@@ -26,7 +26,7 @@ const STOPPING: Duration = Duration::from_millis(300);
 /// One of them.
 pub(in crate::daemon) struct PredecessorLink {
     pub(super) channel: Channel,
-    pub(super) connections: HashMap<(Holder, SocketAddr), usize>,
+    pub(super) connections: HashMap<(Holder, PeerAddress), usize>,
     /// Those that it has not been told yet.
     pub(super) orders: VecDeque<Order>,
 }
@@ -129,7 +129,7 @@ impl Predecessors {
     }
 
     /// Has them close a service's connections to this destination.
-    pub(in crate::daemon) fn close(&self, service: &str, address: SocketAddr) {
+    pub(in crate::daemon) fn close(&self, service: &str, address: PeerAddress) {
         self.say(Word::Order(Order::Close(Holder::Service(service.to_owned()), address)));
     }
 

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::{Channel, Connections, Holder, Message, Order, PORTION, State, Successor, holders, own_connections};
+use crate::address::PeerAddress;
 use crate::service::Inventory;
 use crate::stats::{Stats, Totals};
 
@@ -31,9 +31,9 @@ pub(super) struct Reporter {
     stats: Stats,
     ending: Arc<AtomicBool>,
     /// What the other process has heard.
-    connections: BTreeMap<(Holder, SocketAddr), usize>,
+    connections: BTreeMap<(Holder, PeerAddress), usize>,
     /// Those of which it may have heard before it moved a destination, or after: reported again, changed or not.
-    uncertain: BTreeSet<(Holder, SocketAddr)>,
+    uncertain: BTreeSet<(Holder, PeerAddress)>,
     totals: Totals,
 }
 
@@ -142,8 +142,8 @@ impl Reporter {
     pub(super) fn report(&mut self) {
         let now = keyed(own_connections(&self.inventory.now()).into_iter());
         let keys: BTreeSet<_> = now.keys().chain(self.connections.keys()).cloned().collect();
-        let count = |of: &BTreeMap<_, usize>, key: &(Holder, SocketAddr)| of.get(key).copied().unwrap_or(0);
-        let has_changed = |key: &&(Holder, SocketAddr)| count(&now, key) != count(&self.connections, key);
+        let count = |of: &BTreeMap<_, usize>, key: &(Holder, PeerAddress)| of.get(key).copied().unwrap_or(0);
+        let has_changed = |key: &&(Holder, PeerAddress)| count(&now, key) != count(&self.connections, key);
         let changed = keys.iter().filter(has_changed).chain(&self.uncertain).cloned().collect::<BTreeSet<_>>();
         let changed: Connections = changed
             .into_iter()
@@ -175,7 +175,7 @@ impl Reporter {
 
 /// The counts by holder and address. After an order to move a destination, two of them may have the same address: their
 /// counts are added.
-fn keyed(connections: impl Iterator<Item = (Holder, SocketAddr, usize)>) -> BTreeMap<(Holder, SocketAddr), usize> {
+fn keyed(connections: impl Iterator<Item = (Holder, PeerAddress, usize)>) -> BTreeMap<(Holder, PeerAddress), usize> {
     let mut keyed = BTreeMap::new();
     connections.for_each(|(holder, address, count)| *keyed.entry((holder, address)).or_default() += count);
     keyed

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::listener::Listener;
 use super::reports::Reporter;
 use super::*;
-use crate::address::{Endpoint, Host};
+use crate::address::{Endpoint, Host, PeerAddress};
 use crate::config::Config;
 use crate::daemon::prepared::empty_setup;
 use crate::pool::{Lease, Rotation, Tried};
@@ -54,8 +54,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn at(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
+fn at(port: u16) -> PeerAddress {
+    PeerAddress::from(([127, 0, 0, 1], port))
 }
 
 fn name(number: u8) -> Endpoint {
@@ -123,7 +123,7 @@ impl Both {
     }
 
     /// What the new process counts.
-    fn counted(&self) -> Vec<(SocketAddr, usize)> {
+    fn counted(&self) -> Vec<(PeerAddress, usize)> {
         let rows = self.new.snapshot().into_iter().filter(|it| it.connections > 0);
         let mut counts: Vec<_> = rows.map(|it| (it.address, it.connections)).collect();
         counts.sort();
@@ -146,9 +146,9 @@ proptest! {
         steps.into_iter().for_each(|step| both.take(step));
         let last = [Step::Notice, Step::Tell, Step::Hear, Step::Hear, Step::Report, Step::Listen];
         (0..3).for_each(|_| last.into_iter().for_each(|step| both.take(step)));
-        let mut own: HashMap<SocketAddr, usize> = HashMap::new();
+        let mut own: HashMap<PeerAddress, usize> = HashMap::new();
         both.old.own_connections().into_iter().for_each(|(address, count)| *own.entry(address).or_default() += count);
-        let is_there = |address: &SocketAddr| both.new.snapshot().iter().any(|it| it.address == *address);
+        let is_there = |address: &PeerAddress| both.new.snapshot().iter().any(|it| it.address == *address);
         let mut own: Vec<_> = own.into_iter().filter(|(address, _)| is_there(address)).collect();
         own.sort();
         prop_assert_eq!(both.counted(), own);

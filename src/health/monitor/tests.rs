@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::address::PeerAddress;
 use crate::config::Config;
 use crate::pool::{Balancing, DestinationStatus, PolicyKind, Pool, PoolSettings, Rotation};
 
@@ -20,8 +21,8 @@ fn options(arguments: &str) -> WatchdogOptions {
     config.pools.remove(0).watchdog.expect("a watchdog")
 }
 
-fn address(place: usize) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, place as u16 + 1))
+fn address(place: usize) -> PeerAddress {
+    PeerAddress::from((Ipv4Addr::LOCALHOST, place as u16 + 1))
 }
 
 fn table(count: usize, options: &WatchdogOptions) -> Rotation {

@@ -1,6 +1,6 @@
 //! What the thread that watches makes of the checker's reports. No checker runs here.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{bounded, unbounded};
 
 use super::*;
+use crate::address::PeerAddress;
 use crate::checker::Credentials;
 use crate::checker::protocol::{Answer, Finding, Id};
 use crate::config::{Config, WatchdogOptions};
@@ -17,8 +18,8 @@ use crate::pool::{Balancing, DestinationStatus, Origin, PolicyKind, PoolSettings
 
 mod pools;
 
-fn at(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+fn at(port: u16) -> PeerAddress {
+    PeerAddress::from((Ipv4Addr::LOCALHOST, port))
 }
 
 fn options(arguments: &str) -> WatchdogOptions {

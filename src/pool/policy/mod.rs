@@ -11,7 +11,8 @@ mod single;
 mod source;
 mod top;
 
-use std::net::{IpAddr, SocketAddr};
+use crate::address::PeerAddress;
+use std::net::IpAddr;
 
 use first::First;
 use least_connected::LeastConnected;
@@ -31,7 +32,7 @@ pub(super) struct Candidate {
     pub slot: usize,
     /// The lower, the earlier it was added to the table.
     pub serial: u64,
-    pub address: SocketAddr,
+    pub address: PeerAddress,
     /// In force; above zero.
     pub weight: f64,
     /// As the user set it, which decides who is of the top weight.

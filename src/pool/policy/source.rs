@@ -1,11 +1,12 @@
 //! One client address, one destination.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use twox_hash::XxHash3_64;
 
 use super::{Ahead, Candidate, Policy};
+use crate::address::PeerAddress;
 use crate::pool::tried::Tried;
 
 /// Weighted rendezvous hashing (Schindelhauer and Schomaker, 2005): a destination that goes loses only its own clients,
@@ -92,7 +93,11 @@ fn fraction(x: u64) -> f64 {
     ((x >> 11) as f64 + 0.5) / (1u64 << 53) as f64
 }
 
-fn hash_of(address: SocketAddr) -> u64 {
+fn hash_of(address: PeerAddress) -> u64 {
+    let address = match address {
+        PeerAddress::Inet(address) => address,
+        PeerAddress::Unix(path) => return XxHash3_64::oneshot(path.as_str().as_bytes()),
+    };
     let mut key = [0; 18];
     key[..16].copy_from_slice(&octets(address.ip()));
     key[16..].copy_from_slice(&address.port().to_be_bytes());
@@ -148,7 +153,7 @@ mod tests {
     use crate::pool::DestinationId;
 
     fn candidate(slot: usize, weight: f64) -> Candidate {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, slot as u16 + 1));
+        let address = PeerAddress::from((Ipv4Addr::LOCALHOST, slot as u16 + 1));
         Candidate { slot, serial: slot as u64, address, weight, configured_weight: weight, connections: 0 }
     }
 

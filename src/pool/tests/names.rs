@@ -52,7 +52,7 @@ fn rows_of(table: &Rotation, name: &Endpoint) -> Vec<DestinationStatus> {
 }
 
 /// The addresses that a name has, sorted.
-fn live(table: &Rotation, name: &Endpoint) -> Vec<SocketAddr> {
+fn live(table: &Rotation, name: &Endpoint) -> Vec<PeerAddress> {
     let named = table.named_addresses().into_iter().filter(|(it, _)| it == name);
     let mut live: Vec<_> = named.map(|(_, address)| address).collect();
     live.sort();
@@ -103,12 +103,12 @@ fn resolve(table: &Rotation, name: &Endpoint, ports: &[u16], all: bool) -> Resul
     let (after, is_live) = (table.snapshot(), live(table, name));
     if all {
         // One that was removed by hand does not come back with a name that has been there before.
-        let is_wanted = |it: &&SocketAddr| had.is_empty() || had.contains(it) || !withdrawn.contains(it);
+        let is_wanted = |it: &&PeerAddress| had.is_empty() || had.contains(it) || !withdrawn.contains(it);
         let mut wanted: Vec<_> = found.iter().filter(is_wanted).copied().collect();
         wanted.sort();
         // With nowhere to go, it stays with those that others want, and takes no clients elsewhere.
         let shared =
-            |it: &&SocketAddr| rows_of(table, name).iter().any(|row| row.address == **it && row.wanted_as.len() > 1);
+            |it: &&PeerAddress| rows_of(table, name).iter().any(|row| row.address == **it && row.wanted_as.len() > 1);
         let is_right = if wanted.is_empty() { is_live.iter().all(|it| shared(&it)) } else { is_live == wanted };
         prop_assert!(is_right, "{is_live:?}, not {wanted:?}");
     } else {

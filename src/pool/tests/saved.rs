@@ -58,7 +58,7 @@ fn all_that_is_known_of_a_destination_is_handed_over() {
         let known = |row: DestinationStatus| (row.wanted_as, row.address, row.origin, row.weight, row.health);
         table.snapshot().into_iter().map(known).collect::<Vec<_>>()
     };
-    let since = |rows: Vec<(Vec<Endpoint>, SocketAddr, Origin, f64, Health)>| {
+    let since = |rows: Vec<(Vec<Endpoint>, PeerAddress, Origin, f64, Health)>| {
         rows.into_iter()
             .map(|(names, address, origin, weight, health)| {
                 let age = health.checked.map(|checked| checked.elapsed().as_secs());

@@ -52,7 +52,7 @@ fn what_was_tried_is_forgotten_when_it_is_removed_and_its_place_is_anothers() {
 #[test]
 fn only_so_many_removals_are_remembered_and_no_more_destinations_taken_than_there_may_be() {
     let table = table(PolicyKind::RoundRobin, &[]);
-    let many = |number: usize| SocketAddr::from(([10, 0, (number / 250) as u8, (number % 250) as u8], 1));
+    let many = |number: usize| PeerAddress::from(([10, 0, (number / 250) as u8, (number % 250) as u8], 1));
     for number in 0..=MAX_DESTINATIONS {
         let added = table.set(&many(number).into(), many(number), 1.0);
         assert_eq!(added, if number < MAX_DESTINATIONS { Ok(Change::Added) } else { Err(TableError::Full) });

@@ -123,10 +123,10 @@ impl Connection {
         connecting.received = tlvs;
         if let Some(Addresses { source, destination }) = addresses {
             debug!("client {source}: comes through {}", self.client_address);
-            self.client_address = source;
+            self.client_address = source.into();
             connecting.connected_to = Some(destination);
         }
-        match self.service.limits.admit(reservation, self.client_address.ip(), kit.now) {
+        match self.service.limits.admit(reservation, self.client_address.ip_or_local(), kit.now) {
             Ok(Permit { place, is_source_limited }) => {
                 if !is_source_limited {
                     kit.unlimited_source(&self.service.name, self.client_address);

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 use mio::event::Event;
-use socket2::SockRef;
 
 use super::connecting::Phase;
 use super::greeting::what_follows;
@@ -19,6 +18,8 @@ use crate::worker::{Kit, SHORTAGE_PAUSE, Side};
 
 /// Between two attempts on the same destination.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// Between two attempts while the backlog of a UNIX socket is full: at first, and after a while.
+const BACKLOG_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 /// The outcome of an attempt on a destination.
 pub(super) enum Outcome {
     /// It is under way.
@@ -52,9 +53,10 @@ impl Connection {
         if self.drops_half_closed() && self.client_has_left() {
             return Next::Close(Ending::Clean);
         }
+        let client = self.client_address.ip_or_local();
         loop {
             let Stage::Connecting(connecting) = &mut self.stage else { return Next::Wait };
-            let outcome = match self.service.rotation.pick(self.client_address.ip(), &mut connecting.tried, kit.now) {
+            let outcome = match self.service.rotation.pick(client, &mut connecting.tried, kit.now) {
                 Pick::Leased(lease) if lease.is_outdated() => return self.await_check(lease, kit),
                 Pick::Leased(lease) => self.attempt(lease, kit),
                 Pick::Full => return self.join_queue(kit),
@@ -89,8 +91,7 @@ impl Connection {
     pub(super) fn end_attempt(&mut self) {
         if let Some(server) = self.server.take() {
             if self.service.options.reset_on_close {
-                // Without it the socket is closed the ordinary way.
-                let _ = SockRef::from(&server).set_linger(Some(Duration::ZERO));
+                server.reset_on_close();
             }
             self.attempt = self.attempt.next();
         }
@@ -133,7 +134,7 @@ impl Connection {
         let token = self.key.token(Side::Server(self.attempt));
         match open(lease.address(), manner, &self.service.options, token, kit) {
             Ok(server) => {
-                connecting.short_since = None;
+                (connecting.short_since, connecting.crowded_since) = (None, None);
                 self.admitted.set_short(false);
                 connecting.enter(Phase::Opening, until);
                 connecting.suspect_at =
@@ -142,6 +143,9 @@ impl Connection {
                 Outcome::Begun
             }
             Err(error) if sys::is_shortage(&error) => self.wait_for_memory(&error, kit),
+            Err(error) if error.kind() == ErrorKind::WouldBlock && lease.address().is_unix() => {
+                self.wait_for_backlog(lease, kit)
+            }
             Err(error) if lacks_local_port(&error, lease.address(), &self.service.options) => {
                 self.admitted.set_short(false);
                 self.wait_for_resources(&error, kit)
@@ -171,6 +175,25 @@ impl Connection {
         }
         connecting.enter(Phase::Paused, kit.now + SHORTAGE_PAUSE);
         Outcome::Postponed
+    }
+
+    /// Tries again shortly, because the backlog of a UNIX socket is full, for which connect(2) does not wait as it does with
+    /// TCP. Holds it against the destination only when the connect timeout is over.
+    fn wait_for_backlog(&mut self, lease: Lease, kit: &mut Kit) -> Outcome {
+        self.admitted.set_short(false);
+        let Stage::Connecting(connecting) = &mut self.stage else { return Outcome::Begun };
+        let since = *connecting.crowded_since.get_or_insert(kit.now);
+        let (waited, timeout) = (kit.now.duration_since(since), self.service.options.connect_timeout);
+        if waited < timeout {
+            let pause = (waited / 4).clamp(BACKLOG_PAUSE.0, BACKLOG_PAUSE.1).min(timeout - waited);
+            connecting.enter(Phase::Paused, kit.now + pause);
+            return Outcome::Postponed;
+        }
+        connecting.crowded_since = None;
+        let reason = format!("its backlog has been full for {} s", timeout.as_secs_f64());
+        let (id, retries) = (lease.id(), lease.retries());
+        give_back(lease, &io::Error::new(ErrorKind::TimedOut, reason), kit);
+        self.after_failure(id, retries, kit)
     }
 
     /// Decides where to go on after a destination has failed.
@@ -229,7 +252,7 @@ impl Connection {
         }
         if self.lease.as_ref().is_some_and(|lease| is_itself(server, lease.address())) {
             // Its TIME_WAIT would keep the real server from the port.
-            let _ = SockRef::from(server).set_linger(Some(Duration::ZERO));
+            server.reset_on_close();
             let error = io::Error::new(ErrorKind::ConnectionRefused, "nobody listens there");
             return self.next_destination(&error, kit);
         }

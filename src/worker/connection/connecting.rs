@@ -21,6 +21,8 @@ pub(super) struct Connecting {
     pub attempts: usize,
     /// Since when this machine has been short of something that a connect needs.
     pub short_since: Option<Instant>,
+    /// Since when the backlogs of UNIX sockets have been full.
+    pub crowded_since: Option<Instant>,
     /// Since when the single destination, which is not passed over, has been tried.
     pub tried_since: Option<(DestinationId, Instant)>,
     /// Since when the table has been moving the single destination.
@@ -72,6 +74,7 @@ impl Connecting {
             hop_limit,
             attempts: 0,
             short_since: None,
+            crowded_since: None,
             tried_since: None,
             settling_since: None,
             ticket: None,

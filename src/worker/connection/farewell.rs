@@ -44,6 +44,12 @@ impl Farewell {
 }
 
 impl Connection {
+    /// Whether the destination is to be reset rather than closed. UNIX sockets know neither resets nor TIME_WAIT.
+    pub(super) fn avoids_time_wait(&self) -> bool {
+        let is_unix = self.lease.as_ref().is_some_and(|lease| lease.address().is_unix());
+        self.service.options.reset_on_close && !is_unix
+    }
+
     /// Whether a reset in place of an end would take nothing from the destination.
     pub(super) fn all_is_acknowledged(&self) -> bool {
         self.server.as_ref().is_some_and(|server| sys::unacknowledged_bytes(server).is_ok_and(|bytes| bytes == 0))

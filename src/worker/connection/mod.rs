@@ -15,22 +15,21 @@ mod upstream;
 mod waiting;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::debug;
 use mio::Interest;
 use mio::event::Event;
-use mio::net::TcpStream;
-use socket2::SockRef;
 
 use super::accept::Newcomer;
 use super::admission::Admitted;
 use super::duplex::Duplex;
 use super::hops::HopLimit;
 use super::source::Sign;
+use super::stream::Stream;
 use super::{Attempt, Key, Kit, Side};
+use crate::address::PeerAddress;
 use crate::pool::{DestinationId, Lease, RotationId};
 use crate::service::Service;
 use accept_proxy::AwaitedHeader;
@@ -71,11 +70,11 @@ pub(super) enum Ending {
 pub(super) struct Connection {
     key: Key,
     service: Arc<Service>,
-    client: TcpStream,
-    client_address: SocketAddr,
+    client: Stream,
+    client_address: PeerAddress,
     /// Whether events of the client's socket are reported.
     is_client_watched: bool,
-    server: Option<TcpStream>,
+    server: Option<Stream>,
     /// Which of this connection's sockets to destinations that is.
     attempt: Attempt,
     lease: Option<Lease>,
@@ -307,7 +306,7 @@ impl Connection {
     /// Sees to it that both sides end like this when they are closed, by whomever.
     pub(super) fn prepare_to_close(&self, ending: Ending) {
         let (reset_client, reset_server) = match ending {
-            Ending::Clean => (false, self.service.options.reset_on_close && self.all_is_acknowledged()),
+            Ending::Clean => (false, self.avoids_time_wait() && self.all_is_acknowledged()),
             Ending::Reset => (true, true),
             Ending::Cut => {
                 let (client_has_all, server_has_all) = self.flows.have_got_all();
@@ -316,8 +315,7 @@ impl Connection {
         };
         for (stream, reset) in [(Some(&self.client), reset_client), (self.server.as_ref(), reset_server)] {
             if let (Some(stream), true) = (stream, reset) {
-                // Without it the socket is closed the ordinary way.
-                let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+                stream.reset_on_close();
             }
         }
     }

@@ -16,7 +16,7 @@ impl Connection {
         }
         let (mailbox, key) = (kit.mailbox.clone(), self.key);
         let wake = Box::new(move || mailbox.send(Message::Room(key)));
-        let client = self.client_address.ip();
+        let client = self.client_address.ip_or_local();
         match self.service.rotation.queue(client, &mut connecting.tried, kit.now, wake) {
             Ok(ticket) => connecting.ticket = Some(ticket),
             Err(Pick::Leased(lease)) => return self.connect_to(lease, kit),

@@ -1,13 +1,13 @@
 //! Moving bytes both ways: the second part of a connection's life.
 
 use std::io;
-use std::net::Shutdown;
 
 use log::debug;
 
 use super::{Connection, Ending, Next};
 use crate::worker::duplex::Direction;
 use crate::worker::flow::{Failure, Progress, Traffic};
+use crate::worker::stream::Stream;
 use crate::worker::{Kit, SHORTAGE_PAUSE};
 
 impl Connection {
@@ -31,7 +31,7 @@ impl Connection {
                 Ok(Progress::Unfinished) => again = true,
                 // Passing on the end first would bring about the TIME_WAIT that is to be avoided, and waiting for the
                 // destination's own end would not avoid it.
-                Ok(Progress::Ended) if direction == Direction::Up && self.service.options.reset_on_close => {
+                Ok(Progress::Ended) if direction == Direction::Up && self.avoids_time_wait() => {
                     if self.all_is_acknowledged() {
                         return Next::Close(Ending::Clean);
                     }
@@ -116,7 +116,7 @@ impl Connection {
             Direction::Down => Some(&self.client),
         };
         // It fails only when the sink was reset, which an event will tell.
-        let _ = sink.map(|sink| sink.shutdown(Shutdown::Write));
+        let _ = sink.map(Stream::end);
         if let Some(active) = &mut self.last_active {
             active.is_half_closed = true;
             self.arm(kit);

@@ -13,7 +13,7 @@ use crate::config::ProxyV2Option;
 use crate::worker::Kit;
 use crate::worker::duplex::Direction;
 use crate::worker::flow::Traffic;
-use crate::worker::proxy_protocol::{Addresses, Extras, Tlv, UNIQUE_ID, encode};
+use crate::worker::proxy_protocol::{Addresses, Extras, Tlv, UNIQUE_ID, encode, encode_unknown};
 use crate::worker::source::Sign;
 
 impl Connection {
@@ -24,8 +24,14 @@ impl Connection {
     pub(super) fn proxy_header(&mut self, kit: &mut Kit) -> io::Result<Option<Box<[u8]>>> {
         let Some(version) = self.service.options.send_proxy else { return Ok(None) };
         let Stage::Connecting(connecting) = &mut self.stage else { return Ok(None) };
-        let destination = connecting.connected_to.map_or_else(|| self.client.local_addr(), Ok)?;
-        let addresses = Addresses { source: self.client_address, destination };
+        let destination = match connecting.connected_to {
+            None => self.client.local_address()?,
+            known => known,
+        };
+        let (Some(source), Some(destination)) = (self.client_address.inet(), destination) else {
+            return Ok(Some(encode_unknown(version)));
+        };
+        let addresses = Addresses { source, destination };
         let options = &self.service.options.proxy_v2_options;
         if options.contains(&ProxyV2Option::UniqueId) && connecting.unique_id.is_none() {
             let received = connecting.received.unique_id().map(Box::from);

@@ -1,6 +1,5 @@
 //! Turning a client away when no destination serves it.
 
-use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -65,7 +64,7 @@ impl Connection {
                 return Next::Close(Ending::Clean);
             }
             // It fails only when the client has reset the connection, which an event reports.
-            let _ = self.client.shutdown(Shutdown::Write);
+            let _ = self.client.end();
         }
         match self.flows.up.discard(&self.client, MOST_DISCARDED, &mut kit.tools, &mut traffic) {
             Ok(false) if traffic.received < MOST_DISCARDED => Next::Wait,

@@ -6,16 +6,17 @@ use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 
 use mio::Token;
-use mio::net::TcpStream;
 use nix::sys::socket::sockopt;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::INTERESTS;
+use crate::address::{PeerAddress, UnixPath};
 use crate::config::ConnectionOptions;
 use crate::process;
 use crate::service::keep_alive;
 use crate::worker::Kit;
 use crate::worker::hops::HopLimit;
+use crate::worker::stream::Stream;
 
 /// How a destination is connected to for a client.
 #[derive(Clone, Copy)]
@@ -28,12 +29,16 @@ pub(super) struct Manner {
 
 /// Begins to connect to a destination.
 pub(super) fn open(
-    address: SocketAddr,
+    address: PeerAddress,
     manner: Manner,
     options: &ConnectionOptions,
     token: Token,
     kit: &mut Kit,
-) -> io::Result<TcpStream> {
+) -> io::Result<Stream> {
+    let address = match address {
+        PeerAddress::Inet(address) => address,
+        PeerAddress::Unix(path) => return open_unix(path, token, kit),
+    };
     let sources = sources_for(address, options).count();
     if sources == 0 {
         return open_from(None, address, manner, options, token, kit);
@@ -65,7 +70,7 @@ fn open_from(
     options: &ConnectionOptions,
     token: Token,
     kit: &Kit,
-) -> io::Result<TcpStream> {
+) -> io::Result<Stream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     if manner.said {
         // What there is to say acknowledges the handshake as well, and finds the server awake. Where there is nothing,
@@ -84,40 +89,53 @@ fn open_from(
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
         _ => {}
     }
-    let mut server = TcpStream::from_std(socket.into());
     if options.nodelay {
-        server.set_nodelay(true)?;
+        socket.set_tcp_nodelay(true)?;
     }
     if options.keepalive {
-        keep_alive(&SockRef::from(&server), options)?;
+        keep_alive(&SockRef::from(&socket), options)?;
     }
     if options.tcp_user_timeout.is_some() {
-        SockRef::from(&server).set_tcp_user_timeout(options.tcp_user_timeout)?;
+        socket.set_tcp_user_timeout(options.tcp_user_timeout)?;
     }
+    let mut server = Stream::from(socket);
+    kit.registry.register(&mut server, token, INTERESTS)?;
+    Ok(server)
+}
+
+/// Connects to a UNIX socket, for which none of the options has a meaning. There is no handshake: it has accepted when this
+/// returns, or has not. `WouldBlock`: its backlog is full.
+fn open_unix(path: UnixPath, token: Token, kit: &Kit) -> io::Result<Stream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.connect(&path.to_socket_address()?)?;
+    let mut server = Stream::from(socket);
     kit.registry.register(&mut server, token, INTERESTS)?;
     Ok(server)
 }
 
 /// Has a destination to which something was said in this way acknowledged at once again: one that answers in small writes
 /// (Nagle's algorithm) waits for that. To be called when what there was to say has been sent.
-pub(super) fn acknowledge_at_once(server: &TcpStream) {
+pub(super) fn acknowledge_at_once(server: &Stream) {
     // Without it, it only costs time.
     let _ = SockRef::from(server).set_tcp_quickack(true);
 }
 
 /// Returns true if the socket is connected to itself, which TCP permits when the kernel happens to choose a local
 /// destination's port for it.
-pub(super) fn is_itself(server: &TcpStream, destination: SocketAddr) -> bool {
+pub(super) fn is_itself(server: &Stream, destination: PeerAddress) -> bool {
     static CHOSEN_PORTS: LazyLock<RangeInclusive<u16>> = LazyLock::new(process::ephemeral_ports);
-    CHOSEN_PORTS.contains(&destination.port()) && server.local_addr().ok() == Some(destination)
+    let is_own = |it: SocketAddr| {
+        CHOSEN_PORTS.contains(&it.port()) && matches!(server.local_address(), Ok(Some(own)) if own == it)
+    };
+    destination.inet().is_some_and(is_own)
 }
 
 /// Returns true if a connect failed because all local ports for this destination are in use. The kernel reports a missing
 /// local address in the same way, but does so for UDP as well, whose ports are others.
-pub(super) fn lacks_local_port(error: &io::Error, destination: SocketAddr, options: &ConnectionOptions) -> bool {
-    if error.kind() != io::ErrorKind::AddrNotAvailable {
+pub(super) fn lacks_local_port(error: &io::Error, destination: PeerAddress, options: &ConnectionOptions) -> bool {
+    let Some(destination) = destination.inet().filter(|_| error.kind() == io::ErrorKind::AddrNotAvailable) else {
         return false;
-    }
+    };
     if sources_for(destination, options).next().is_some() {
         return true;
     }
@@ -126,6 +144,6 @@ pub(super) fn lacks_local_port(error: &io::Error, destination: SocketAddr, optio
 }
 
 /// Returns true if a destination that has reset its connection had accepted it before, and said something.
-pub(super) fn has_answered(server: &TcpStream, error: &io::Error) -> bool {
-    error.kind() != io::ErrorKind::ConnectionRefused && server.peek(&mut [0]).is_ok_and(|count| count > 0)
+pub(super) fn has_answered(server: &Stream, error: &io::Error) -> bool {
+    error.kind() != io::ErrorKind::ConnectionRefused && server.peek().is_ok_and(|count| count > 0)
 }

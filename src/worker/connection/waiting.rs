@@ -117,7 +117,7 @@ impl Connection {
     pub(super) fn client_has_left(&self) -> bool {
         self.flows.up.may_have_ended()
             && !self.flows.up.holds_anything()
-            && self.client.peek(&mut [0]).map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |count| count == 0)
+            && self.client.peek().map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |count| count == 0)
     }
 
     pub(super) fn is_in(&self, phase: Phase) -> bool {

@@ -1,10 +1,9 @@
 //! What the flows of a worker share.
 
-use mio::net::TcpStream;
-
 use super::Traffic;
 use crate::worker::pipe::{PipeBudget, PipePool};
 use crate::worker::socket::Socket;
+use crate::worker::stream::Stream;
 
 /// What small messages are copied through, in bytes.
 const SCRATCH: usize = 64 * 1024;
@@ -18,7 +17,7 @@ const READS_A_TURN: usize = 8;
 const AHEAD_PART: usize = 16;
 
 /// What all flows of a worker share.
-pub(in crate::worker) struct Tools<S: Socket = TcpStream> {
+pub(in crate::worker) struct Tools<S: Socket = Stream> {
     pub(super) scratch: Box<[u8]>,
     pub(super) pipes: PipePool<S>,
     pub(super) splicing: Splicing,

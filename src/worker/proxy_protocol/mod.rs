@@ -7,7 +7,7 @@ mod tlv;
 
 use std::net::{IpAddr, SocketAddr};
 
-pub(super) use encode::{Extras, encode};
+pub(super) use encode::{Extras, encode, encode_unknown};
 pub(super) use parse::{MAX_HEADER, Parsed, parse};
 pub(super) use tlv::{Tlv, Tlvs, UNIQUE_ID};
 
@@ -28,6 +28,8 @@ const VERSION_2: u8 = 0x20;
 const LOCAL: u8 = 0;
 /// A connection for a client.
 const PROXY: u8 = 1;
+/// Addresses that are not said.
+const UNSPECIFIED: u8 = 0;
 /// TCP over IPv4.
 const TCP_4: u8 = 0x11;
 /// TCP over IPv6.

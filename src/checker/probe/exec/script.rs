@@ -1,7 +1,6 @@
 //! One process that was started for one destination, with all that it has started in turn.
 
 use std::io;
-use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::address::PeerAddress;
 use crate::checker::protocol::{Report, cut};
 use crate::log::LogThrottle;
 use crate::sys;
@@ -89,7 +89,7 @@ impl Script {
     ///
     /// # Errors
     /// When there is no process or descriptor left for it.
-    pub(super) fn start(command: &str, address: SocketAddr) -> io::Result<Script> {
+    pub(super) fn start(command: &str, address: PeerAddress) -> io::Result<Script> {
         let (name, value) = mark().split_once('=').unwrap_or((MARK, ""));
         let mut shell = Command::new("/bin/sh");
         shell.arg("-c").arg(command).env(name, value).process_group(0);
@@ -207,7 +207,7 @@ fn kill(group: Pid) {
 }
 
 /// Passes on what a script writes to stderr, as far as it is worth reading, until it closes that.
-async fn log_complaints(mut stderr: ChildStderr, address: SocketAddr) {
+async fn log_complaints(mut stderr: ChildStderr, address: PeerAddress) {
     let mut seldom = LogThrottle::after(COMPLAINTS);
     let mut line = String::new();
     let mut buffer = [0; 1024];
@@ -227,7 +227,7 @@ async fn log_complaints(mut stderr: ChildStderr, address: SocketAddr) {
     log_complaint(&mut line, address, &mut seldom);
 }
 
-fn log_complaint(line: &mut String, address: SocketAddr, seldom: &mut LogThrottle) {
+fn log_complaint(line: &mut String, address: PeerAddress, seldom: &mut LogThrottle) {
     if line.is_empty() {
         return;
     }

@@ -60,7 +60,7 @@ fn a_service_that_is_added_while_clients_are_connected_serves_beside_the_others(
     assert!(talks(&mut stage, &early, &its_server));
     let (other, its_server) = pair(&mut stage, &ours, &second);
     assert!(talks(&mut stage, &other, &its_server) && talks(&mut stage, &client, &server));
-    rotation.remove(second.address).expect("it is there");
+    rotation.remove(second.address.into()).expect("it is there");
     stage.turn_until("its sessions are closed", || rotation.connections() == 0);
     assert!(talks(&mut stage, &client, &server));
     let (client, server) = stage.pair(&first);

@@ -135,7 +135,7 @@ fn a_client_that_waits_for_the_single_destination_to_move_waits_no_longer() {
     let _session = stage.pair(&destinations[0]);
     stage.turn_until_quiet();
     let grace = Duration::from_secs(600);
-    writer.switch_single(destinations[1].address, grace, Instant::now(), Box::new(|_| {})).expect("it is there");
+    writer.switch_single(destinations[1].address.into(), grace, Instant::now(), Box::new(|_| {})).expect("it is there");
     let client = stage.connect();
     let stats = stage.stats.clone();
     stage.turn_until("it is let in", || stats.totals().connections == 2);
@@ -160,7 +160,13 @@ fn a_client_that_is_handed_over_late_is_one_of_the_new_service() {
     accepted.set_nonblocking(true).expect("O_NONBLOCK");
     let admitted = Admission::new(1, Box::default()).admit().expect("room");
     let accepted = mio::net::TcpStream::from_std(accepted);
-    stage.worker.serve(Newcomer { service: before, client: accepted, address, admitted, reservation: None });
+    stage.worker.serve(Newcomer {
+        service: before,
+        client: accepted.into(),
+        address: address.into(),
+        admitted,
+        reservation: None,
+    });
     stage.accept_at(&last).write_all(b"hello").expect("an open connection");
     assert_eq!(stage.read_at(&client).expect("a greeting"), b"hello");
 }

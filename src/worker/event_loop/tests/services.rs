@@ -15,7 +15,7 @@ pub fn pair(stage: &mut Stage, listener: &TcpListener, destination: &Destination
 }
 
 pub fn add(rotation: &Rotation, destination: &Destination) {
-    rotation.set(&destination.address.into(), destination.address, 1.0).expect("there is room");
+    rotation.set(&destination.address.into(), destination.address.into(), 1.0).expect("there is room");
 }
 
 /// Whether what one end says reaches the other.
@@ -49,7 +49,7 @@ fn a_destination_that_is_removed_from_one_pool_keeps_the_sessions_of_another() {
     let (mut client, _server) = stage.pair(&destination);
     let (other, its_server) = pair(&mut stage, &listeners[0], &destination);
     stage.turn_until_quiet();
-    rotations[0].remove(destination.address).expect("it is there");
+    rotations[0].remove(destination.address.into()).expect("it is there");
     stage.turn_until("its session is closed", || rotations[0].connections() == 0);
     assert!(client.read(&mut [0]).is_err());
     assert!(talks(&mut stage, &other, &its_server));
@@ -66,7 +66,7 @@ fn a_writer_that_moves_leaves_the_sessions_that_a_reader_has_on_the_same_node() 
     let (mut write, _server) = stage.pair(&first);
     let (read, its_server) = pair(&mut stage, &listeners[0], &first);
     stage.turn_until_quiet();
-    writer.switch_single(second.address, Duration::ZERO, Instant::now(), Box::new(|_| {})).expect("it is there");
+    writer.switch_single(second.address.into(), Duration::ZERO, Instant::now(), Box::new(|_| {})).expect("it is there");
     stage.turn_until("the writer's session is closed", || writer.connections() == 1);
     assert!(write.read(&mut [0]).is_err());
     assert!(talks(&mut stage, &read, &its_server));

@@ -69,11 +69,11 @@ impl Stage {
     }
 
     pub fn add(&self, destination: &Destination) {
-        self.table.set(&destination.address.into(), destination.address, 1.0).expect("there is room");
+        self.table.set(&destination.address.into(), destination.address.into(), 1.0).expect("there is room");
     }
 
     pub fn remove(&self, destination: &Destination) {
-        self.table.remove(destination.address).expect("it is there");
+        self.table.remove(destination.address.into()).expect("it is there");
     }
 
     pub fn connect(&self) -> TcpStream {

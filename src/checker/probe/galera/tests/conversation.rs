@@ -113,7 +113,7 @@ impl Conversation {
         let state = Arc::new(Mutex::new(state));
         runtime.spawn(accept(listener, Arc::clone(&state)));
         let file = OptionFile::new(options.clone(), Credentials::default()).expect("an account");
-        Conversation { probe: Galera::new(address, options, Account::new(file)), state, runtime }
+        Conversation { probe: Galera::new(address.into(), options, Account::new(file)), state, runtime }
     }
 
     /// With a login at each check.
