@@ -122,6 +122,11 @@ impl Identity {
         &self.user.name
     }
 
+    /// The numbers of the user and of the group.
+    pub fn numbers(&self) -> (u32, u32) {
+        (self.user.uid.as_raw(), self.group.as_raw())
+    }
+
     /// Whether the process runs as this user already.
     pub fn is_current(&self) -> bool {
         self.user.uid == Uid::effective() && self.group == Gid::effective()

@@ -1,9 +1,11 @@
 //! Where clients connect: `[HOST:]PORT`, several of them, and ranges of ports.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::Path;
 
-use super::{AddressError, Endpoint, Host, error, parse_host, parse_port, split_host};
+use super::peer::UNIX;
+use super::{AddressError, Endpoint, Host, PeerAddress, UnixPath, error, is_unix, parse_host, parse_port, split_host};
 
 /// Most addresses of one service: each takes a socket for each worker.
 pub const MAX_LISTEN_ADDRESSES: usize = 256;
@@ -13,7 +15,7 @@ pub const MAX_LISTEN_ADDRESSES: usize = 256;
 pub struct ListenAddress {
     /// `None`: not said.
     pub host: Option<Host>,
-    /// Never 0.
+    /// 0 for a UNIX socket, and for nothing else.
     pub port: u16,
 }
 
@@ -47,8 +49,8 @@ enum Family {
     Both,
 }
 
-impl From<SocketAddr> for ListenAddress {
-    fn from(address: SocketAddr) -> ListenAddress {
+impl From<PeerAddress> for ListenAddress {
+    fn from(address: PeerAddress) -> ListenAddress {
         let Endpoint { host, port } = address.into();
         ListenAddress { host: Some(host), port }
     }
@@ -57,6 +59,7 @@ impl From<SocketAddr> for ListenAddress {
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
+            Some(Host::Unix(path)) => path.fmt(f),
             Some(host) => write!(f, "{host}:{}", self.port),
             None => write!(f, "*:{}", self.port),
         }
@@ -79,10 +82,29 @@ impl ListenAddresses {
         self.0.iter()
     }
 
-    /// The port of all of them, if that is one.
+    /// The port of all of them that have one, if that is the same.
     pub fn only_port(&self) -> Option<u16> {
-        let port = self.0[0].port;
-        self.0.iter().all(|it| it.port == port).then_some(port)
+        let mut ports = self.ports();
+        let port = ports.next()?;
+        ports.all(|other| other == port).then_some(port)
+    }
+
+    /// The ports of those that have one.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().map(|it| it.port).filter(|port| *port != 0)
+    }
+
+    /// Whether one of them is a UNIX socket's file.
+    pub fn have_file(&self) -> bool {
+        self.files().next().is_some()
+    }
+
+    /// The files of those that are UNIX sockets.
+    pub fn files(&self) -> impl Iterator<Item = &'static Path> {
+        self.0.iter().filter_map(|it| match &it.host {
+            Some(Host::Unix(path)) => path.file(),
+            _ => None,
+        })
     }
 
     /// Whether this is one of them.
@@ -129,7 +151,7 @@ fn parse_listen_host(host: &str) -> Result<Host, AddressError> {
     if host == "*" { Ok(Host::Address(Ipv6Addr::UNSPECIFIED.into())) } else { parse_host(host) }
 }
 
-/// Reads `[HOST:]PORT[-PORT]`, and several of them with commas between.
+/// Reads `[HOST:]PORT[-PORT]` or `unix:PATH`, and several of them with commas between.
 ///
 /// # Errors
 /// The errors of [`parse_listen_address`]; a range that ends before it begins; an address that is another one, or a part of
@@ -154,6 +176,9 @@ pub fn parse_listen_addresses(text: &str) -> Result<ListenAddresses, AddressErro
 }
 
 fn parse_range(text: &str) -> Result<Vec<ListenAddress>, AddressError> {
+    if let Some(path) = text.strip_prefix(UNIX).filter(|it| is_unix(it)) {
+        return Ok(vec![PeerAddress::Unix(UnixPath::parse(path)?).into()]);
+    }
     let (start, last) = match text.rsplit_once('-') {
         // What stands before the last dash of a name is no port.
         Some((start, last)) if is_number(last) && is_number(start.rsplit(':').next().unwrap_or_default()) => {
@@ -209,6 +234,9 @@ mod tests {
             ("65535-65535", "*:65535", 1),
             ("10.0.0.1:1,10.0.0.2:1,[::1]:1,a:1", "10.0.0.1:1, 10.0.0.2:1, [::1]:1, a:1", 4),
             ("1-256", "*:1-256", 256),
+            ("unix:/run/glbd/a.sock,unix:@b,8010", "unix:/run/glbd/a.sock, unix:@b, *:8010", 3),
+            ("unix:3306", "unix:3306", 1),
+            ("unix:/run/a-5", "unix:/run/a-5", 1),
         ] {
             let addresses = parse_listen_addresses(text).expect(text);
             assert_eq!((addresses.to_string(), addresses.iter().count()), (meaning.to_owned(), count), "{text}");
@@ -229,6 +257,9 @@ mod tests {
             ("db-1", "expected [HOST:]PORT"),
             ("1,2,1", "*:1 is given twice"),
             ("1-5,5", "*:5 is given twice"),
+            ("unix:/a,unix:/b,unix:/a", "unix:/a is given twice"),
+            ("unix:run/a,1", "'unix:run/a': the path of a UNIX socket must be absolute, or '@' and a name"),
+            ("unix:/a:1", "the path of a UNIX socket has only letters, digits and /._-+=@% in it"),
             ("10.0.0.1:1,1", "*:1 and 10.0.0.1:1 overlap"),
             ("1,db:1", "db:1 and *:1 overlap"),
             ("0.0.0.0:1,10.0.0.1:1", "10.0.0.1:1 and 0.0.0.0:1 overlap"),

@@ -63,6 +63,14 @@ impl PeerAddress {
         }
     }
 
+    /// The file of a UNIX socket, if it has one.
+    pub fn file(&self) -> Option<&'static Path> {
+        match self {
+            PeerAddress::Inet(_) => None,
+            PeerAddress::Unix(path) => path.file(),
+        }
+    }
+
     /// As one machine's address, as far as can be told by looking at it.
     pub fn can_be_connected_to(&self) -> bool {
         self.ip().is_none_or(|ip| can_be_connected_to(ip.to_canonical()))

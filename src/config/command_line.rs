@@ -18,7 +18,10 @@ use super::{
     ProbeSpec, Refused, ServiceConfig, ShutdownSessions, WatchdogOptions, print,
 };
 use crate::address::{DestinationSpec, Endpoint, Host, ListenAddresses};
+use crate::process::socket_file::SocketAccess;
 
+/// Of a UNIX socket's file: every user of this machine may connect, as to a port.
+const DEFAULT_SOCKET_MODE: u32 = 0o666;
 /// A probe may take as long as the interval between two, but for very short ones.
 const LEAST_DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -192,6 +195,11 @@ impl Config {
                 defer_accept: options.defer_accept,
                 backlog: options.backlog,
                 interface: options.interface,
+                socket_access: SocketAccess {
+                    owner: options.socket_owner,
+                    group: options.socket_group,
+                    mode: options.socket_mode.unwrap_or(DEFAULT_SOCKET_MODE),
+                },
                 reset_on_close: options.linger,
                 nodelay: !options.nodelay,
                 keepalive: !options.keepalive,

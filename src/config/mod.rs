@@ -19,6 +19,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::address::{DestinationSpec, Endpoint, ListenAddresses};
+use crate::process::socket_file::SocketAccess;
 pub use balancing::{PolicyKind, ShutdownSessions};
 pub use command_line::command;
 pub use limits::{LimitOptions, OverLimit};
@@ -150,6 +151,8 @@ pub struct ConnectionOptions {
     pub backlog: i32,
     /// Accept only clients that come in through this interface; `None`: through any.
     pub interface: Option<String>,
+    /// Who may connect to the UNIX sockets at which the service listens.
+    pub socket_access: SocketAccess,
     /// Most destinations that a client tries in vain.
     pub most_attempts: usize,
     /// Addresses of this machine to connect from; none: the kernel chooses.

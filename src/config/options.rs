@@ -48,7 +48,8 @@ const LEAST_RESOLVE: Duration = Duration::from_millis(100);
     override_usage = "glbd [OPTIONS] LISTEN_ADDRESS [DESTINATION]...\n       glbd --config FILE"
 )]
 pub(super) struct Options {
-    /// Where clients connect: [HOST:]PORT, without HOST on all interfaces; PORT-PORT is a range. Commas separate several
+    /// Where clients connect: [HOST:]PORT, without HOST on all interfaces; PORT-PORT is a range, unix:PATH a UNIX socket.
+    /// Commas separate several
     #[arg(value_name = "LISTEN_ADDRESS", value_parser = parse_listen_addresses, required_unless_present = "config")]
     pub listen: Option<ListenAddresses>,
 
@@ -179,6 +180,18 @@ pub(super) struct Options {
     /// Accept only clients that come in through this network interface [default: all]
     #[arg(long, value_name = "NAME", value_parser = parse_interface, help_heading = "Connections")]
     pub interface: Option<String>,
+
+    /// Who owns the files of the UNIX sockets that clients connect to [default: the user that runs it]
+    #[arg(long, value_name = "USER", help_heading = "Connections")]
+    pub socket_owner: Option<String>,
+
+    /// Their group [default: that user's]
+    #[arg(long, value_name = "GROUP", help_heading = "Connections")]
+    pub socket_group: Option<String>,
+
+    /// Their mode: who may write to the file may connect [default: 0666]
+    #[arg(long, value_name = "MODE", value_parser = parse_mode, help_heading = "Connections")]
+    pub socket_mode: Option<u32>,
 
     /// Inspect the first packet of a destination: mysql, where a server that refuses a client with an error is passed
     /// over, or none [default: mysql with -w galera, none otherwise]
@@ -398,12 +411,14 @@ impl Options {
     /// # Errors
     /// One line that names the first that is none.
     pub fn parse_destinations(&self, port: Option<u16>) -> Result<Vec<DestinationSpec>, String> {
+        let has_port = self.listen.as_ref().is_some_and(|listen| listen.ports().next().is_some());
+        let ports = if has_port { "several ports" } else { "no port" };
         let lacks_port = |text: &str| port.is_none() && parse_destination(text, Some(1)).is_ok();
         let parse = |text: &str| match parse_destination(text, port) {
             Ok(spec) if spec.weight < 0.0 => Err(format!("destination '{text}': the weight is below zero")),
             Ok(spec) => Ok(spec),
             Err(_) if lacks_port(text) => {
-                Err(format!("destination '{text}': clients connect at several ports, so it needs one of its own"))
+                Err(format!("destination '{text}': clients connect at {ports}, so it needs one of its own"))
             }
             Err(error) if text.contains(',') => Err(format!("destination '{text}': {error}; blanks separate several")),
             Err(error) => Err(format!("destination '{text}': {error}")),
@@ -434,6 +449,15 @@ impl Options {
             (self.discover, "--discover"),
             (self.latency > 0, "--latency"),
         ];
+        let of_files = [
+            (self.socket_owner.is_some(), "--socket-owner"),
+            (self.socket_group.is_some(), "--socket-group"),
+            (self.socket_mode.is_some(), "--socket-mode"),
+        ];
+        let has_file = self.listen.as_ref().is_some_and(ListenAddresses::have_file);
+        if let Some((_, option)) = of_files.into_iter().find(|(given, _)| *given && !has_file) {
+            return Err(format!("{option} is for the files of UNIX sockets: the service listens at no unix:PATH"));
+        }
         if self.daemon && self.log == Some(LogTarget::Stderr) {
             return Err("--log stderr: in the background there is none; leave out --daemon".to_owned());
         }
@@ -588,6 +612,12 @@ fn parse_shutdown_sessions(text: &str) -> Result<ShutdownSessions, String> {
         "never" => Ok(ShutdownSessions::Never),
         _ => Err("not one of always, elsewhere, never".to_owned()),
     }
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    let octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| octal && *mode <= 0o777);
+    mode.ok_or_else(|| "not a mode, such as 0660".to_owned())
 }
 
 fn parse_greeting(text: &str) -> Result<Greeting, String> {

@@ -8,7 +8,7 @@ use crate::service::{PoolEntry, ServiceEntry, Setup};
 
 /// The port that destinations are at which are named without one: where clients connect, if that is one port for all.
 pub(super) fn usual_port(setup: &Setup) -> Option<u16> {
-    let mut ports = setup.services.iter().flat_map(|it| it.config.listen.iter()).map(|it| it.port);
+    let mut ports = setup.services.iter().flat_map(|it| it.config.listen.ports());
     let first = ports.next()?;
     ports.all(|port| port == first).then_some(first)
 }

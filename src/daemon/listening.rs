@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use mio::net::TcpListener;
 use socket2::{SockRef, Socket};
 
 use super::handover::LeftAddress;
 use super::listen_trouble;
-use crate::address::ListenAddress;
+use crate::address::{ListenAddress, PeerAddress};
 use crate::config::{Config, ConnectionOptions, Name, ServiceConfig};
+use crate::process::{Leftovers, socket_file};
 use crate::resolve::{self, OwnAddresses};
-use crate::service::{self, Service, socket_number};
+use crate::service::{self, Listener, Service, socket_number};
 use crate::worker::{self, ListenerGroup};
 
 /// An address of a service.
@@ -25,7 +25,7 @@ pub(super) struct ListenPlace {
     /// As it was asked for; of a service manager's socket, where that is.
     pub listen: ListenAddress,
     /// Where that is.
-    pub at: SocketAddr,
+    pub at: PeerAddress,
 }
 
 /// All addresses at which each service listens.
@@ -42,7 +42,7 @@ impl ListenPlaces {
         config: &Config,
         doors: impl IntoIterator<Item = &'d Door>,
     ) -> Result<ListenPlaces, String> {
-        let known: HashMap<String, SocketAddr> =
+        let known: HashMap<String, PeerAddress> =
             doors.into_iter().map(|door| (door.place.listen.to_string(), door.place.at)).collect();
         let place = |listen: &ListenAddress| {
             let at = match known.get(&listen.to_string()) {
@@ -59,6 +59,7 @@ impl ListenPlaces {
                 service::find_interface(name).map_err(|error| listen_trouble(&first.listen, &error))?;
             }
             for ListenPlace { listen, at } in &all {
+                let interface = interface.as_ref().filter(|_| !at.is_unix());
                 if let Some(other) = taken.insert((*at, interface), &service.name) {
                     return Err(format!("cannot listen on {listen}: it is {at}, where service {other} listens"));
                 }
@@ -75,7 +76,7 @@ impl ListenPlaces {
 
     /// Whether any service is to listen at just this address.
     fn claim(&self, address: SocketAddr) -> bool {
-        self.0.values().flatten().any(|place| place.at == address)
+        self.0.values().flatten().any(|place| place.at == address.into())
     }
 
     /// Whether a service is to go on listening where it does.
@@ -85,7 +86,7 @@ impl ListenPlaces {
 
     /// All addresses, and the control socket's.
     pub(super) fn own_addresses(&self, control: Option<SocketAddr>) -> OwnAddresses {
-        self.0.values().flatten().map(|place| place.at).chain(control).collect::<Vec<_>>().into()
+        self.0.values().flatten().map(|place| place.at).chain(control.map(PeerAddress::from)).collect::<Vec<_>>().into()
     }
 }
 
@@ -101,6 +102,8 @@ pub(super) struct Door {
     pub sockets: Vec<Socket>,
     /// What the workers call them; `None` before they serve them.
     pub group: Option<ListenerGroup>,
+    /// The file that was made for them, until the daemon sees to it.
+    pub made: Leftovers,
 }
 
 impl Door {
@@ -117,7 +120,7 @@ impl Door {
 
     /// Follows other options of its service.
     pub(super) fn renew(&mut self, options: &ConnectionOptions) -> io::Result<()> {
-        self.interface = options.interface.clone();
+        self.interface = interface_at(self.place.at, options);
         self.sockets.iter().try_for_each(|socket| service::renew(socket, self.borrowed, options))
     }
 
@@ -133,9 +136,10 @@ impl Door {
 
     /// Whether a service may go on with these sockets, if it is to listen where they are.
     fn is_for(&self, service: &ServiceConfig) -> bool {
+        let interface = interface_at(self.place.at, &service.connections);
         match self.borrowed {
             true => self.service == service.name,
-            false => self.service == service.name || self.interface == service.connections.interface,
+            false => self.service == service.name || self.interface == interface,
         }
     }
 }
@@ -146,7 +150,14 @@ pub(super) struct Opening {
     place: ListenPlace,
     interface: Option<String>,
     borrowed: bool,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
+    /// The file that was made for them.
+    pub made: Leftovers,
+}
+
+/// The network interface that sockets are bound to. A UNIX socket is bound to none.
+fn interface_at(at: PeerAddress, options: &ConnectionOptions) -> Option<String> {
+    options.interface.clone().filter(|_| !at.is_unix())
 }
 
 impl Opening {
@@ -167,9 +178,10 @@ impl Opening {
         let opening = |listeners, borrowed| Opening {
             service: Name::clone(&service.name),
             place: place.clone(),
-            interface: options.interface.clone(),
+            interface: interface_at(place.at, options),
             borrowed,
             listeners,
+            made: Leftovers::default(),
         };
         let usable = || doors.iter().filter(|door| door.is_for(service));
         let same = usable().filter(|door| door.place.at == place.at);
@@ -178,10 +190,15 @@ impl Opening {
             let sockets: Vec<&Socket> = door.sockets.iter().collect();
             return Ok(opening(service::adopt(&sockets, door.borrowed, count, options)?, door.borrowed));
         }
+        let Some(at) = place.at.inet() else {
+            let mut opening = opening(service::listen(place.at, count, options, &[])?, false);
+            place.at.file().into_iter().for_each(|file| opening.made.add(file.to_owned()));
+            return Ok(opening);
+        };
         let sockets = || usable().filter(|door| !door.borrowed).flat_map(|door| &door.sockets);
-        let is_at = |socket: &&Socket| address(socket) == Some(place.at);
+        let is_at = |socket: &&Socket| address(socket) == Some(at);
         let is_covered = |socket: &&Socket| {
-            address(socket).is_some_and(|at| at != place.at && service::covers(place.at, at) && !places.claim(at))
+            address(socket).is_some_and(|other| other != at && service::covers(at, other) && !places.claim(other))
         };
         let there: Vec<&Socket> = sockets().filter(is_at).collect();
         let covered: Vec<&Socket> = sockets().filter(is_covered).collect();
@@ -189,7 +206,7 @@ impl Opening {
             false => service::adopt(&there, false, count, options)?,
             true => {
                 let all = doors.iter().filter(|door| !door.borrowed).flat_map(|door| &door.sockets);
-                let overlaps = |socket: &&Socket| address(socket).is_some_and(|at| service::overlap(at, place.at));
+                let overlaps = |socket: &&Socket| address(socket).is_some_and(|other| service::overlap(other, at));
                 service::listen(place.at, count, options, &all.filter(overlaps).collect::<Vec<_>>())?
             }
         };
@@ -197,6 +214,21 @@ impl Opening {
             listeners.extend(service::adopt(&covered, false, count, options)?);
         }
         Ok(opening(listeners, false))
+    }
+
+    /// Gives the file that was made to this user and its group, where no others are asked for.
+    ///
+    /// # Errors
+    /// Those of chown(2).
+    pub(super) fn give_to(&self, owner: (u32, u32), options: &ConnectionOptions) -> io::Result<()> {
+        let Some(file) = self.place.at.file().filter(|_| !self.borrowed) else { return Ok(()) };
+        let access = options.socket_access.resolve().map_err(io::Error::other)?;
+        socket_file::set_access(file, access.or_of(owner))
+    }
+
+    /// What was asked for.
+    pub(super) fn listen(&self) -> &ListenAddress {
+        &self.place.listen
     }
 
     /// Whose clients connect here.
@@ -220,9 +252,9 @@ impl Opening {
     /// Those of dup(2) and epoll_ctl(2). The sockets are closed then.
     pub(super) fn serve(self, workers: &worker::Handle, service: &Arc<Service>, held: bool) -> io::Result<Door> {
         let sockets = self.listeners.iter().map(|it| SockRef::from(it).try_clone()).collect::<io::Result<_>>()?;
-        let Opening { service: name, place, interface, borrowed, listeners } = self;
+        let Opening { service: name, place, interface, borrowed, listeners, made } = self;
         let group = Some(workers.serve(service, listeners, held)?);
-        Ok(Door { service: name, place, interface, borrowed, sockets, group })
+        Ok(Door { service: name, place, interface, borrowed, sockets, group, made })
     }
 }
 
@@ -248,7 +280,7 @@ pub(super) fn bind_to_interfaces(doors: &[(&Door, Option<&str>)]) -> Result<(), 
 pub(super) fn await_handshakes(doors: &[&Door], others: impl Fn(SocketAddr) -> bool) {
     /// Longer than it takes to the other side of the world and back.
     const HANDSHAKE: Duration = Duration::from_millis(500);
-    if doors.iter().any(|door| !door.borrowed && others(door.place.at)) {
+    if doors.iter().any(|door| !door.borrowed && door.place.at.inet().is_some_and(&others)) {
         thread::sleep(HANDSHAKE);
     }
 }

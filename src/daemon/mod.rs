@@ -16,13 +16,13 @@ mod signals;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::{error, info, warn};
 use socket2::Socket;
 
-use crate::address::{Endpoint, ListenAddress, ListenAddresses};
+use crate::address::{Endpoint, ListenAddress, ListenAddresses, PeerAddress};
 use crate::checker;
 use crate::config::{Config, LogTarget, Name, ServiceConfig};
 use crate::counted::Counted;
@@ -30,7 +30,7 @@ use crate::pool::Pool;
 use crate::process::{self, Leftovers};
 use crate::resolve;
 use crate::service::{PoolEntry, ServiceEntry, Setup};
-use handover::{HandedAddress, Inheritance, Predecessor, PredecessorLink, State};
+use handover::{HandedAddress, HandedService, Inheritance, Predecessor, PredecessorLink, State};
 use listening::{Door, ListenPlace};
 use opened::{OpenSockets, Opened};
 use prepared::Prepared;
@@ -139,6 +139,8 @@ fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Resu
     predecessors.push(predecessor.step_down(&state));
     running.heed(predecessors);
     let mut leftovers = Leftovers::inherit(state.leftovers, janitor);
+    running.doors.iter_mut().for_each(|doors| leftovers.join(doors.take_made()));
+    files_left(&state.services, &running).into_iter().for_each(|file| _ = leftovers.remove_file(file));
     crate::log::events::resume(state.events);
     crate::status::resume(state.started);
     info!("taken over from process {pid}");
@@ -217,10 +219,18 @@ fn sockets_handed_over(config: &Config, state: &State, listeners: Vec<Socket>, c
             let place = ListenPlace { listen: asked.unwrap_or_else(|| (*at).into()), at: *at };
             let service = service.map_or_else(|| handed.name.as_str().into(), |it| Name::clone(&it.name));
             let interface = interface.clone();
-            doors.push(Door { service, place, interface, borrowed: *borrowed, sockets, group: None });
+            let made = Leftovers::default();
+            doors.push(Door { service, place, interface, borrowed: *borrowed, sockets, group: None, made });
         }
     }
     OpenSockets { services: doors, control, borrowed_control: state.borrowed_control }
+}
+
+/// The files of UNIX sockets that were handed over and at which no service listens any more.
+fn files_left(handed: &[HandedService], running: &Running) -> Vec<&'static Path> {
+    let handed = handed.iter().flat_map(|service| &service.addresses).filter(|it| !it.borrowed);
+    let is_left = |at: &PeerAddress| running.all_doors().iter().all(|door| door.place.at != *at);
+    handed.map(|it| it.at).filter(is_left).filter_map(|at| at.file()).collect()
 }
 
 /// A service manager has decided where services listen.

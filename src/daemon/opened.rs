@@ -9,10 +9,10 @@ use std::path::Path;
 use log::Level;
 use socket2::{SockRef, Socket};
 
-use super::control_trouble;
 use super::handover::LeftAddress;
 use super::listening::{self, Door, Opening};
 use super::prepared::{Notice, Prepared};
+use super::{control_trouble, listen_trouble};
 use crate::checker;
 use crate::config::{Config, ProbeSpec};
 use crate::control;
@@ -69,6 +69,13 @@ impl Doors {
     /// The same, to be changed.
     pub(super) fn of_service_mut<'d>(&'d mut self, service: &'d str) -> impl Iterator<Item = &'d mut Door> {
         self.services.iter_mut().filter(move |it| &*it.service == service)
+    }
+
+    /// The files that were made for listening sockets, which are to be seen to from now on.
+    pub(super) fn take_made(&mut self) -> Leftovers {
+        let mut made = Leftovers::default();
+        self.services.iter_mut().for_each(|door| made.join(std::mem::take(&mut door.made)));
+        made
     }
 
     /// One more way in.
@@ -129,7 +136,15 @@ pub(super) fn open(
     prepared: &mut Prepared,
     leftovers: &mut Leftovers,
 ) -> Result<Opened, String> {
-    let listening = listening::open_all(config, &prepared.places, &open.services)?;
+    let mut listening = listening::open_all(config, &prepared.places, &open.services)?;
+    for opening in &mut listening {
+        leftovers.join(std::mem::take(&mut opening.made));
+        let service = config.services.iter().find(|it| it.name == *opening.service());
+        if let (Some(identity), Some(service)) = (&prepared.identity, service) {
+            let given = opening.give_to(identity.numbers(), &service.connections);
+            given.map_err(|error| listen_trouble(opening.listen(), &error))?;
+        }
+    }
     let control = match (open.control, &config.control, prepared.control) {
         (Some(socket), ..) => Some(socket.into()),
         (None, Some(name), Some(address)) => {

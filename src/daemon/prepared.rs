@@ -99,7 +99,8 @@ impl Prepared {
         // A move of the single destination waits for connections that are all in other processes.
         state.count_in(&setup);
         notices.extend(follow_file(&setup, state, &own_addresses, config.strict_names)?);
-        let before: OwnAddresses = open.iter().map(|door| door.place.at).chain(control).collect::<Vec<_>>().into();
+        let before: OwnAddresses =
+            open.iter().map(|door| door.place.at).chain(control.map(PeerAddress::from)).collect::<Vec<_>>().into();
         let begins = |address| own_addresses.include(address) && !before.include(address);
         setup.pools.iter().try_for_each(|it| passes_no_clients_back(it, &[], begins))?;
         Ok(Prepared {

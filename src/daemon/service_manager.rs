@@ -11,10 +11,12 @@ use sd_notify::NotifyState;
 use socket2::Socket;
 
 use super::listening::{Door, ListenPlace, address};
+use crate::address::PeerAddress;
 use crate::config::{Name, ServiceConfig};
 use crate::pool::health::Verdict;
+use crate::process::Leftovers;
 use crate::repeat::{self, Repeating};
-use crate::service::Inventory;
+use crate::service::{self, Inventory};
 use crate::sys;
 
 /// The name by which the control socket is told from those for clients: `FileDescriptorName=` in its unit.
@@ -70,8 +72,9 @@ impl Sockets {
             let service = service.ok_or_else(|| {
                 format!("the service manager's socket '{name}': no service is called that (FileDescriptorName=)")
             })?;
-            let at = address(&socket)
-                .ok_or_else(|| format!("the service manager's socket '{name}' is not for TCP connections"))?;
+            let at = place(&socket).ok_or_else(|| {
+                format!("the service manager's socket '{name}' is not for TCP or UNIX stream connections")
+            })?;
             // With ReusePort=yes, several may share an address.
             match doors.iter_mut().find(|door| door.service == service.name && door.place.at == at) {
                 Some(door) => door.sockets.push(socket),
@@ -82,10 +85,19 @@ impl Sockets {
                     borrowed: true,
                     sockets: vec![socket],
                     group: None,
+                    made: Leftovers::default(),
                 }),
             }
         }
         Ok(doors)
+    }
+}
+
+/// Where clients connect to a socket.
+fn place(socket: &Socket) -> Option<PeerAddress> {
+    match service::path_of(socket).ok()? {
+        Some(path) => Some(PeerAddress::Unix(path)),
+        None => address(socket).map(PeerAddress::from),
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Leftovers {
     /// `NAME=VALUE` in the environment of processes that are to end with this one.
     mark: Option<String>,
     janitor: Option<Janitor>,
+    /// Those files that the janitor is to remove, as far as this process has made them.
+    janitors: Vec<OwnFile>,
 }
 
 /// What a process that takes over has to know of [`Leftovers`], beside the janitor's descriptor.
@@ -68,6 +70,19 @@ impl Leftovers {
         self.files.push(OwnFile::at(path));
     }
 
+    /// Sees to the files of another one as well.
+    pub fn join(&mut self, mut other: Leftovers) {
+        self.files.append(&mut other.files);
+    }
+
+    /// Removes a file now that was to be removed at the end. Returns false if it stays until then, since this process may
+    /// not remove it.
+    pub fn remove_file(&mut self, path: &Path) -> bool {
+        let own: Vec<OwnFile> = self.files.extract_if(.., |file| file.path == path).collect();
+        own.iter().chain(self.janitors.iter().filter(|file| file.path == path)).for_each(OwnFile::remove);
+        fs::symlink_metadata(path).is_err()
+    }
+
     /// Has every process ended at the end that has `mark`, `NAME=VALUE`, in its environment.
     pub fn add_marked_processes(&mut self, mark: &str) {
         self.mark = Some(mark.to_owned());
@@ -89,6 +104,7 @@ impl Leftovers {
             let pidfile = self.pidfile.take_if(|(path, _)| is_its(path));
             let pidfile = pidfile.zip(identity).map(|((_, file), identity)| Pidfile { file, user: identity.user.uid });
             self.janitor = Some(Janitor::start(&for_janitor, pidfile, self.mark.as_deref())?);
+            self.janitors = for_janitor;
         }
         Ok(())
     }
@@ -110,7 +126,7 @@ impl Leftovers {
         // One that was taken away is not made anew.
         let open = |path: PathBuf| OpenOptions::new().write(true).open(&path).map(|file| (path, file)).ok();
         let pidfile = pidfile.and_then(open);
-        Leftovers { files, pidfile, mark, janitor: janitor.map(Janitor::from) }
+        Leftovers { files, pidfile, mark, janitor: janitor.map(Janitor::from), janitors: Vec::new() }
     }
 
     /// Has the pid file name this process, which has taken over from the one that it names.
@@ -127,6 +143,7 @@ impl Leftovers {
     /// Removes nothing, since another process sees to the files now.
     pub fn abandon(&mut self) {
         self.files.clear();
+        self.janitors.clear();
         // Whoever has the janitor's other descriptor keeps it from its work.
         (self.pidfile, self.janitor) = (None, None);
     }

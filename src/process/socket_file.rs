@@ -51,9 +51,9 @@ impl SocketAccess {
 }
 
 impl ResolvedAccess {
-    /// Gives the file to `owner` where nothing else is asked for.
-    pub fn or_owned_by(self, owner: Option<u32>) -> ResolvedAccess {
-        ResolvedAccess { owner: self.owner.or(owner), ..self }
+    /// Gives the file to this user and this group where no others are asked for.
+    pub fn or_of(self, (owner, group): (u32, u32)) -> ResolvedAccess {
+        ResolvedAccess { owner: self.owner.or(Some(owner)), group: self.group.or(Some(group)), ..self }
     }
 }
 
@@ -113,6 +113,10 @@ pub fn set_access(path: &Path, access: ResolvedAccess) -> io::Result<()> {
     let group = access.group.filter(|group| *group != found.gid());
     if owner.is_some() || group.is_some() {
         chown(&opened, owner, group)?;
+    }
+    // Whoever may not change it is not kept from what is the case already.
+    if owner.is_none() && group.is_none() && found.mode() & 0o7777 == access.mode {
+        return Ok(());
     }
     fs::set_permissions(&opened, Permissions::from_mode(access.mode))
 }

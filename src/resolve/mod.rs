@@ -152,10 +152,11 @@ pub fn in_one_line(error: &io::Error) -> String {
 ///
 /// # Errors
 /// Those of [`resolve`].
-pub fn resolve_listen_address(address: &ListenAddress) -> io::Result<SocketAddr> {
+pub fn resolve_listen_address(address: &ListenAddress) -> io::Result<PeerAddress> {
     match &address.host {
-        None => Ok(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), address.port)),
-        Some(host) => resolve(&Endpoint { host: host.clone(), port: address.port }),
+        None => Ok((Ipv6Addr::UNSPECIFIED, address.port).into()),
+        Some(Host::Unix(path)) => Ok(PeerAddress::Unix(*path)),
+        Some(host) => resolve(&Endpoint { host: host.clone(), port: address.port }).map(PeerAddress::from),
     }
 }
 

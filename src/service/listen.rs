@@ -5,14 +5,16 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use mio::net::TcpListener;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::beside::others_listen_at;
+use super::listener::{Listener, path_of};
+use crate::address::{PeerAddress, UnixPath};
 use crate::config::{ConnectionOptions, DEFAULT_BACKLOG, KeepaliveProbes};
+use crate::process::socket_file;
 use crate::sys;
 
 /// How long a client may be silent before it is reported all the same, with deferred accepting.
@@ -20,18 +22,22 @@ const DEFER_ACCEPT_SECONDS: i32 = 60;
 /// How often it is tried to listen where another begins to in the same moment.
 const TRIES: u32 = 10;
 
-/// Opens `count` listening sockets that share `address`. `[::]` serves IPv4 as well, and is IPv4's `0.0.0.0` on a
+/// Opens `count` listening sockets that share `address`, or handles of one socket at a path. `[::]` serves IPv4 as well, and is IPv4's `0.0.0.0` on a
 /// machine without IPv6. Sockets `beside` it, of this daemon, may listen at addresses that overlap this one.
 ///
 /// # Errors
 /// `EADDRINUSE` when another program, or another glbd, listens there; those of [`bind_to_device`]; and the others of
 /// bind(2).
 pub fn listen(
-    address: SocketAddr,
+    address: PeerAddress,
     count: usize,
     options: &ConnectionOptions,
     beside: &[&Socket],
-) -> io::Result<Vec<TcpListener>> {
+) -> io::Result<Vec<Listener>> {
+    let address = match address {
+        PeerAddress::Inet(address) => address,
+        PeerAddress::Unix(path) => return listen_at_path(path, count, options),
+    };
     let listen_at = |address| match beside {
         [] => listen_alone(address, count, options),
         _ => listen_beside(address, count, options, beside),
@@ -43,7 +49,25 @@ pub fn listen(
         listening => listening?,
     };
     prefer_processors(&sockets);
-    Ok(sockets.into_iter().map(|socket| TcpListener::from_std(socket.into())).collect())
+    sockets.into_iter().map(Listener::from_socket).collect()
+}
+
+/// Listens at a path with one socket: SO_REUSEPORT is nothing for UNIX sockets. A file that an earlier process has left is
+/// replaced.
+fn listen_at_path(path: UnixPath, count: usize, options: &ConnectionOptions) -> io::Result<Vec<Listener>> {
+    let socket = match path.file() {
+        Some(file) => {
+            let access = options.socket_access.resolve().map_err(io::Error::other)?;
+            socket_file::listen(file, access, options.backlog)?
+        }
+        None => {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+            socket.bind(&path.to_socket_address()?)?;
+            socket.listen(options.backlog)?;
+            socket
+        }
+    };
+    (0..count.max(1)).map(|_| Listener::from_socket(socket.try_clone()?)).collect()
 }
 
 /// The kernel refuses both of two that begin to listen on a port in the same moment; then each tries again in its own
@@ -104,29 +128,34 @@ fn listen_with_others(address: SocketAddr, options: &ConnectionOptions) -> io::R
 /// `borrowed` from a service manager, only what `options` ask for is changed.
 ///
 /// # Errors
-/// `EINVAL` for one that does not listen for TCP connections; and those of dup(2) and setsockopt(2).
+/// `EINVAL` for one that does not listen for TCP or UNIX stream connections; and those of dup(2) and setsockopt(2).
 pub fn adopt(
     sockets: &[&Socket],
     borrowed: bool,
     count: usize,
     options: &ConnectionOptions,
-) -> io::Result<Vec<TcpListener>> {
+) -> io::Result<Vec<Listener>> {
     for socket in sockets {
-        if !socket.is_listener()? || socket.protocol()? != Some(Protocol::TCP) {
+        let is_unix = path_of(socket)?.is_some();
+        if !socket.is_listener()? || (!is_unix && socket.protocol()? != Some(Protocol::TCP)) {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         renew(socket, borrowed, options)?;
         socket.set_nonblocking(true)?;
     }
     let handles = sockets.iter().cycle().take(count.max(sockets.len()));
-    handles.map(|socket| Ok(TcpListener::from_std(socket.try_clone()?.into()))).collect()
+    handles.map(|socket| Listener::from_socket(socket.try_clone()?)).collect()
 }
 
-/// Has a listening socket, and the connections that it accepts from now on, follow other options.
+/// Has a listening socket, and the connections that it accepts from now on, follow other options. Of a UNIX socket, that is
+/// who may connect.
 ///
 /// # Errors
-/// Those of setsockopt(2), listen(2) and [`bind_to_device`].
+/// Those of setsockopt(2), listen(2) and [`bind_to_device`]; and of chown(2) and chmod(2).
 pub fn renew(socket: &Socket, borrowed: bool, options: &ConnectionOptions) -> io::Result<()> {
+    if let Some(path) = path_of(socket)? {
+        return renew_at_path(socket, path, borrowed, options);
+    }
     prepare(socket, options)?;
     if !borrowed || options.interface.is_some() {
         bind_to_device(socket, options.interface.as_deref())?;
@@ -139,6 +168,16 @@ pub fn renew(socket: &Socket, borrowed: bool, options: &ConnectionOptions) -> io
         socket.listen(options.backlog)?;
     }
     Ok(())
+}
+
+fn renew_at_path(socket: &Socket, path: UnixPath, borrowed: bool, options: &ConnectionOptions) -> io::Result<()> {
+    if borrowed {
+        return Ok(());
+    }
+    if let Some(file) = path.file() {
+        socket_file::set_access(file, options.socket_access.resolve().map_err(io::Error::other)?)?;
+    }
+    socket.listen(options.backlog)
 }
 
 /// Has a listening socket accept only clients that come in through this interface, or through any.

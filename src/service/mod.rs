@@ -8,6 +8,7 @@ mod beside;
 mod inventory;
 mod limits;
 mod listen;
+mod listener;
 mod places;
 
 use std::sync::{Arc, OnceLock};
@@ -19,6 +20,7 @@ pub use beside::{covers, overlap, socket_number};
 pub use inventory::{Inventory, PoolEntry, ServiceEntry, Setup};
 pub use limits::{ClientRefused, Limit, MustWait, Permit, Place, Reservation, ServiceLimits};
 pub use listen::{adopt, bind_to_device, find_interface, keep_alive, listen, renew};
+pub use listener::{Listener, path_of};
 pub use places::Places;
 
 /// What the connections of one service have in common.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mio::Registry;
-use mio::net::TcpListener;
 
 use super::SHORTAGE_PAUSE;
 use super::admission::{Admission, Admitted, Refusal};
@@ -16,7 +15,7 @@ use super::troubles::Troubles;
 use crate::address::PeerAddress;
 use crate::config::ConnectionOptions;
 use crate::log::Lasting;
-use crate::service::{MustWait, Permit, Reservation, Service};
+use crate::service::{Listener, MustWait, Permit, Reservation, Service};
 
 /// A client that was accepted.
 pub(super) struct Newcomer {
@@ -42,7 +41,7 @@ pub(super) enum Accepted {
 pub(super) struct Acceptor {
     group: ListenerGroup,
     service: Arc<Service>,
-    listener: TcpListener,
+    listener: Listener,
     admission: Arc<Admission>,
     /// There may be somebody in the backlog.
     ready: bool,
@@ -61,7 +60,7 @@ impl Acceptor {
     pub(super) fn new(
         group: ListenerGroup,
         service: Arc<Service>,
-        listener: TcpListener,
+        listener: Listener,
         admission: &Arc<Admission>,
         troubles: &Arc<Troubles>,
         held: bool,
@@ -134,7 +133,8 @@ impl Acceptor {
             let Some((admitted, reservation)) = self.make_room(now) else { break };
             match self.listener.accept() {
                 Ok((client, address)) => {
-                    return self.admit(client.into(), canonical(address).into(), admitted, reservation, now);
+                    let address = address.inet().map_or(address, |address| canonical(address).into());
+                    return self.admit(client.into(), address, admitted, reservation, now);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready = false,
                 Err(error) if concerns_one_client(&error) => {}

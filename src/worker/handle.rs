@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
-use mio::net::TcpListener;
 use mio::{Interest, Registry};
 
 use super::accept::Acceptor;
@@ -16,7 +15,7 @@ use super::mailbox::MailboxSender;
 use super::message::Message;
 use super::troubles::Troubles;
 use crate::pool::{Event, Pool};
-use crate::service::Service;
+use crate::service::{Listener, Service};
 
 /// How the rest of the program reaches the workers, before and after they are started. Cheap to clone.
 #[derive(Clone)]
@@ -50,11 +49,16 @@ impl Handle {
     /// # Errors
     /// Those of epoll_ctl(2): the kernel lacks memory, or the user has too many watches. None of the sockets is served
     /// then, and all are closed.
-    pub fn serve(&self, service: &Arc<Service>, listeners: Vec<TcpListener>, held: bool) -> io::Result<ListenerGroup> {
+    pub fn serve(
+        &self,
+        service: &Arc<Service>,
+        listeners: Vec<impl Into<Listener>>,
+        held: bool,
+    ) -> io::Result<ListenerGroup> {
         let admission = Arc::clone(&self.0.admission);
         service.limits.wake_by(move || admission.wake_workers());
         let group = ListenerGroup::new(self.0.groups.fetch_add(1, Ordering::Relaxed));
-        for (worker, listener) in self.watch(listeners, group)? {
+        for (worker, listener) in self.watch(listeners.into_iter().map(Into::into).collect(), group)? {
             let (admission, troubles) = (&self.0.admission, &self.0.troubles);
             let acceptor = Acceptor::new(group, Arc::clone(service), listener, admission, troubles, held);
             worker.mailbox.send(Message::Listen(acceptor));
@@ -63,8 +67,8 @@ impl Handle {
     }
 
     /// Adds each listening socket to the event queue of a worker, which ignores its events until it gets the acceptor.
-    fn watch(&self, listeners: Vec<TcpListener>, group: ListenerGroup) -> io::Result<Vec<(&Entrance, TcpListener)>> {
-        let mut watched: Vec<(&Entrance, TcpListener)> = Vec::new();
+    fn watch(&self, listeners: Vec<Listener>, group: ListenerGroup) -> io::Result<Vec<(&Entrance, Listener)>> {
+        let mut watched: Vec<(&Entrance, Listener)> = Vec::new();
         for (worker, mut listener) in self.0.workers.iter().cycle().zip(listeners) {
             if let Err(error) = worker.registry.register(&mut listener, group.token(), Interest::READABLE) {
                 for (worker, mut listener) in watched {

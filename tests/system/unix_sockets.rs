@@ -3,6 +3,7 @@
 mod changes;
 mod endings;
 mod failures;
+mod listening;
 mod programs;
 mod traffic;
 

@@ -99,8 +99,7 @@ impl Reader {
             return;
         };
         let addresses = parts.iter().filter_map(|part| parse_listen_addresses(&part.said[2].listen).ok());
-        let ports: BTreeSet<u16> =
-            addresses.flat_map(|all| all.iter().map(|address| address.port).collect::<Vec<_>>()).collect();
+        let ports: BTreeSet<u16> = addresses.flat_map(|all| all.ports().collect::<Vec<_>>()).collect();
         let lacks_port =
             |text: &str| parse_destination(text, None).is_err() && parse_destination(text, Some(1)).is_ok();
         let backups = pool.places.iter().filter(|(option, ..)| *option == "backups").flat_map(|(_, _, place)| {

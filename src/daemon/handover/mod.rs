@@ -153,7 +153,7 @@ pub(super) struct HandedAddress {
     /// As it was asked for.
     pub listen: String,
     /// Where that is.
-    pub at: SocketAddr,
+    pub at: PeerAddress,
     /// The network interface that they are bound to.
     pub interface: Option<String>,
     /// How many of the listening sockets are there.
@@ -165,7 +165,7 @@ pub(super) struct HandedAddress {
 /// An address at which listening sockets were handed over in vain.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct LeftAddress {
-    pub at: SocketAddr,
+    pub at: PeerAddress,
     /// The network interface that they are bound to.
     pub interface: Option<String>,
 }

@@ -51,6 +51,7 @@ impl Serving {
             crate::log::set_level(crate::log::level(wanted.verbose));
             lines.push(format!("process: verbose is {}", wanted.verbose));
         }
+        self.see_to_files(&before, &wanted);
         // What takes an upgrade or a restart is still as it was.
         self.config = Config {
             threads: before.threads,
@@ -65,6 +66,17 @@ impl Serving {
             ..wanted
         };
         Ok(lines)
+    }
+
+    /// Has the files of new UNIX sockets removed at the end, and those at which no service listens any more now.
+    fn see_to_files(&mut self, before: &Config, wanted: &Config) {
+        self.running.doors.iter_mut().for_each(|doors| self.leftovers.join(doors.take_made()));
+        let files = |config: &Config| config.services.iter().flat_map(|it| it.listen.files()).collect::<Vec<_>>();
+        let stay = files(wanted);
+        files(before).into_iter().filter(|file| !stay.contains(file)).for_each(|file| {
+            // One that stays is replaced by whatever listens there next.
+            self.leftovers.remove_file(file);
+        });
     }
 
     /// Where a service manager has decided where a service listens, it listens there.

@@ -154,7 +154,7 @@ fn listen(
     }
     let interface = |door: &Door| {
         let now = &setup.service(&door.service)?.config.connections.interface;
-        (door.interface != *now && !door.borrowed).then_some(now.as_deref())
+        (door.interface != *now && !door.borrowed && !door.place.at.is_unix()).then_some(now.as_deref())
     };
     let changed: Vec<(&Door, Option<&str>)> =
         staying.iter().filter_map(|door| Some((*door, interface(door)?))).collect();
@@ -162,7 +162,7 @@ fn listen(
         retire(listening, running);
         return Err(reason);
     }
-    let new: Vec<SocketAddr> = listening.values().flatten().map(|door| door.place.at).collect();
+    let new: Vec<SocketAddr> = listening.values().flatten().filter_map(|door| door.place.at.inet()).collect();
     await_handshakes(&leaving, |at| new.iter().any(|new| *new != at && service::covers(at, *new)));
     Ok(listening)
 }
@@ -175,7 +175,8 @@ fn retire(listening: HashMap<Name, Vec<Door>>, running: &Running) {
 
 /// What else there is to say where it cannot be listened at an address.
 fn hint(place: &ListenPlace, error: &std::io::Error, running: &Running) -> String {
-    let other = running.all_doors().iter().find(|door| door.place.at.port() == place.at.port());
+    let is_at_port = |door: &&Door| !place.at.is_unix() && door.place.at.port() == place.at.port();
+    let other = running.all_doors().iter().find(is_at_port);
     match other.filter(|_| error.kind() == std::io::ErrorKind::AddrInUse) {
         Some(Door { service, .. }) => {
             format!("; service {service} has the port at another address, which takes a restart to change")

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::tlv::{CRC32C, TLV_FIXED, Tlv, checksum};
-use super::{Addresses, FIXED, MAX_HEADER, PROXY, SIGNATURE, TCP_4, TCP_6, UNSPECIFIED, VERSION_2};
+use super::{Addresses, FIXED, LOCAL, MAX_HEADER, PROXY, SIGNATURE, TCP_4, TCP_6, UNSPECIFIED, VERSION_2};
 use crate::config::ProxyVersion;
 
 /// What version 2 says beside the addresses.
@@ -24,11 +24,12 @@ pub(in crate::worker) fn encode(version: ProxyVersion, addresses: Addresses, ext
     }
 }
 
-/// Writes the header of a client that has no address, since it came through a UNIX socket.
+/// Writes the header of a client that has no address, since it came through a UNIX socket: in version 2 the one that a
+/// proxy's own connection has, as HAProxy does, since MariaDB takes no other without addresses.
 pub(in crate::worker) fn encode_unknown(version: ProxyVersion) -> Box<[u8]> {
     match version {
         ProxyVersion::V1 => b"PROXY UNKNOWN\r\n"[..].into(),
-        ProxyVersion::V2 => [&SIGNATURE[..], &[VERSION_2 | PROXY, UNSPECIFIED, 0, 0]].concat().into(),
+        ProxyVersion::V2 => [&SIGNATURE[..], &[VERSION_2 | LOCAL, UNSPECIFIED, 0, 0]].concat().into(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -167,9 +167,9 @@ fn what_is_no_listening_socket_is_refused() {
     let path = |name: &str| directory.path().join(name).display().to_string();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("it listens");
-    let local = UnixListener::bind(path("socket")).expect("a socket");
+    let local = UnixDatagram::bind(path("socket")).expect("a socket");
     let none = fs::File::open("/dev/null").expect("a file");
-    for (what, descriptor) in [("a file", none.into()), ("a client", OwnedFd::from(client)), ("no TCP", local.into())] {
+    for (what, descriptor) in [("a file", none.into()), ("a client", OwnedFd::from(client)), ("no stream", local.into())] {
         let fifo = path("fifo");
         let script =
             format!("export LISTEN_PID=$$ LISTEN_FDS=1; exec '{PROGRAM}' --fifo '{fifo}' 8010 3<&0 </dev/null");
