@@ -1,6 +1,7 @@
 //! UNIX sockets in place of addresses and ports.
 
 mod changes;
+mod clients;
 mod endings;
 mod failures;
 mod listening;

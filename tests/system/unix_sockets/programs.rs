@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,21 +13,24 @@ use tempfile::TempDir;
 use super::{UnixServer, directory, unix};
 use crate::harness::galera::SqlClient;
 use crate::harness::mariadb::DatabaseServer;
-use crate::harness::{Glbd, echoes, wait_until, write_script};
+use crate::harness::{Glbd, echoes, free_port, wait_until, write_script};
 
 /// Another program, which is killed when this is dropped.
-struct Program(Child, TempDir);
+pub struct Program(Child, TempDir, SocketAddr);
 
 impl Program {
-    /// Runs it with this configuration, in which `DIR` is its directory. Its socket there is called `socket`.
+    /// Runs it with this configuration, in which `DIR` is its directory and `ADDRESS` a free port's. Its socket in the
+    /// directory is called `socket`.
     fn start(configuration: &str, command: impl FnOnce(&Path) -> Command) -> Self {
         let directory = directory();
         let file = directory.path().join("configuration");
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let text = configuration.replace("DIR", &directory.path().display().to_string());
+        let text = text.replace("ADDRESS", &address.to_string());
         fs::write(&file, text).expect("a file");
         let mut command = command(&file);
         let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let program = Program(process.unwrap_or_else(|error| panic!("{command:?}: {error}")), directory);
+        let program = Program(process.unwrap_or_else(|error| panic!("{command:?}: {error}")), directory, address);
         wait_until("it listens", || UnixStream::connect(program.1.path().join("socket")).is_ok());
         program
     }
@@ -44,8 +48,27 @@ impl Program {
         })
     }
 
+    /// nginx, from Debian's packages nginx and libnginx-mod-stream, with this server of streams at its socket.
+    pub fn nginx_stream(server: &str) -> Self {
+        let text = format!(
+            "load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+            daemon off; master_process off; user root; pid DIR/pid; error_log DIR/error.log; events {{ }}
+            stream {{ server {{ {server} }} }}\n"
+        );
+        Program::start(&text, |file| {
+            let mut command = Command::new("/usr/sbin/nginx");
+            command.arg("-c").arg(file);
+            command
+        })
+    }
+
+    /// Where it listens for TCP.
+    pub fn address(&self) -> SocketAddr {
+        self.2
+    }
+
     /// HAProxy, from Debian's package haproxy, with this section.
-    fn haproxy(section: &str) -> Self {
+    pub fn haproxy(section: &str) -> Self {
         let timeouts = "timeout connect 5s\n timeout client 60s\n timeout server 60s\n";
         Program::start(&format!("defaults\n mode tcp\n {timeouts}\n{section}\n"), |file| {
             let mut command = Command::new("haproxy");

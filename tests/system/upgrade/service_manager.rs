@@ -169,7 +169,9 @@ fn what_is_no_listening_socket_is_refused() {
     let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("it listens");
     let local = UnixDatagram::bind(path("socket")).expect("a socket");
     let none = fs::File::open("/dev/null").expect("a file");
-    for (what, descriptor) in [("a file", none.into()), ("a client", OwnedFd::from(client)), ("no stream", local.into())] {
+    for (what, descriptor) in
+        [("a file", none.into()), ("a client", OwnedFd::from(client)), ("no stream", local.into())]
+    {
         let fifo = path("fifo");
         let script =
             format!("export LISTEN_PID=$$ LISTEN_FDS=1; exec '{PROGRAM}' --fifo '{fifo}' 8010 3<&0 </dev/null");
