@@ -253,7 +253,7 @@ impl Running {
                 warn!("connections of the processes before this one do not count here: {error}");
                 // Nobody would hear of their end.
                 self.workers.set_elsewhere(0);
-                setup.services.iter().for_each(|it| it.service.limits.set_elsewhere(0));
+                setup.services.iter().for_each(|it| it.service.limits.forget_elsewhere());
                 for address in setup.pools.iter().flat_map(|it| it.pool.snapshot()).map(|it| it.address) {
                     setup.pools.iter().for_each(|it| it.pool.set_elsewhere(address, 0));
                     setup.services.iter().for_each(|it| it.rotation().set_sessions_elsewhere(address, 0));

@@ -86,6 +86,8 @@ pub(super) enum Holder {
     /// All that count for the limits of the service of this name, whether they have a destination or not. Their address is
     /// [`NOWHERE`]. They are the pool's as well as soon as they have one.
     Limits(String),
+    /// Those among them whose clients are of one source, of which the address is one.
+    Source(String),
 }
 
 /// What an old process is to do.
@@ -232,9 +234,13 @@ pub(super) fn own_connections(setup: &Setup) -> Connections {
         let holder = || Holder::Service(service.config.name.to_string());
         let sessions = service.rotation().own_sessions().into_iter();
         connections.extend(sessions.map(|(address, count)| (holder(), address, count)));
-        let counted = service.service.limits.own_connections();
-        let holder = Holder::Limits(service.config.name.to_string());
-        connections.extend((counted > 0).then_some((holder, NOWHERE, counted)));
+        let (limits, name) = (&service.service.limits, &service.config.name);
+        let counted = limits.own_connections();
+        connections.extend((counted > 0).then(|| (Holder::Limits(name.to_string()), NOWHERE, counted)));
+        // No more than there are in the table of sources.
+        let sources = limits.own_connections_by_source().into_iter();
+        let of_source = |(ip, count)| (Holder::Source(name.to_string()), SocketAddr::new(ip, 0), count);
+        connections.extend(sources.map(of_source));
     }
     connections
 }
@@ -255,6 +261,10 @@ fn count_there(setup: &Setup, holder: &Holder, address: PeerAddress, count: usiz
         }
         Holder::Limits(name) => {
             setup.service(name).into_iter().for_each(|it| it.service.limits.set_elsewhere(count));
+        }
+        Holder::Source(name) => {
+            let services = setup.service(name).into_iter();
+            services.for_each(|it| it.service.limits.set_source_elsewhere(address.ip(), count));
         }
     }
 }

@@ -125,7 +125,7 @@ impl Reporter {
                 setup.service(&name).into_iter().for_each(|it| it.rotation().close_own_sessions(address));
             }
             // None is sent: which destinations these have, the pool knows.
-            Order::Close(Holder::Limits(_), _) => {}
+            Order::Close(Holder::Limits(_) | Holder::Source(_), _) => {}
             Order::Move(name, from, to) => {
                 setup.pool(&name).into_iter().for_each(|it| it.pool.rename(from, to));
                 let holders = holders(&setup, &name);

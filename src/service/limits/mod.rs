@@ -227,6 +227,24 @@ impl ServiceLimits {
         }
     }
 
+    /// The same, by source: an address of each, where they are limited.
+    pub fn own_connections_by_source(&self) -> Vec<(IpAddr, usize)> {
+        let own = self.counts.sources.get().map(Sources::own).unwrap_or_default();
+        own.into_iter().map(|(source, count)| (source.address(), count as usize)).collect()
+    }
+
+    /// Sets how many connections of a client's source other processes have, which count for the limit of the source.
+    pub fn set_source_elsewhere(&self, client: IpAddr, connections: usize) {
+        let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+        self.counts.sources.get().into_iter().for_each(|it| it.set_elsewhere(Source::of(client), connections));
+    }
+
+    /// Other processes have no connections any more, as far as is known.
+    pub fn forget_elsewhere(&self) {
+        self.set_elsewhere(0);
+        self.counts.sources.get().into_iter().for_each(Sources::forget_elsewhere);
+    }
+
     /// Most connections of this process at a time.
     fn own_most(&self) -> usize {
         let most = self.connections.unwrap_or(usize::MAX);

@@ -8,7 +8,7 @@
 //! together would lock out sources that have opened few.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use parking_lot::Mutex;
 
@@ -31,6 +31,15 @@ impl Source {
         match client.to_canonical() {
             IpAddr::V4(address) => Source(Source::IPV4 | u64::from(address.to_bits())),
             IpAddr::V6(address) => Source((address.to_bits() >> 64) as u64),
+        }
+    }
+
+    /// An address of it.
+    pub(super) fn address(self) -> IpAddr {
+        match self.0 & Source::IPV4 {
+            // What is left are the bits of the address.
+            Source::IPV4 => Ipv4Addr::from_bits(self.0 as u32).into(),
+            _ => Ipv6Addr::from_bits(u128::from(self.0) << 64).into(),
         }
     }
 }
@@ -70,6 +79,8 @@ struct Slot {
     /// When its bucket will be full, in nanoseconds.
     full_at: u64,
     connections: u32,
+    /// Those that the processes before this one have.
+    elsewhere: u32,
 }
 
 impl Sources {
@@ -89,7 +100,7 @@ impl Sources {
         let Some(way) = way_for(&set, source) else { return Outcome::NoSlot };
         let slot = &mut set[way];
         let mut next = if slot.source == source { *slot } else { Slot { source, ..Slot::default() } };
-        if limits.connections.is_some_and(|most| next.connections >= most) {
+        if limits.connections.is_some_and(|most| next.connections.saturating_add(next.elsewhere) >= most) {
             return Outcome::TooMany;
         }
         if let Some(rate) = limits.rate {
@@ -115,6 +126,34 @@ impl Sources {
         set[slot % WAYS].connections -= 1;
     }
 
+    /// Sets how many connections of this source other processes have. If there is no slot for it, they do not count.
+    pub(super) fn set_elsewhere(&self, source: Source, connections: u32) {
+        let mut set = self.sets[self.set_of(source)].lock();
+        let own = set.iter_mut().find(|slot| slot.source == source);
+        if let Some(slot) = own {
+            slot.elsewhere = connections;
+        } else if connections > 0
+            && let Some(way) = way_for(&set, source)
+        {
+            set[way] = Slot { source, elsewhere: connections, ..Slot::default() };
+        }
+    }
+
+    /// No other process has any.
+    pub(super) fn forget_elsewhere(&self) {
+        self.sets.iter().for_each(|set| set.lock().iter_mut().for_each(|slot| slot.elsewhere = 0));
+    }
+
+    /// How many connections of each source there are in this process.
+    pub(super) fn own(&self) -> Vec<(Source, u32)> {
+        let mut own = Vec::new();
+        for set in &self.sets {
+            let set = set.lock();
+            own.extend(set.iter().filter(|slot| slot.connections > 0).map(|slot| (slot.source, slot.connections)));
+        }
+        own
+    }
+
     fn set_of(&self, source: Source) -> usize {
         // The remainder is less than the number of sets.
         (self.hasher.hash_one(source) % self.sets.len() as u64) as usize
@@ -129,7 +168,8 @@ impl Sources {
 /// The slot of a source, or else the one that is forgotten for it.
 fn way_for(set: &[Slot; WAYS], source: Source) -> Option<usize> {
     let own = set.iter().position(|slot| slot.source == source);
-    own.or_else(|| (0..WAYS).filter(|way| set[*way].connections == 0).min_by_key(|way| set[*way].full_at))
+    let is_idle = |way: &usize| set[*way].connections == 0 && set[*way].elsewhere == 0;
+    own.or_else(|| (0..WAYS).filter(is_idle).min_by_key(|way| set[*way].full_at))
 }
 
 #[cfg(test)]
@@ -157,6 +197,32 @@ mod tests {
         assert_eq!(source("2001:db8:0:1::1"), source("2001:db8:0:1:ffff::2"));
         assert_ne!(source("2001:db8:0:1::1"), source("2001:db8:0:2::1"));
         assert_ne!(source("::a00:1"), source("10.0.0.1"));
+        for text in ["10.0.0.1", "255.255.255.255", "0.0.0.0", "::1", "2001:db8:0:1::1"] {
+            assert_eq!(Source::of(source(text).address()), source(text));
+        }
+    }
+
+    #[test]
+    fn connections_of_other_processes_count_and_are_not_forgotten() {
+        let (sources, limits) = (Sources::with_slots(WAYS), limits(Some(3), None));
+        let one = source("10.0.0.1");
+        sources.set_elsewhere(one, 2);
+        let Outcome::Counted(slot) = sources.enter(one, limits, 0) else { panic!("it has two") };
+        assert_eq!(sources.enter(one, limits, 0), Outcome::TooMany);
+        assert_eq!(sources.own(), [(one, 1)]);
+        sources.leave(slot);
+        // A slot is one of its own, though there is no connection in this process.
+        let full: Vec<Outcome> = others(WAYS as u32).map(|other| sources.enter(other, limits, 0)).collect();
+        assert_eq!(full.iter().filter(|outcome| **outcome == Outcome::NoSlot).count(), 1);
+        sources.set_elsewhere(source("10.0.0.2"), 7);
+        assert_eq!(sources.enter(source("10.0.0.2"), limits, 0), Outcome::NoSlot);
+        sources.set_elsewhere(one, 3);
+        assert_eq!(sources.enter(one, limits, 0), Outcome::TooMany);
+        sources.set_elsewhere(one, 0);
+        assert!(matches!(sources.enter(one, limits, 0), Outcome::Counted(_)));
+        sources.set_elsewhere(one, 3);
+        sources.forget_elsewhere();
+        assert!(matches!(sources.enter(one, limits, 0), Outcome::Counted(_)));
     }
 
     #[test]

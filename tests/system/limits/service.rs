@@ -260,17 +260,30 @@ fn a_reload_changes_limits_for_new_clients_and_closes_nothing() {
 }
 
 #[test]
-fn an_upgrade_keeps_connections_and_limits_new_ones_anew() {
+fn an_upgrade_keeps_connections_which_count_for_their_source() {
     let (site, server, port) = (Site::new(), Server::echo(), free_port());
     site.write(&[("a", &[&server], "")], &[("s", port, "max-connections-per-source = 2")]);
     site.start();
     let connect = || connect_from(source(1), at(port)).ok().filter(echoes);
-    let before = [connect(), connect()];
+    let mut clients = vec![connect()];
+    site.daemon.upgrade();
+    clients.push(connect());
     assert!(connect().is_none());
     site.daemon.upgrade();
-    let after = [connect(), connect()];
     assert!(connect().is_none());
-    assert!(before.iter().chain(&after).flatten().filter(|client| echoes(client)).count() == 4);
+    assert!(connect_from(source(2), at(port)).is_ok_and(|client| echoes(&client)));
+    assert!(clients.iter().flatten().filter(|client| echoes(client)).count() == 2);
+    // One of the oldest process, and one of the next.
+    for _ in 0..2 {
+        clients.remove(0);
+        wait_until("there is room for one", || {
+            let client = connect();
+            let is_served = client.is_some();
+            clients.extend(client.map(Some));
+            is_served
+        });
+        assert!(connect().is_none());
+    }
 }
 
 /// A limit of ten is one of ten, however many processes have them.
