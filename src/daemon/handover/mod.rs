@@ -239,7 +239,7 @@ pub(super) fn own_connections(setup: &Setup) -> Connections {
         connections.extend((counted > 0).then(|| (Holder::Limits(name.to_string()), NOWHERE, counted)));
         // No more than there are in the table of sources.
         let sources = limits.own_connections_by_source().into_iter();
-        let of_source = |(ip, count)| (Holder::Source(name.to_string()), SocketAddr::new(ip, 0), count);
+        let of_source = |(ip, count)| (Holder::Source(name.to_string()), SocketAddr::new(ip, 0).into(), count);
         connections.extend(sources.map(of_source));
     }
     connections
@@ -264,7 +264,8 @@ fn count_there(setup: &Setup, holder: &Holder, address: PeerAddress, count: usiz
         }
         Holder::Source(name) => {
             let services = setup.service(name).into_iter();
-            services.for_each(|it| it.service.limits.set_source_elsewhere(address.ip(), count));
+            let source = address.ip();
+            services.zip(source).for_each(|(it, source)| it.service.limits.set_source_elsewhere(source, count));
         }
     }
 }
