@@ -5,6 +5,7 @@ mod leftovers;
 mod own_file;
 pub mod socket_file;
 
+use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::io::{self, PipeWriter, Read, Write};
 use std::mem::ManuallyDrop;
@@ -14,12 +15,17 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use caps::errors::CapsError;
+use caps::{CapSet, Capability};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Gid, Group, Uid, User};
 
 use crate::sys::{self, Fork};
 pub use leftovers::{Handed, Leftovers};
+
+/// The right to bind sockets to addresses that this machine does not have.
+const ANY_ADDRESS: Capability = Capability::CAP_NET_RAW;
 
 /// What the process that the user started waits for: [`Readiness::announce`], or the daemon's end. Dropping it says
 /// nothing: a daemon that fails may still have to tidy up and to say why.
@@ -140,16 +146,39 @@ impl Identity {
         Ok(unistd::fchown(socket, Some(self.user.uid), None)?)
     }
 
-    /// Becomes this user, for good.
+    /// Becomes this user, for good. The right to use any address goes with the others, or is kept, by programs that take over
+    /// as well.
     ///
     /// # Errors
     /// When the process is not root.
-    pub fn assume(&self) -> Result<(), String> {
+    pub fn assume(&self, keeps_any_address: bool) -> Result<(), String> {
+        let told = |error: CapsError| format!("cannot keep CAP_NET_RAW: {error}");
+        if keeps_any_address {
+            caps::securebits::set_keepcaps(true).map_err(told)?;
+        }
+        self.change()?;
+        if keeps_any_address {
+            let only = HashSet::from([ANY_ADDRESS]);
+            let sets = [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable, CapSet::Ambient];
+            sets.into_iter().try_for_each(|set| caps::set(None, set, &only)).map_err(told)?;
+        }
+        Ok(())
+    }
+
+    fn change(&self) -> Result<(), String> {
         let name = std::ffi::CString::new(self.user.name.as_str()).unwrap_or_default();
         let steps = unistd::initgroups(&name, self.group)
             .and_then(|()| unistd::setgid(self.group))
             .and_then(|()| unistd::setuid(self.user.uid));
         steps.map_err(|error| format!("cannot change to user '{}': {error}", self.user.name))
+    }
+}
+
+/// Gives up the right to use any address, which this process was started with for another's sake.
+pub fn give_up_any_address() {
+    for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+        // What it does not have, it need not give up.
+        let _ = caps::drop(None, set, ANY_ADDRESS);
     }
 }
 

@@ -25,6 +25,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::getppid;
 
 use crate::channel::Channel;
+use crate::process;
 use crate::sys;
 pub use option_file::Credentials;
 pub use probe::{Prober, mark, take_mark};
@@ -54,6 +55,7 @@ pub fn start() -> io::Result<(Child, Channel)> {
 pub fn run_if_asked() {
     let Some(daemon) = std::env::var_os(ENVIRONMENT) else { return };
     sys::forget_variable(ENVIRONMENT);
+    process::give_up_any_address();
     // An error has no place to go to: the daemon says how the process has ended.
     let ended = die_with_parent(&daemon).and_then(|()| run(sys::take_inherited(0)?.into()));
     let status = if ended.is_ok() { 0 } else { 1 };

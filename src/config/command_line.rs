@@ -12,7 +12,7 @@ use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use super::file::{self, Complaint, Part};
 use super::keys::{KEYS, Section};
-use super::options::Options;
+use super::options::{ConnectFrom, Options};
 use super::{
     Config, ConnectionOptions, Greeting, KeepaliveProbes, LimitOptions, LogTarget, MAIN, Name, PolicyKind, PoolConfig,
     ProbeSpec, Refused, ServiceConfig, ShutdownSessions, WatchdogOptions, print,
@@ -184,7 +184,8 @@ impl Config {
                 client_idle_timeout: unless_zero(options.client_idle_timeout),
                 server_idle_timeout: unless_zero(options.server_idle_timeout),
                 most_attempts: options.retries as usize + 1,
-                connect_from: options.connect_from,
+                connect_as_client: options.connect_from.contains(&ConnectFrom::Client),
+                connect_from: options.connect_from.iter().filter_map(ConnectFrom::address).collect(),
                 half_close_timeout: unless_zero(options.half_close_timeout),
                 tcp_user_timeout: unless_zero(options.tcp_user_timeout),
                 keepalive_probes: KeepaliveProbes {
@@ -194,6 +195,7 @@ impl Config {
                 },
                 defer_accept: options.defer_accept,
                 backlog: options.backlog,
+                transparent: options.transparent,
                 interface: options.interface,
                 socket_access: SocketAccess {
                     owner: options.socket_owner,

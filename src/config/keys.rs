@@ -150,6 +150,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Service, "socket-owner", Kind::Text),
     Key::new(Section::Service, "socket-group", Kind::Text),
     Key::new(Section::Service, "socket-mode", Kind::Text),
+    Key::new(Section::Service, "transparent", Kind::Flag),
     Key::new(Section::Service, "greeting", Kind::Text),
     Key::new(Section::Service, "send-proxy", Kind::Count),
     Key::new(Section::Service, "proxy-v2-options", Kind::List),

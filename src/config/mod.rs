@@ -153,10 +153,14 @@ pub struct ConnectionOptions {
     pub interface: Option<String>,
     /// Who may connect to the UNIX sockets at which the service listens.
     pub socket_access: SocketAccess,
+    /// Accept clients of addresses that this machine does not have.
+    pub transparent: bool,
     /// Most destinations that a client tries in vain.
     pub most_attempts: usize,
     /// Addresses of this machine to connect from; none: the kernel chooses.
     pub connect_from: Vec<IpAddr>,
+    /// Connect from the client's own address.
+    pub connect_as_client: bool,
     /// How long both sides may be quiet when one of them has ended; `None`: for ever.
     pub half_close_timeout: Option<Duration>,
     /// How long a peer may leave data unacknowledged; `None`: as the kernel's settings say.
@@ -181,6 +185,13 @@ pub struct ConnectionOptions {
     pub proxy_v2_options: Vec<ProxyV2Option>,
     /// Clients from these networks are proxies, which send a PROXY header first.
     pub accept_proxy: Vec<IpNet>,
+}
+
+impl ConnectionOptions {
+    /// Whether sockets have addresses that this machine does not have.
+    pub fn uses_any_address(&self) -> bool {
+        self.transparent || self.connect_as_client
+    }
 }
 
 /// When and how often silent peers are probed; `None`: as the kernel's settings say.

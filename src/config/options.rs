@@ -125,10 +125,11 @@ pub(super) struct Options {
     pub retries: u32,
 
     /// Connect to destinations from these addresses of this machine, separated by commas, in turns: each has local ports
-    /// of its own [default: as the routing table says]
+    /// of its own; or from the address of each client, with the word client, which takes CAP_NET_RAW and a route back
+    /// [default: as the routing table says]
     #[arg(long, value_name = "ADDRESS[,...]", value_delimiter = ',', value_parser = parse_local_address,
         help_heading = "Connections")]
-    pub connect_from: Vec<IpAddr>,
+    pub connect_from: Vec<ConnectFrom>,
 
     /// Close a connection whose client neither sent nor took anything for so long, in seconds; 0 is never
     #[arg(long, value_name = "SECS", default_value = "0", value_parser = parse_seconds_or_zero,
@@ -192,6 +193,10 @@ pub(super) struct Options {
     /// Their mode: who may write to the file may connect [default: 0666]
     #[arg(long, value_name = "MODE", value_parser = parse_mode, help_heading = "Connections")]
     pub socket_mode: Option<u32>,
+
+    /// Listen at addresses that this machine does not have, for clients that are routed through it (takes CAP_NET_RAW)
+    #[arg(long, help_heading = "Connections")]
+    pub transparent: bool,
 
     /// Inspect the first packet of a destination: mysql, where a server that refuses a client with an error is passed
     /// over, or none [default: mysql with -w galera, none otherwise]
@@ -464,6 +469,9 @@ impl Options {
         if !self.tcp_user_timeout.is_zero() && self.tcp_user_timeout.as_millis() == 0 {
             return Err("--tcp-user-timeout: less than a millisecond".to_owned());
         }
+        if self.connect_from.len() > 1 && self.connect_from.contains(&ConnectFrom::Client) {
+            return Err("--connect-from: 'client' stands alone".to_owned());
+        }
         if let Some(network) = self.deny.iter().find(|network| self.allow.contains(network)) {
             return Err(format!("--deny: {network} is in --allow as well"));
         }
@@ -565,12 +573,31 @@ fn parse_backup(text: &str) -> Result<String, String> {
     }
 }
 
-fn parse_local_address(text: &str) -> Result<IpAddr, String> {
+/// Where connections to destinations come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ConnectFrom {
+    /// The client's own address.
+    Client,
+    /// One of this machine's.
+    Address(IpAddr),
+}
+
+impl ConnectFrom {
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        match self {
+            ConnectFrom::Client => None,
+            ConnectFrom::Address(address) => Some(*address),
+        }
+    }
+}
+
+fn parse_local_address(text: &str) -> Result<ConnectFrom, String> {
     match text.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        _ if text == "client" => Ok(ConnectFrom::Client),
         Ok(address) if address.is_unspecified() || address.is_multicast() => {
             Err("not an address of a machine".to_owned())
         }
-        Ok(address) => Ok(address),
+        Ok(address) => Ok(ConnectFrom::Address(address)),
         Err(_) => Err("not an IP address".to_owned()),
     }
 }

@@ -54,6 +54,10 @@ impl ListenPlaces {
         let (mut places, mut taken) = (ListenPlaces::default(), HashMap::new());
         for service in &config.services {
             let all = service.listen.iter().map(place).collect::<Result<Vec<_>, String>>()?;
+            if service.connections.uses_any_address() {
+                let told = |error| format!("service {} cannot use addresses of other machines: {error}", service.name);
+                service::may_use_any_address().map_err(told)?;
+            }
             let interface = &service.connections.interface;
             if let (Some(name), Some(first)) = (interface, all.first()) {
                 service::find_interface(name).map_err(|error| listen_trouble(&first.listen, &error))?;

@@ -170,7 +170,7 @@ pub(super) fn open(
             // Without it, it takes a restart to listen at the same port of another address.
             let _ = identity.give(socket);
         }
-        identity.assume()?;
+        identity.assume(config.services.iter().any(|service| service.connections.uses_any_address()))?;
     }
     Ok(Opened { unused: Vec::new(), listening, control, fifo, doors })
 }

@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::beside::others_listen_at;
 use super::listener::{Listener, path_of};
+use super::transparent::set_transparent;
 use crate::address::{PeerAddress, UnixPath};
 use crate::config::{ConnectionOptions, DEFAULT_BACKLOG, KeepaliveProbes};
 use crate::process::socket_file;
@@ -160,6 +161,13 @@ pub fn renew(socket: &Socket, borrowed: bool, options: &ConnectionOptions) -> io
     if !borrowed || options.interface.is_some() {
         bind_to_device(socket, options.interface.as_deref())?;
     }
+    if !borrowed || options.transparent {
+        let is_ipv6 = socket.domain()? == Domain::IPV6;
+        let is_set = if is_ipv6 { socket.ip_transparent_v6()? } else { socket.ip_transparent_v4()? };
+        if is_set != options.transparent {
+            set_transparent(socket, is_ipv6, options.transparent)?;
+        }
+    }
     if !borrowed {
         // It may have been set for options before these.
         sys::set_defer_accept(socket, if options.defer_accept { DEFER_ACCEPT_SECONDS } else { 0 })?;
@@ -226,6 +234,9 @@ fn new_socket(address: SocketAddr, options: &ConnectionOptions) -> io::Result<So
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     bind_to_device(&socket, options.interface.as_deref())?;
+    if options.transparent {
+        set_transparent(&socket, address.is_ipv6(), true)?;
+    }
     prepare(&socket, options)?;
     Ok(socket)
 }

@@ -10,6 +10,7 @@ mod limits;
 mod listen;
 mod listener;
 mod places;
+mod transparent;
 
 use std::sync::{Arc, OnceLock};
 
@@ -22,6 +23,7 @@ pub use limits::{ClientRefused, Limit, MustWait, Permit, Place, Reservation, Ser
 pub use listen::{adopt, bind_to_device, find_interface, keep_alive, listen, renew};
 pub use listener::{Listener, path_of};
 pub use places::Places;
+pub use transparent::{may_use_any_address, set_transparent};
 
 /// What the connections of one service have in common.
 pub struct Service {

@@ -2,6 +2,7 @@
 
 mod overlaps;
 mod sockets;
+mod transparent;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;

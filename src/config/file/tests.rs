@@ -312,6 +312,7 @@ fn a_printed_configuration_says_the_same_when_it_is_read() {
         &["-w", "exec:check 'a b' \"c\"", "--slow-start", "20", "--shutdown-sessions", "always", "--fall", "9", "1"],
         &["-S", "-K", "-n", "-l", "-a", "-Y", "--greeting", "mysql", "--connect-from", "127.0.0.1,::1", "1"],
         &["3306,10.0.0.100:3307,[::1]:3308-3310", "10.0.0.1:3306"],
+        &["--transparent", "--connect-from", "client", "1"],
         &["--backlog", "100", "--interface", "eth0.7", "--defer-accept", "1"],
         &["--send-proxy", "1", "1"],
         &["--send-proxy", "2", "--accept-proxy", "10.0.0.0/8,fd00::/8,::1", "1"],

@@ -125,7 +125,7 @@ impl Connection {
         if connecting.hop_limit.is_some_and(HopLimit::is_used_up) {
             return Outcome::InALoop;
         }
-        let manner = Manner { said, hop_limit: connecting.hop_limit };
+        let manner = Manner { said, hop_limit: connecting.hop_limit, client: self.client_address.ip() };
         connecting.settling_since = None;
         let until = connecting.end_of_attempt(&lease, kit.now, self.service.options.connect_timeout);
         if until <= kit.now {

@@ -10,10 +10,10 @@ use nix::sys::socket::sockopt;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::INTERESTS;
-use crate::address::{PeerAddress, UnixPath};
+use crate::address::{PeerAddress, UnixPath, can_be_connected_to};
 use crate::config::ConnectionOptions;
 use crate::process;
-use crate::service::keep_alive;
+use crate::service::{keep_alive, set_transparent};
 use crate::worker::Kit;
 use crate::worker::hops::HopLimit;
 use crate::worker::stream::Stream;
@@ -25,6 +25,8 @@ pub(super) struct Manner {
     pub said: bool,
     /// That of the client's packets.
     pub hop_limit: Option<HopLimit>,
+    /// The client's address; `None` if it has none, as behind a UNIX socket.
+    pub client: Option<IpAddr>,
 }
 
 /// Begins to connect to a destination.
@@ -39,6 +41,10 @@ pub(super) fn open(
         PeerAddress::Inet(address) => address,
         PeerAddress::Unix(path) => return open_unix(path, token, kit),
     };
+    let speaks_for = manner.client.filter(|client| options.connect_as_client && can_speak_for(*client, address.ip()));
+    if speaks_for.is_some() {
+        return open_from(speaks_for, address, manner, options, token, kit);
+    }
     let sources = sources_for(address, options).count();
     if sources == 0 {
         return open_from(None, address, manner, options, token, kit);
@@ -56,6 +62,15 @@ pub(super) fn open(
         }
     }
     result
+}
+
+/// Whether a destination may be connected to from this address, as far as the kernel would ever allow that: it is no fault of
+/// the destination's if not.
+fn can_speak_for(client: IpAddr, destination: IpAddr) -> bool {
+    let lacks_zone = matches!(client, IpAddr::V6(client) if client.is_unicast_link_local());
+    let same_kind = client.is_ipv4() == destination.is_ipv4();
+    let reaches = !client.is_loopback() || destination.is_loopback();
+    same_kind && reaches && !lacks_zone && can_be_connected_to(client)
 }
 
 /// The addresses of this machine from which a destination may be connected to, where the kernel is not to choose.
@@ -81,6 +96,9 @@ fn open_from(
         limit.pass_on(&socket, address)?;
     }
     if let Some(source) = source {
+        if options.connect_as_client {
+            set_transparent(&socket, source.is_ipv6(), true)?;
+        }
         // Otherwise the kernel would choose a port at once, and none for two destinations.
         nix::sys::socket::setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::new(source, 0).into())?;

@@ -1,6 +1,7 @@
 //! Ports that nobody else takes, and waiting for conditions.
 
 use std::env;
+use std::fs::File;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::os::linux::net::SocketAddrExt;
@@ -10,7 +11,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use socket2::{Domain, Socket, Type};
 
 use super::glbd::RUNNER;
@@ -63,7 +64,9 @@ pub fn free_port() -> u16 {
             Some(port) if is_free(port) => return port,
             Some(_) => {}
             // The full block stays reserved as long as the process lives, since its ports are in use.
-            None => std::mem::forget(reserved.replace(Reservation::take())),
+            None => {
+                std::mem::forget(reserved.replace(thread::spawn(Reservation::take).join().expect("a block of ports")))
+            }
         }
     }
 }
@@ -87,7 +90,11 @@ impl Reservation {
     const PORTS: Range<u16> = 10_000..32_000;
     const SIZE: u16 = 100;
 
+    /// In a thread of its own, which is where the other test processes are: names are a network namespace's.
     fn take() -> Self {
+        let namespace = File::open("/proc/self/ns/net").expect("/proc");
+        // Who may not do this cannot have gone elsewhere.
+        let _ = setns(namespace, CloneFlags::CLONE_NEWNET);
         let blocks = (Self::PORTS.end - Self::PORTS.start) / Self::SIZE;
         // Processes that start together look in different places first; those that follow each other, too, so
         // that the last run's connections in TIME_WAIT are out of the way.
