@@ -133,6 +133,11 @@ impl Door {
         self.sockets.iter().try_for_each(|socket| service::bind_to_device(socket, interface))
     }
 
+    /// What another process is told that does not go on with these.
+    pub(super) fn as_left(&self) -> LeftAddress {
+        LeftAddress { at: self.place.at, interface: self.interface.clone() }
+    }
+
     /// Whether these are meant.
     pub(super) fn is_among(&self, left: &[LeftAddress]) -> bool {
         left.iter().any(|it| it.at == self.place.at && it.interface == self.interface)
@@ -279,12 +284,17 @@ pub(super) fn bind_to_interfaces(doors: &[(&Door, Option<&str>)]) -> Result<(), 
     Ok(())
 }
 
-/// Waits for the handshakes that have begun at sockets which are to be closed, where others listen at their address by now:
-/// the kernel would reset them. Clients that come meanwhile are the others'.
-pub(super) fn await_handshakes(doors: &[&Door], others: impl Fn(SocketAddr) -> bool) {
+/// Waits for the handshakes that have begun at sockets which are to be closed, where others listen at one of their addresses
+/// by now: the kernel would reset them. Clients that come meanwhile are the others'.
+pub(super) fn await_handshakes(leaving: &[&Door], places: &ListenPlaces) {
     /// Longer than it takes to the other side of the world and back.
     const HANDSHAKE: Duration = Duration::from_millis(500);
-    if doors.iter().any(|door| !door.borrowed && door.place.at.inet().is_some_and(&others)) {
+    let is_divided = |door: &&Door| {
+        let Some(left) = door.place.at.inet().filter(|_| !door.borrowed) else { return false };
+        let mut all = places.0.values().flatten().filter_map(|place| place.at.inet());
+        all.any(|at| at != left && service::covers(left, at))
+    };
+    if leaving.iter().any(is_divided) {
         thread::sleep(HANDSHAKE);
     }
 }
@@ -312,10 +322,9 @@ pub(super) fn open_all(config: &Config, places: &ListenPlaces, doors: &[Door]) -
 
 /// Those of the doors that are handed over of which some sockets are in none of these. Clients that wait there are for the
 /// process before this one.
-pub(super) fn unused(doors: &[Door], opened: &[Opening]) -> Vec<LeftAddress> {
+pub(super) fn unused<'d>(doors: &'d [Door], opened: &[Opening]) -> Vec<&'d Door> {
     let number = |descriptor: BorrowedFd<'_>| socket_number(&descriptor).ok();
     let used: HashSet<u64> = opened.iter().flat_map(Opening::descriptors).filter_map(number).collect();
     let is_used = |socket: &Socket| number(socket.as_fd()).is_some_and(|number| used.contains(&number));
-    let unused = doors.iter().filter(|door| !door.sockets.iter().all(is_used));
-    unused.map(|door| LeftAddress { at: door.place.at, interface: door.interface.clone() }).collect()
+    doors.iter().filter(|door| !door.sockets.iter().all(is_used)).collect()
 }

@@ -122,6 +122,8 @@ impl Opened {
     ) -> Result<Opened, String> {
         let listening = listening::open_all(config, &prepared.places, &open.services)?;
         let unused = listening::unused(&open.services, &listening);
+        listening::await_handshakes(&unused, &prepared.places);
+        let unused = unused.into_iter().map(Door::as_left).collect();
         let control = open.control.map(TcpListener::from);
         let doors = Doors::of(control.as_ref(), fifo.as_ref(), open.borrowed_control);
         let doors = doors.map_err(|error| format!("the sockets that are handed over: {error}"))?;

@@ -16,7 +16,7 @@ use super::handover::{
     HandedAddress, HandedPool, HandedService, LeftAddress, Offer, Predecessors, Reports, State, Successor,
     own_connections,
 };
-use super::listening::{Door, await_handshakes};
+use super::listening::Door;
 use super::opened::Doors;
 use super::running::Running;
 use super::service_manager;
@@ -216,9 +216,6 @@ impl Serving {
     fn step_down(&mut self, successor: Successor, state: &State, left: &[LeftAddress]) {
         let Some(threads) = self.running.threads.take() else { return };
         let pid = successor.pid();
-        let leaving: Vec<&Door> = self.running.all_doors().iter().filter(|door| door.is_among(left)).collect();
-        // Where it was every address of the machine, it may be one of them now.
-        await_handshakes(&leaving, |at| at.ip().is_unspecified());
         self.running.close(|door| door.is_among(left));
         self.running.workers.hand_over();
         self.running.shows.clear();

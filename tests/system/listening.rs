@@ -234,7 +234,7 @@ fn sockets_of_a_service_manager_go_to_services_by_name() {
     write(&site, &server, &[("s", "listen = 2"), ("t", "listen = 1"), ("u", &format!("listen = \"{every}\""))]);
     let told = format!(
         "Error: cannot listen on {every}: Address already in use (os error 98); \
-         service s has the port at another address, which takes a restart to change\n"
+         service s has the service manager's socket there, which takes a restart to change\n"
     );
     assert_eq!(reload(&site), told);
     kill_all_with(&site.daemon.directory().display().to_string());

@@ -1,7 +1,6 @@
 //! All of a reload that can fail: names, addresses, files.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::address::{DestinationSpec, Endpoint};
@@ -162,8 +161,7 @@ fn listen(
         retire(listening, running);
         return Err(reason);
     }
-    let new: Vec<SocketAddr> = listening.values().flatten().filter_map(|door| door.place.at.inet()).collect();
-    await_handshakes(&leaving, |at| new.iter().any(|new| *new != at && service::covers(at, *new)));
+    await_handshakes(&leaving, places);
     Ok(listening)
 }
 
@@ -175,11 +173,15 @@ fn retire(listening: HashMap<Name, Vec<Door>>, running: &Running) {
 
 /// What else there is to say where it cannot be listened at an address.
 fn hint(place: &ListenPlace, error: &std::io::Error, running: &Running) -> String {
-    let is_at_port = |door: &&Door| !place.at.is_unix() && door.place.at.port() == place.at.port();
-    let other = running.all_doors().iter().find(is_at_port);
+    let overlaps = |door: &&Door| match (door.place.at.inet(), place.at.inet()) {
+        (Some(one), Some(other)) => service::overlap(one, other),
+        _ => door.place.at == place.at,
+    };
+    let is_in_the_way = |door: &&Door| door.borrowed && overlaps(door);
+    let other = running.all_doors().iter().find(is_in_the_way);
     match other.filter(|_| error.kind() == std::io::ErrorKind::AddrInUse) {
         Some(Door { service, .. }) => {
-            format!("; service {service} has the port at another address, which takes a restart to change")
+            format!("; service {service} has the service manager's socket there, which takes a restart to change")
         }
         None => String::new(),
     }
