@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::address::{DestinationSpec, Endpoint};
-use crate::config::{Config, Name, PoolConfig, ServiceConfig};
+use crate::config::{Config, ControlAddress, Name, PoolConfig, ServiceConfig};
 
 /// From the destinations that were asked for to those that are asked for now.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -65,6 +65,12 @@ pub enum Task<'c> {
     ChangeService(&'c ServiceConfig, ServiceChange),
     /// Nobody asks for this service any more.
     DropService(&'c Name),
+    /// This control address is new.
+    OpenControl(&'c ControlAddress),
+    /// The first of these control addresses has the options of the second from now on.
+    ChangeControl(&'c ControlAddress, &'c ControlAddress),
+    /// Nobody asks for this control address any more.
+    DropControl(&'c ControlAddress),
     /// What the process has for this key of the file is another, and so it stays until then.
     Wait(&'static str, Until),
 }
@@ -130,6 +136,7 @@ pub fn difference<'c>(before: &'c Config, wanted: &'c Config) -> Vec<Task<'c>> {
     tasks.extend(dropped.map(|it| Task::DropService(&it.name)));
     let dropped = before.pools.iter().filter(|old| wanted.pools.iter().all(|it| it.name != old.name));
     tasks.extend(dropped.map(|it| Task::DropPool(&it.name)));
+    tasks.extend(control_changes(&before.control, &wanted.control));
     tasks.extend(process_changes(before, wanted));
     tasks
 }
@@ -165,6 +172,17 @@ fn service_change(
     (change != ServiceChange::default()).then_some(change)
 }
 
+fn control_changes<'c>(before: &'c [ControlAddress], wanted: &'c [ControlAddress]) -> Vec<Task<'c>> {
+    let at_place = |all: &'c [ControlAddress], of: &ControlAddress| all.iter().find(|it| it.is_at_place_of(of));
+    let opened_or_changed = wanted.iter().filter_map(|address| match at_place(before, address) {
+        None => Some(Task::OpenControl(address)),
+        Some(old) if old != address => Some(Task::ChangeControl(old, address)),
+        Some(_) => None,
+    });
+    let dropped = before.iter().filter(|old| at_place(wanted, old).is_none()).map(Task::DropControl);
+    opened_or_changed.chain(dropped).collect()
+}
+
 /// What a process keeps for as long as it lives.
 fn process_changes<'c>(before: &Config, now: &Config) -> impl Iterator<Item = Task<'c>> + use<'c> {
     let kept = [
@@ -172,7 +190,6 @@ fn process_changes<'c>(before: &Config, now: &Config) -> impl Iterator<Item = Ta
         ("max-connections", before.max_connections != now.max_connections, Until::Upgrade),
         ("state", before.state != now.state, Until::Upgrade),
         ("log", before.log != now.log, Until::Upgrade),
-        ("control", before.control != now.control, Until::Restart),
         ("fifo", before.fifo != now.fifo, Until::Restart),
         ("daemon", before.daemon != now.daemon, Until::Restart),
         ("user", before.user != now.user, Until::Restart),
@@ -242,6 +259,15 @@ mod tests {
             after("threads = 2", "threads = 3\nuser = 'x'"),
             ["Wait(\"threads\", Upgrade)", "Wait(\"user\", Restart)"]
         );
+        let (from, to) = ("threads = 2", "threads = 2\ncontrol = [1, 'unix:/a']");
+        let found = after(from, to).concat();
+        assert!(found.starts_with("OpenControl(") && found.matches("Control(").count() == 2, "{found}");
+        let (before, wanted) = (
+            config(&FILE.replacen(from, to, 1)),
+            config(&FILE.replacen(from, "threads = 2\ncontrol = '1,read-only'", 1)),
+        );
+        let found = difference(&before, &wanted);
+        assert!(matches!(found[..], [Task::ChangeControl(..), Task::DropControl(_)]), "{found:?}");
         let found = after("watchdog = 'tcp'", "watchdog = 'tcp'\nshutdown-sessions = 'never'");
         assert_eq!(found.len(), 3, "the pool's checks, and what both services do when their writer moves: {found:?}");
         assert_eq!(found[1..], [service("w", "choosing"), service("r", "choosing")]);

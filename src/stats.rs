@@ -187,6 +187,13 @@ impl Stats {
         own + *self.elsewhere.lock()
     }
 
+    /// The same as [`since_last_report`](Stats::since_last_report), and the next report counts as if this had not been
+    /// called.
+    pub fn so_far(&self) -> (Totals, f64) {
+        let reported = self.reported.lock();
+        (self.totals() - reported.totals, reported.at.elapsed().as_secs_f64())
+    }
+
     /// Everything since this was last called, and the seconds since then.
     pub fn since_last_report(&self) -> (Totals, f64) {
         let mut reported = self.reported.lock();
@@ -207,6 +214,7 @@ mod tests {
         stats.worker(1).received.add(7);
         assert_eq!(stats.since_last_report().0.received, 12);
         stats.worker(1).received.add(1);
+        assert_eq!((stats.so_far().0.received, stats.so_far().0.received), (1, 1));
         assert_eq!(stats.since_last_report().0.received, 1);
         assert_eq!(stats.totals().received, 13);
     }

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,10 +13,10 @@ use super::file::{self, Complaint, Part};
 use super::keys::{KEYS, Section};
 use super::options::{ConnectFrom, Options};
 use super::{
-    Config, ConnectionOptions, Greeting, KeepaliveProbes, LimitOptions, LogTarget, MAIN, Name, PolicyKind, PoolConfig,
-    ProbeSpec, Refused, ServiceConfig, ShutdownSessions, WatchdogOptions, print,
+    Config, ConnectionOptions, ControlAddress, Greeting, KeepaliveProbes, LimitOptions, LogTarget, MAIN, Name,
+    PolicyKind, PoolConfig, ProbeSpec, Refused, ServiceConfig, ShutdownSessions, WatchdogOptions, print,
 };
-use crate::address::{DestinationSpec, Endpoint, Host, ListenAddresses};
+use crate::address::{DestinationSpec, ListenAddresses};
 use crate::process::socket_file::SocketAccess;
 
 /// Of a UNIX socket's file: every user of this machine may connect, as to a port.
@@ -228,11 +227,7 @@ impl Config {
             file: None,
             threads: options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
             max_connections: options.max_connections,
-            control: options.control.map(|address| Endpoint {
-                // Not the whole world unless it was asked for.
-                host: address.host.unwrap_or(Host::Address(Ipv4Addr::LOCALHOST.into())),
-                port: address.port,
-            }),
+            control: each_once(options.control),
             fifo: options.fifo,
             check: options.check,
             daemon: options.daemon,
@@ -249,6 +244,16 @@ impl Config {
             strict_names: options.strict_names,
         }
     }
+}
+
+fn each_once(mut addresses: Vec<ControlAddress>) -> Vec<ControlAddress> {
+    let given = std::mem::take(&mut addresses);
+    given.into_iter().for_each(|it| {
+        if !addresses.contains(&it) {
+            addresses.push(it)
+        }
+    });
+    addresses
 }
 
 /// The definition of the command line, from which its manual page and the shells' completions are made.

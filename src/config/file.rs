@@ -2,6 +2,7 @@
 //! the same values, defaults and checks.
 
 mod checks;
+mod control;
 mod said;
 
 use std::fmt;
@@ -107,7 +108,11 @@ impl Contents {
 impl Part<'_> {
     /// What the command line would say, with these options beside the file, which win.
     pub(super) fn command_line(&self, beside: &[String]) -> Vec<String> {
-        let options = self.said.iter().flat_map(|said| &said.options).chain(beside).cloned();
+        // Where an option may be given several times, all of those that the file has are replaced as well.
+        let is_control = |option: &String| option.starts_with("--control=");
+        let replaces = beside.iter().any(is_control);
+        let said = self.said.iter().flat_map(|said| &said.options).filter(|it| !(replaces && is_control(it)));
+        let options = said.chain(beside).cloned();
         let [_, pool, service] = self.said;
         let destinations = pool.destinations.iter().map(|(destination, _)| destination);
         let addresses = [&service.listen].into_iter().chain(destinations).cloned();

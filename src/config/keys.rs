@@ -27,10 +27,10 @@ pub(super) enum Kind {
     Text,
     /// Strings, which the option takes separated by commas.
     List,
-    /// A port, or a string.
-    Listen,
     /// A port, a string, or a list of them.
     ListenList,
+    /// Control addresses: one, or a list, of ports, strings and tables. The option may be given several times.
+    Control,
     /// Strings, each of which is a destination.
     Destinations,
     /// One of [`POLICIES`].
@@ -97,7 +97,7 @@ pub(super) const POLICIES: [(&str, &str); 6] = [
 pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Process, "threads", Kind::Count),
     Key::of_option(Section::Process, "max-connections", Kind::Count, "max_conn"),
-    Key::new(Section::Process, "control", Kind::Listen),
+    Key::new(Section::Process, "control", Kind::Control),
     Key::new(Section::Process, "fifo", Kind::Text),
     Key::new(Section::Process, "daemon", Kind::Flag),
     Key::new(Section::Process, "user", Kind::Text),

@@ -2,6 +2,7 @@
 
 mod balancing;
 mod command_line;
+mod control;
 mod file;
 pub mod fuzz;
 mod keys;
@@ -22,6 +23,7 @@ use crate::address::{DestinationSpec, Endpoint, ListenAddresses};
 use crate::process::socket_file::SocketAccess;
 pub use balancing::{PolicyKind, ShutdownSessions};
 pub use command_line::command;
+pub use control::{ControlAddress, ControlPlace, parse_control};
 pub use limits::{LimitOptions, OverLimit};
 pub use proxy::{ProxyV2Option, ProxyVersion};
 pub use watchdog::{GaleraOptions, HttpOptions, ProbeSpec, TlsMode, WatchdogOptions};
@@ -49,8 +51,8 @@ pub struct Config {
     pub threads: usize,
     /// Most client connections; `None`: as many as there are descriptors for.
     pub max_connections: Option<usize>,
-    /// Where the control socket listens; `None`: there is none.
-    pub control: Option<Endpoint>,
+    /// Where control sockets listen, each place once.
+    pub control: Vec<ControlAddress>,
     /// Where the control FIFO is to be; `None`: at its usual place.
     pub fifo: Option<PathBuf>,
     /// Whether only to look if everything is in order for a start.
@@ -248,7 +250,6 @@ impl Config {
     /// What stays as it is when another process takes over, by its name in the configuration file.
     pub fn lasting(&self) -> Vec<(String, String)> {
         let lasting = [
-            ("control", self.control.as_ref().map(ToString::to_string).unwrap_or_default()),
             ("fifo", format!("{:?}", self.fifo)),
             ("user", format!("{:?}", self.user)),
             ("pidfile", format!("{:?}", self.pidfile)),
@@ -272,6 +273,7 @@ impl Config {
             LogTarget::Stderr | LogTarget::Syslog(_) => None,
         };
         let files = [&mut self.file, &mut self.fifo, &mut self.pidfile, &mut self.state].map(Option::as_mut);
-        files.into_iter().chain([log]).flatten().chain(defaults_files)
+        let sockets = self.control.iter_mut().filter_map(ControlAddress::path_mut);
+        files.into_iter().chain([log]).flatten().chain(defaults_files).chain(sockets)
     }
 }

@@ -10,10 +10,11 @@ use ipnet::IpNet;
 use super::limits::{parse_network, parse_over_limit};
 use super::proxy::{parse_proxy_v2_option, parse_proxy_version};
 use super::watchdog::ProbeSpec;
-use super::{DEFAULT_BACKLOG, Greeting, LogTarget, OverLimit, ProxyV2Option, ProxyVersion, ShutdownSessions};
-use crate::address::{
-    DestinationSpec, ListenAddress, ListenAddresses, parse_destination, parse_listen_address, parse_listen_addresses,
+use super::{
+    ControlAddress, DEFAULT_BACKLOG, Greeting, LogTarget, OverLimit, ProxyV2Option, ProxyVersion, ShutdownSessions,
+    parse_control,
 };
+use crate::address::{DestinationSpec, ListenAddresses, parse_destination, parse_listen_addresses};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -275,9 +276,11 @@ pub(super) struct Options {
     #[arg(long, value_name = "WHAT", value_parser = parse_over_limit, help_heading = "Limits")]
     pub over_limit: Option<OverLimit>,
 
-    /// Open a control socket: [HOST:]PORT, HOST defaults to 127.0.0.1
-    #[arg(short, long, value_name = "[HOST:]PORT", value_parser = parse_listen_address, help_heading = "Control")]
-    pub control: Option<ListenAddress>,
+    /// Open a control socket: [HOST:]PORT, HOST defaults to 127.0.0.1, or unix:PATH. OPTIONS, each behind a comma, are
+    /// read-only, and owner=USER, group=GROUP and mode=MODE of a PATH [default: the user that runs it, mode 0600]. May be
+    /// given several times
+    #[arg(short, long, value_name = "ADDRESS[,OPTIONS]", value_parser = parse_control, help_heading = "Control")]
+    pub control: Vec<ControlAddress>,
 
     /// Where to make the control FIFO; one that nobody reads is replaced [default: /tmp/glbd.fifo]
     #[arg(short, long, aliases = ["f", "fi"], value_name = "PATH", value_parser = parse_path, help_heading = "Control")]
@@ -492,19 +495,33 @@ impl Options {
         if !self.proxy_v2_options.is_empty() && self.send_proxy != Some(ProxyVersion::V2) {
             return Err("--proxy-v2-options needs version 2 of the header: give --send-proxy 2".to_owned());
         }
+        self.check_control()?;
         match needs_watchdog.into_iter().find(|(given, _)| *given && self.watchdog.is_none()) {
             Some((_, option)) => Err(format!("{option} needs checks of the destinations: give --watchdog as well")),
             None => self.check_files(),
         }
     }
 
+    fn check_control(&self) -> Result<(), String> {
+        for (index, address) in self.control.iter().enumerate() {
+            let mut before = self.control[..index].iter();
+            if before.any(|it| it.is_at_place_of(address) && it != address) {
+                return Err(format!("--control: {address} is given twice, with other options"));
+            }
+        }
+        Ok(())
+    }
+
     fn check_files(&self) -> Result<(), String> {
         let files = [(&self.fifo, "--fifo"), (&self.pidfile, "--pidfile"), (&self.state, "--state")];
+        let files = files.iter().filter_map(|(path, option)| Some((path.as_deref()?, *option)));
+        let sockets = self.control.iter().filter_map(|it| Some((it.path()?, "--control")));
         let mut given: Vec<(PathBuf, &str)> = Vec::new();
-        for (path, option) in files.iter().filter_map(|(path, option)| Some((path.as_deref()?, *option))) {
+        for (path, option) in sockets.chain(files) {
             // Without a working directory, what is relative is refused later.
             let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-            if let Some((_, other)) = given.iter().find(|(other, _)| *other == absolute) {
+            let is_another = |other: &str| other != option;
+            if let Some((_, other)) = given.iter().find(|(other, whose)| *other == absolute && is_another(whose)) {
                 return Err(format!("{other} and {option} cannot be the same file, '{}'", path.display()));
             }
             given.push((absolute, option));

@@ -61,11 +61,16 @@ fn value_of(key: &Key, service: Option<&ServiceConfig>, matches: &ArgMatches) ->
         Kind::Text if id == "shutdown_sessions" && matches.get_flag("keep_sessions") => {
             Some(Value::String("never".to_owned()))
         }
-        Kind::Text | Kind::Listen => last().map(Value::String),
+        Kind::Text => last().map(Value::String),
         Kind::ListenList => last().map(|all| match all.split_once(',') {
             None => Value::String(all),
             Some(_) => list(all.split(',').map(str::to_owned).collect()),
         }),
+        Kind::Control => match &words()?[..] {
+            [] => None,
+            [one] => Some(Value::String(one.clone())),
+            several => Some(list(several.to_vec())),
+        },
         Kind::List => words().filter(|words| !words.is_empty()).map(list),
         Kind::Destinations => {
             let words = words().unwrap_or_default();

@@ -136,6 +136,17 @@ impl fmt::Display for Target {
 }
 
 impl Command {
+    /// Returns true if it only asks, and changes nothing but the conversation that it comes in.
+    pub(super) fn is_query(&self) -> bool {
+        match self {
+            Command::Info | Command::Watch | Command::Stats | Command::Help | Command::Version => true,
+            Command::Json(_) | Command::Events(_) | Command::History(..) | Command::WatchEvents(_) => true,
+            Command::Prompt | Command::Quit | Command::Nothing => true,
+            Command::Change(_) | Command::Reweigh(_) | Command::Enable(_) | Command::Writer(..) => false,
+            Command::Reload | Command::LogLevel(_) => false,
+        }
+    }
+
     /// Reads one line. `getinfo` and `getstat` are known by their beginning, as in GLB; case does not matter.
     ///
     /// # Errors

@@ -1,20 +1,19 @@
-//! One client of the control socket.
+//! One client of a control socket.
 //!
 //! Most are a netcat with one command, which neither half-closes nor ends by itself: so the daemon ends the
 //! conversation, as soon as everything that came is answered and the client has half-closed or fallen silent.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
-
-use mio::net::TcpStream;
-
-use crate::log::events;
 
 use super::COMMANDS_A_TURN;
 use super::command::{is_text, looks_like_http};
 use super::executor::Reply;
 use super::lines::{Lines, MAX_LINE, TooLong};
+use super::listeners::Caller;
+use super::stream::{ControlStream, Peer};
+use crate::log::events;
 
 /// How long a client may take over its first command.
 const FIRST_COMMAND: Duration = Duration::from_secs(30);
@@ -65,8 +64,10 @@ enum Stage {
 
 /// A client, its commands and its answers.
 pub(super) struct Conversation {
-    pub stream: TcpStream,
-    pub peer: SocketAddr,
+    stream: ControlStream,
+    pub peer: Peer,
+    /// It may change nothing.
+    pub read_only: bool,
     pub generation: u64,
     stage: Stage,
     lines: Lines,
@@ -89,11 +90,12 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, generation: u64) -> Conversation {
+    pub(super) fn new(Caller { stream, peer, read_only }: Caller, generation: u64) -> Conversation {
         let now = Instant::now();
         Conversation {
             stream,
             peer,
+            read_only,
             generation,
             stage: Stage::Opened,
             lines: Lines::default(),

@@ -24,6 +24,11 @@ use crate::status;
 
 const RETIRED: &str = "this glbd takes no changes any more: ask the one that has its place";
 
+const READ_ONLY: &str = "nothing can be changed here: this control address is read-only";
+/// The lines of [`HELP`] for those who may change nothing.
+const QUERIES: [&str; 9] =
+    ["getinfo", "getwatch", "getstats", "getevents", "gethistory", "watch", "version", "prompt", "quit"];
+
 const HELP: &str = "\
 getinfo            the destinations, their weights and connections
 getwatch           the destinations as the watchdog judges them
@@ -151,6 +156,24 @@ impl Executor {
                 Err(reason) => Reply::Text(answer(&target, Err(reason))),
             },
             Err(reason) => Reply::Text(format!("Error: {reason}\n")),
+        }
+    }
+
+    /// The same for a client that may change nothing. `getstats` is the traffic since somebody else has asked last, and
+    /// begins no new count.
+    pub(super) fn query(&self, line: &str, late: LateAnswer<'_>) -> Reply {
+        let setup = self.inventory.now();
+        match Command::parse(line, lookup::usual_port(&setup)) {
+            Ok(Command::Stats) => {
+                let (totals, elapsed) = self.stats.so_far();
+                Reply::Text(report::stats(&totals, setup.connections(), elapsed))
+            }
+            Ok(Command::Help) => {
+                let lines = HELP.lines().filter(|line| QUERIES.iter().any(|query| line.starts_with(query)));
+                Reply::Text(lines.map(|line| format!("{line}\n")).collect())
+            }
+            Ok(command) if !command.is_query() => Reply::Text(format!("Error: {READ_ONLY}\n")),
+            _ => self.execute(line, late),
         }
     }
 

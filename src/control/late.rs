@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 use mio::Waker;
 
 use super::command::Target;
+use super::listeners::ControlListener;
+use super::stream::Peer;
 use crate::address::PeerAddress;
 use crate::pool::{Event, Pool, SwitchDone};
 
@@ -16,7 +17,7 @@ use crate::pool::{Event, Pool, SwitchDone};
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Asker {
     Fifo,
-    Conversation { slot: usize, generation: u64, peer: SocketAddr },
+    Conversation { slot: usize, generation: u64, peer: Peer },
 }
 
 impl fmt::Display for Asker {
@@ -42,6 +43,8 @@ pub(super) enum LateReport {
     Switched { asker: Asker, target: Target, result: Result<(), String> },
     /// The configuration file was read again, or not, for these reasons.
     Reloaded { asker: Asker, outcome: ReloadOutcome },
+    /// These are the control sockets from now on.
+    ListenAt(Vec<ControlListener>),
     /// Pools and services are others than before.
     SetupChanged,
     /// The single destination has moved, or a move of it has a new deadline, or names have other addresses.

@@ -1,4 +1,4 @@
-//! The control protocol, on a socket and a FIFO, in one thread: parse, apply to the table, answer.
+//! The control protocol, on sockets and a FIFO, in one thread: parse, apply to the table, answer.
 
 mod command;
 mod conversation;
@@ -8,20 +8,20 @@ mod fifo;
 pub mod fuzz;
 mod late;
 mod lines;
+mod listeners;
 mod lookup;
 mod report;
 mod still;
+mod stream;
 
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
 use log::warn;
-use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
@@ -37,11 +37,12 @@ use fifo::Fifo;
 pub use fifo::{create_fifo, remove_stale_fifo};
 use late::{Asker, LateReport, ReportSender};
 pub use late::{ReloadDone, ReloadOutcome};
+pub use listeners::ControlListener;
+use listeners::{Caller, Listeners};
 pub use report::{info, watch};
 pub use still::Handle;
 use still::Wish;
 
-const LISTENER: Token = Token(usize::MAX);
 const FIFO: Token = Token(usize::MAX - 1);
 const WAKER: Token = Token(usize::MAX - 2);
 /// Commands of one client that are obeyed before others get their turn.
@@ -51,8 +52,8 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where commands come from, and what they act on.
 pub struct Settings {
-    /// The control socket, listening; `None`: there is none.
-    pub listener: Option<std::net::TcpListener>,
+    /// The control sockets.
+    pub listeners: Vec<ControlListener>,
     /// The FIFO, open; `None`: there is none.
     pub fifo: Option<File>,
     /// Most conversations at a time; one in which nothing is said makes room for a new one.
@@ -77,8 +78,7 @@ pub type Reload = Box<dyn Fn(ReloadDone) + Send>;
 /// The control thread.
 pub struct Control {
     poll: Poll,
-    listener: Option<TcpListener>,
-    listener_ready: bool,
+    listeners: Listeners,
     retry_at: Option<Instant>,
     /// How long conversations may take to end before all of it stands still.
     patient_until: Option<Instant>,
@@ -102,12 +102,8 @@ impl Control {
     pub fn new(settings: Settings) -> io::Result<Control> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let mut listener = None;
-        if let Some(socket) = settings.listener {
-            socket.set_nonblocking(true)?;
-            let socket = listener.insert(TcpListener::from_std(socket));
-            poll.registry().register(socket, LISTENER, Interest::READABLE)?;
-        }
+        let mut listeners = Listeners::default();
+        listeners.set(settings.listeners, poll.registry())?;
         let fifo = settings.fifo.map(|file| Fifo::new(file, poll.registry(), FIFO)).transpose()?;
         let (sender, reports) = unbounded();
         let sender = ReportSender { reports: sender, waker };
@@ -131,8 +127,7 @@ impl Control {
         executor.remember();
         Ok(Control {
             poll,
-            listener,
-            listener_ready: false,
+            listeners,
             retry_at: None,
             patient_until: None,
             fifo,
@@ -177,9 +172,9 @@ impl Control {
             self.executor.inventory.now().services.iter().for_each(|it| it.rotation().advance_switchover(now));
             for event in &events {
                 match event.token() {
-                    LISTENER => self.listener_ready = true,
                     WAKER => {}
                     FIFO => self.fifo.iter_mut().for_each(Fifo::is_readable),
+                    token if self.listeners.on_event(token) => {}
                     Token(slot) => self.conversations.get_mut(slot).into_iter().for_each(Conversation::is_readable),
                 }
             }
@@ -234,6 +229,11 @@ impl Control {
                     self.answer_late(asker, &answer);
                 }
                 // That it cannot be kept is logged.
+                LateReport::ListenAt(listeners) => {
+                    if let Err(error) = self.listeners.set(listeners, self.poll.registry()) {
+                        warn!("control: cannot listen: {error}");
+                    }
+                }
                 LateReport::SetupChanged => drop(self.executor.keep()),
                 LateReport::TableChanged => has_changed = true,
             }
@@ -257,18 +257,14 @@ impl Control {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
         }
-        while self.listener_ready && self.retry_at.is_none() && self.patient_until.is_none() {
+        while self.listeners.are_ready() && self.retry_at.is_none() && self.patient_until.is_none() {
             if self.conversations.len() > self.max_conversations && !self.close_an_idle_one(now) {
                 self.retry_at = Some(now + SHORTAGE_PAUSE);
                 return;
             }
-            let Some(listener) = &self.listener else { return };
-            match listener.accept() {
-                Ok((stream, peer)) => self.open_conversation(stream, peer),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.listener_ready = false,
-                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
-                // The socket was shut down: the daemon is about to end.
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.listener_ready = false,
+            match self.listeners.accept() {
+                Ok(Some(caller)) => self.open_conversation(caller),
+                Ok(None) => return,
                 Err(error) => {
                     self.retry_at = Some(now + SHORTAGE_PAUSE);
                     self.close_an_idle_one(now);
@@ -280,13 +276,13 @@ impl Control {
         }
     }
 
-    fn open_conversation(&mut self, mut stream: TcpStream, peer: SocketAddr) {
+    fn open_conversation(&mut self, mut caller: Caller) {
         self.generation += 1;
         let entry = self.conversations.vacant_entry();
         let interest = Interest::READABLE | Interest::WRITABLE;
         // A client that cannot be watched is closed.
-        if self.poll.registry().register(&mut stream, Token(entry.key()), interest).is_ok() {
-            entry.insert(Conversation::new(stream, peer, self.generation));
+        if self.poll.registry().register(&mut caller.stream, Token(entry.key()), interest).is_ok() {
+            entry.insert(Conversation::new(caller, self.generation));
         }
     }
 
@@ -304,7 +300,11 @@ impl Control {
         self.conversations.retain(|slot, conversation| {
             let (generation, peer) = (conversation.generation, conversation.peer);
             let asker = Asker::Conversation { slot, generation, peer };
-            let execute = |line: &str| executor.execute(line, sender.answering(asker));
+            let read_only = conversation.read_only;
+            let execute = |line: &str| match read_only {
+                true => executor.query(line, sender.answering(asker)),
+                false => executor.execute(line, sender.answering(asker)),
+            };
             let next = match conversation.go_on(execute) {
                 Next::Close => Next::Close,
                 _ if conversation.deadline().is_some_and(|deadline| deadline <= now) => {

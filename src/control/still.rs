@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Control;
 use super::fifo::Fifo;
 use super::late::{LateReport, ReportSender};
+use super::listeners::ControlListener;
 use crate::pool::Pool;
 
 /// How long conversations may go on before all stands still: long enough for a netcat with one command.
@@ -42,6 +43,11 @@ impl Handle {
         self.sender.send(LateReport::SetupChanged);
     }
 
+    /// Listens at these sockets and no others. Conversations go on to their end.
+    pub fn listen_at(&self, listeners: Vec<ControlListener>) {
+        self.sender.send(LateReport::ListenAt(listeners));
+    }
+
     /// Takes care of a pool that is new.
     pub fn follow(&self, pool: &Pool) {
         self.sender.follow(pool);
@@ -63,7 +69,7 @@ impl Handle {
         self.want(SERVE);
     }
 
-    /// Closes the control socket and the FIFO, so that another daemon can open them; and the conversations that are
+    /// Closes the control sockets and the FIFO, so that another daemon can open them; and the conversations that are
     /// left, if it stands still.
     pub fn close(&self) {
         self.want(CLOSE);
@@ -89,10 +95,7 @@ impl Control {
                 self.wish.still.store(talked && quiet, Ordering::SeqCst);
             }
             CLOSE => {
-                if let Some(mut listener) = self.listener.take() {
-                    // While another process has the socket, the kernel would go on to tell of its clients.
-                    let _ = self.poll.registry().deregister(&mut listener);
-                }
+                self.listeners.close(self.poll.registry());
                 self.fifo.take().into_iter().for_each(|fifo| fifo.close(self.poll.registry()));
                 // Whoever comes next has the table, and the file that it is kept in.
                 self.executor.retire();

@@ -15,7 +15,10 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Shows both on stdout, until it is closed or what this returns is dropped.
 pub(super) fn start(config: &Config, fifo: &str, inventory: &Inventory, max_connections: usize) -> Option<Repeating> {
-    let control = config.control.as_ref().map_or("none".to_owned(), ToString::to_string);
+    let control = match &config.control[..] {
+        [] => "none".to_owned(),
+        all => all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
     let of_each = |what: fn(&ServiceConfig) -> String| {
         let named = |it: &ServiceConfig| match config.services.len() {
             1 => what(it),

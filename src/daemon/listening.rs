@@ -88,9 +88,10 @@ impl ListenPlaces {
         self.of(&door.service).iter().any(|place| place.listen == door.place.listen)
     }
 
-    /// All addresses, and the control socket's.
-    pub(super) fn own_addresses(&self, control: Option<SocketAddr>) -> OwnAddresses {
-        self.0.values().flatten().map(|place| place.at).chain(control.map(PeerAddress::from)).collect::<Vec<_>>().into()
+    /// All addresses, and those of the control sockets.
+    pub(super) fn own_addresses(&self, control: impl IntoIterator<Item = SocketAddr>) -> OwnAddresses {
+        let control = control.into_iter().map(PeerAddress::from);
+        self.0.values().flatten().map(|place| place.at).chain(control).collect::<Vec<_>>().into()
     }
 }
 

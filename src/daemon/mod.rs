@@ -1,5 +1,6 @@
 //! Puts the parts together: start-up in order, shut-down in order.
 
+mod control_sockets;
 mod display;
 mod filling;
 pub mod fuzz;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use log::{error, info, warn};
 use socket2::Socket;
 
-use crate::address::{Endpoint, ListenAddress, ListenAddresses, PeerAddress};
+use crate::address::{ListenAddress, ListenAddresses, PeerAddress};
 use crate::checker;
 use crate::config::{Config, LogTarget, Name, ServiceConfig};
 use crate::counted::Counted;
@@ -30,6 +31,7 @@ use crate::pool::Pool;
 use crate::process::{self, Leftovers};
 use crate::resolve;
 use crate::service::{PoolEntry, ServiceEntry, Setup};
+use control_sockets::ControlDoor;
 use handover::{HandedAddress, HandedService, Inheritance, Predecessor, PredecessorLink, State};
 use listening::{Door, ListenPlace};
 use opened::{OpenSockets, Opened};
@@ -65,7 +67,7 @@ pub fn check(mut config: Config) -> Result<Vec<String>, String> {
     let directory = working_directory(&mut config)?;
     resolve::prefer_ipv6(config.prefer_ipv6);
     let config = config.with_paths_in(&directory);
-    let mut prepared = Prepared::anew(&config, &[], None)?;
+    let mut prepared = Prepared::anew(&config, &[], Vec::new())?;
     prepared.fill(&config, &mut || false)?;
     let notices = prepared.notices.iter().map(|(_, notice)| notice.clone());
     let what = config.file.as_ref().map_or("the command line".to_owned(), |file| file.display().to_string());
@@ -92,12 +94,10 @@ fn start_anew(mut config: Config, program: PathBuf) -> Result<(), String> {
     if config.daemon && sockets.are_any() {
         return Err("with sockets from a service manager, it runs in the foreground: leave out --daemon".to_owned());
     }
-    let open = OpenSockets {
-        services: sockets.by_service(&config.services)?,
-        borrowed_control: sockets.control.is_some(),
-        control: sockets.control,
-    };
-    let open_control = open.control.as_ref().and_then(listening::address);
+    let open = OpenSockets { services: sockets.by_service(&config.services)? };
+    let open_control = sockets.control.drain(..);
+    let open_control: Vec<_> =
+        open_control.filter_map(|(socket, read_only)| ControlDoor::borrowed(socket, read_only)).collect();
     listen_where_sockets_are(&mut config, &open.services);
     let background = config.daemon.then(process::daemonize).transpose();
     let background = background.map_err(|error| format!("cannot go to the background: {error}"))?;
@@ -105,6 +105,7 @@ fn start_anew(mut config: Config, program: PathBuf) -> Result<(), String> {
     let mut signals = Signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
     let mut leftovers = Leftovers::default();
     let opened = opened::open(&config, open, &mut prepared, &mut leftovers)?;
+    listen_where_control_is(&mut config, &opened);
     // Names may take long to resolve.
     prepared.fill(&config, &mut || signals.is_end_wanted())?;
     if signals.is_end_wanted() {
@@ -132,7 +133,8 @@ fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Resu
         std::env::set_current_dir("/").map_err(|error| format!("cannot leave the working directory: {error}"))?;
     }
     let ready = Ready::from(config, &predecessor).inspect_err(|reason| predecessor.refuse(reason))?;
-    let Ready { config, prepared, signals, mut running, state, janitor, mut predecessors } = ready;
+    let Ready { config, prepared, signals, mut running, state, janitor, mut predecessors, .. } = ready;
+    let (new_files, unwanted_control) = (ready.new_files, ready.unwanted_control);
     let (pid, directory) = (state.pid, state.directory.clone());
     state.count_elsewhere(&running.inventory.now(), &running.workers);
     running.begin();
@@ -141,6 +143,10 @@ fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Resu
     let mut leftovers = Leftovers::inherit(state.leftovers, janitor);
     running.doors.iter_mut().for_each(|doors| leftovers.join(doors.take_made()));
     files_left(&state.services, &running).into_iter().for_each(|file| _ = leftovers.remove_file(file));
+    leftovers.join(new_files);
+    for path in unwanted_control.iter().filter_map(ControlDoor::own_file) {
+        leftovers.remove_file(path);
+    }
     crate::log::events::resume(state.events);
     crate::status::resume(state.started);
     info!("taken over from process {pid}");
@@ -170,6 +176,10 @@ struct Ready {
     state: State,
     janitor: Option<OwnedFd>,
     predecessors: Vec<PredecessorLink>,
+    /// Files that this process has made.
+    new_files: Leftovers,
+    /// Control sockets that are wanted no longer.
+    unwanted_control: Vec<ControlDoor>,
 }
 
 impl Ready {
@@ -178,13 +188,16 @@ impl Ready {
         let inheritance = predecessor.inherit().map_err(|error| format!("nothing is handed over: {error}"))?;
         let Inheritance { mut state, listeners, control, fifo, janitor, predecessors } = inheritance;
         let mut config = config.with_paths_in(&state.directory);
-        let open = sockets_handed_over(&config, &state, listeners, control);
-        let control_at = open.control.as_ref().and_then(listening::address);
+        let open = sockets_handed_over(&config, &state, listeners);
+        let control = ControlDoor::handed(control, &state.controls, state.borrowed_control);
         listen_where_sockets_are(&mut config, &open.services);
-        let prepared = Prepared::to_take_over(&config, &state, &open.services, control_at)?;
+        let mut prepared = Prepared::to_take_over(&config, &state, &open.services, control)?;
         state.leftovers.mark().into_iter().for_each(checker::take_mark);
         let signals = Signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
-        let mut opened = Opened::inherited(&config, &prepared, open, fifo)?;
+        let unwanted_control = std::mem::take(&mut prepared.control.unwanted);
+        let mut new_files = Leftovers::default();
+        let mut opened = Opened::inherited(&config, &mut prepared, open, fifo, &mut new_files)?;
+        listen_where_control_is(&mut config, &opened);
         let unused = std::mem::take(&mut opened.unused);
         start_log(&config).map_err(|error| format!("cannot start the log: {error}"))?;
         let stats = Some(std::mem::take(&mut state.stats));
@@ -193,12 +206,12 @@ impl Ready {
         predecessor
             .wait_for_go(&unused)
             .map_err(|error| format!("the process before this one does not step down: {error}"))?;
-        Ok(Ready { config, prepared, signals, running, state, janitor, predecessors })
+        Ok(Ready { config, prepared, signals, running, state, janitor, predecessors, new_files, unwanted_control })
     }
 }
 
 /// The sockets that are handed over: of services that still listen there, and of those that do no longer.
-fn sockets_handed_over(config: &Config, state: &State, listeners: Vec<Socket>, control: Option<Socket>) -> OpenSockets {
+fn sockets_handed_over(config: &Config, state: &State, listeners: Vec<Socket>) -> OpenSockets {
     let mut listeners = listeners.into_iter();
     let mut doors = Vec::new();
     for handed in &state.services {
@@ -223,7 +236,7 @@ fn sockets_handed_over(config: &Config, state: &State, listeners: Vec<Socket>, c
             doors.push(Door { service, place, interface, borrowed: *borrowed, sockets, group: None, made });
         }
     }
-    OpenSockets { services: doors, control, borrowed_control: state.borrowed_control }
+    OpenSockets { services: doors }
 }
 
 /// The files of UNIX sockets that were handed over and at which no service listens any more.
@@ -243,6 +256,13 @@ fn listen_where_sockets_are(config: &mut Config, open: &[Door]) {
     }
 }
 
+/// A service manager has decided where the control sockets are.
+fn listen_where_control_is(config: &mut Config, opened: &Opened) {
+    if opened.doors.has_borrowed_control() {
+        config.control = opened.doors.control.iter().map(|door| door.address.clone()).collect();
+    }
+}
+
 /// How many destinations there are, and how many names that have not resolved.
 fn destinations(setup: &Setup) -> (usize, usize) {
     let count = |count: fn(&Pool) -> usize| setup.pools.iter().map(|it| count(&it.pool)).sum();
@@ -251,10 +271,6 @@ fn destinations(setup: &Setup) -> (usize, usize) {
 
 fn listen_trouble(address: &ListenAddress, error: &io::Error) -> String {
     format!("cannot listen on {address}: {error}")
-}
-
-fn control_trouble(address: &Endpoint, error: &io::Error) -> String {
-    format!("cannot open the control socket on {address}: {error}")
 }
 
 fn start_log(config: &Config) -> io::Result<()> {

@@ -2,20 +2,19 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{Shutdown, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use log::Level;
-use socket2::{SockRef, Socket};
 
+use super::control_sockets::{ControlDoor, ControlSpot, Sorted};
 use super::handover::LeftAddress;
 use super::listening::{self, Door, Opening};
 use super::prepared::{Notice, Prepared};
-use super::{control_trouble, listen_trouble};
+use super::listen_trouble;
 use crate::checker;
 use crate::config::{Config, ProbeSpec};
-use crate::control;
+use crate::control::{self, ControlListener};
 use crate::process::Leftovers;
 
 /// Where the control FIFO is unless the command line says otherwise.
@@ -27,7 +26,7 @@ pub(super) struct Opened {
     pub unused: Vec<LeftAddress>,
     /// The listening sockets of all services.
     pub listening: Vec<Opening>,
-    pub control: Option<TcpListener>,
+    pub control: Vec<ControlListener>,
     pub fifo: Option<File>,
     pub doors: Doors,
 }
@@ -36,24 +35,24 @@ pub(super) struct Opened {
 /// Those of the services come with the workers.
 pub(super) struct Doors {
     services: Vec<Door>,
-    control: Option<Socket>,
+    pub control: Vec<ControlDoor>,
     fifo: Option<File>,
-    /// The control socket is a service manager's.
-    borrowed: bool,
 }
 
 impl Doors {
-    fn of(control: Option<&TcpListener>, fifo: Option<&File>, borrowed: bool) -> io::Result<Doors> {
-        let control = control.map(|it| SockRef::from(it).try_clone()).transpose()?;
-        Ok(Doors { services: Vec::new(), control, fifo: fifo.map(File::try_clone).transpose()?, borrowed })
+    fn of(control: Vec<ControlDoor>, fifo: Option<&File>) -> io::Result<Doors> {
+        Ok(Doors { services: Vec::new(), control, fifo: fifo.map(File::try_clone).transpose()? })
+    }
+
+    /// The control sockets for the thread that listens to them.
+    fn control_listeners(&self) -> io::Result<Vec<ControlListener>> {
+        self.control.iter().map(ControlDoor::listener).collect()
     }
 
     /// Nobody listens any more, so that the next daemon can at once.
     pub(super) fn close(self) {
         self.services.into_iter().for_each(Door::close);
-        if let Some(control) = self.control.filter(|_| !self.borrowed) {
-            let _ = control.shutdown(Shutdown::Both);
-        }
+        self.control.into_iter().for_each(ControlDoor::close);
     }
 
     /// The listening sockets of all services.
@@ -88,13 +87,9 @@ impl Doors {
         self.services.extract_if(.., |door| goes(door)).collect()
     }
 
-    /// Whether the control socket is a service manager's.
+    /// Whether the control sockets are a service manager's.
     pub(super) fn has_borrowed_control(&self) -> bool {
-        self.borrowed
-    }
-
-    pub(super) fn control(&self) -> Option<BorrowedFd<'_>> {
-        self.control.as_ref().map(AsFd::as_fd)
+        self.control.iter().any(|door| door.borrowed)
     }
 
     pub(super) fn fifo(&self) -> Option<BorrowedFd<'_>> {
@@ -107,27 +102,30 @@ impl Doors {
 pub(super) struct OpenSockets {
     /// Those that clients connect to.
     pub services: Vec<Door>,
-    pub control: Option<Socket>,
-    /// Whether that is a service manager's.
-    pub borrowed_control: bool,
 }
 
 impl Opened {
     /// What another process has opened, and what is to be opened beside it.
     pub(super) fn inherited(
         config: &Config,
-        prepared: &Prepared,
+        prepared: &mut Prepared,
         open: OpenSockets,
         fifo: Option<File>,
+        leftovers: &mut Leftovers,
     ) -> Result<Opened, String> {
         let listening = listening::open_all(config, &prepared.places, &open.services)?;
         let unused = listening::unused(&open.services, &listening);
         listening::await_handshakes(&unused, &prepared.places);
         let unused = unused.into_iter().map(Door::as_left).collect();
-        let control = open.control.map(TcpListener::from);
-        let doors = Doors::of(control.as_ref(), fifo.as_ref(), open.borrowed_control);
-        let doors = doors.map_err(|error| format!("the sockets that are handed over: {error}"))?;
-        Ok(Opened { unused, listening, control, fifo, doors })
+        let control = open_control(std::mem::take(&mut prepared.control), leftovers)?;
+        Ok(Opened { unused, ..Opened::with(listening, control, fifo)? })
+    }
+
+    fn with(listening: Vec<Opening>, control: Vec<ControlDoor>, fifo: Option<File>) -> Result<Opened, String> {
+        let told = |error: io::Error| format!("cannot listen: {error}");
+        let doors = Doors::of(control, fifo.as_ref()).map_err(told)?;
+        let control = doors.control_listeners().map_err(told)?;
+        Ok(Opened { unused: Vec::new(), listening, control, fifo, doors })
     }
 }
 
@@ -147,16 +145,8 @@ pub(super) fn open(
             given.map_err(|error| listen_trouble(opening.listen(), &error))?;
         }
     }
-    let control = match (open.control, &config.control, prepared.control) {
-        (Some(socket), ..) => Some(socket.into()),
-        (None, Some(name), Some(address)) => {
-            Some(TcpListener::bind(address).map_err(|error| control_trouble(name, &error))?)
-        }
-        _ => None,
-    };
+    let control = open_control(std::mem::take(&mut prepared.control), leftovers)?;
     let fifo = open_fifo(config, leftovers, &mut prepared.notices)?;
-    let doors = Doors::of(control.as_ref(), fifo.as_ref(), open.borrowed_control);
-    let doors = doors.map_err(|error| format!("cannot listen: {error}"))?;
     if let Some(path) = &config.pidfile {
         leftovers.write_pidfile(path)?;
     }
@@ -174,7 +164,18 @@ pub(super) fn open(
         }
         identity.assume(config.services.iter().any(|service| service.connections.uses_any_address()))?;
     }
-    Ok(Opened { unused: Vec::new(), listening, control, fifo, doors })
+    Opened::with(listening, control, fifo)
+}
+
+/// The control sockets: those that are open already, and new ones, whose files are to be removed at the end.
+fn open_control(sorted: Sorted, leftovers: &mut Leftovers) -> Result<Vec<ControlDoor>, String> {
+    let Sorted { mut kept, changed, missing, .. } = sorted;
+    changed.iter().try_for_each(ControlSpot::set_access)?;
+    for spot in &missing {
+        kept.push(spot.open()?);
+        spot.address.path().into_iter().for_each(|path| leftovers.add(path.to_owned()));
+    }
+    Ok(kept)
 }
 
 /// Where the control FIFO is to be.

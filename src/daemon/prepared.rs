@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-use super::control_trouble;
+use super::control_sockets::{self, ControlDoor, Sorted};
 use super::filling::{self, Located};
 use super::handover::State;
 use super::limits::Limits;
@@ -40,7 +40,10 @@ pub(super) struct Prepared {
     pub setup: Setup,
     /// Where each service listens.
     pub places: ListenPlaces,
-    pub control: Option<SocketAddr>,
+    /// The control sockets, until they are opened.
+    pub control: Sorted,
+    /// Those that are no paths, and whether they are read-only.
+    control_addresses: Vec<(SocketAddr, bool)>,
     /// All of these.
     pub own_addresses: OwnAddresses,
     /// Where changes are kept, if anywhere.
@@ -53,21 +56,30 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// For a start with what is asked for; the pools are to be [filled](Prepared::fill). Sockets may be open already, the
-    /// control socket among them.
-    pub(super) fn anew(config: &Config, open: &[Door], open_control: Option<SocketAddr>) -> Result<Prepared, String> {
+    /// For a start with what is asked for; the pools are to be [filled](Prepared::fill). Sockets may be open already, and
+    /// control sockets.
+    pub(super) fn anew(config: &Config, open: &[Door], open_control: Vec<ControlDoor>) -> Result<Prepared, String> {
         let credentials = config.pools.iter().map(|pool| credentials(pool, None)).collect::<Result<_, _>>()?;
         let limits = Limits::for_config(config)?;
         let places = ListenPlaces::resolve(config, open)?;
-        let control =
-            config.control.as_ref().map(|address| resolve::resolve(address).map_err(|error| (address, error)));
-        let control = control.transpose().map_err(|(address, error)| control_trouble(address, &error))?;
-        let control = open_control.or(control);
         let identity = identity(config)?;
-        let own_addresses = places.own_addresses(control);
+        let control = control_sockets::sort(&config.control, open_control, identity.as_ref())?;
+        let control_addresses: Vec<_> = control.addresses().collect();
+        let own_addresses = places.own_addresses(control_addresses.iter().map(|(at, _)| *at));
         let notices = limits.notice.iter().map(|notice| (Level::Warn, notice.clone())).collect();
         let (setup, state) = (empty_setup(config), state_file(config));
-        Ok(Prepared { limits, setup, places, control, own_addresses, state, credentials, identity, notices })
+        Ok(Prepared {
+            limits,
+            setup,
+            places,
+            control,
+            control_addresses,
+            own_addresses,
+            state,
+            credentials,
+            identity,
+            notices,
+        })
     }
 
     /// For going on with another process's pools, sockets and rights.
@@ -75,14 +87,17 @@ impl Prepared {
         config: &Config,
         state: &State,
         open: &[Door],
-        control: Option<SocketAddr>,
+        control: Vec<ControlDoor>,
     ) -> Result<Prepared, String> {
         let handed = |pool: &PoolConfig| state.pools.iter().find(|it| *it.name == *pool.name);
         let known = |pool| handed(pool).and_then(|it| it.credentials.clone());
         let credentials = config.pools.iter().map(|pool| credentials(pool, known(pool))).collect::<Result<_, _>>()?;
         let limits = Limits::for_config(config)?;
         let places = ListenPlaces::resolve(config, open)?;
-        let own_addresses = places.own_addresses(control);
+        let control_before: Vec<SocketAddr> = control.iter().filter_map(ControlDoor::socket_address).collect();
+        let control = control_sockets::sort(&config.control, control, None)?;
+        let control_addresses: Vec<_> = control.addresses().collect();
+        let own_addresses = places.own_addresses(control_addresses.iter().map(|(at, _)| *at));
         let setup = empty_setup(config);
         let (identity, state_file) = (None, state_file(config));
         let mut notices = what_stays(config, state);
@@ -99,8 +114,9 @@ impl Prepared {
         // A move of the single destination waits for connections that are all in other processes.
         state.count_in(&setup);
         notices.extend(follow_file(&setup, state, &own_addresses, config.strict_names)?);
-        let before: OwnAddresses =
-            open.iter().map(|door| door.place.at).chain(control.map(PeerAddress::from)).collect::<Vec<_>>().into();
+        let control_before = control_before.into_iter().map(PeerAddress::from);
+        let before = open.iter().map(|door| door.place.at).chain(control_before).collect::<Vec<_>>();
+        let before = OwnAddresses::from(before);
         let begins = |address| own_addresses.include(address) && !before.include(address);
         setup.pools.iter().try_for_each(|it| passes_no_clients_back(it, &[], begins))?;
         Ok(Prepared {
@@ -108,6 +124,7 @@ impl Prepared {
             setup,
             places,
             control,
+            control_addresses,
             own_addresses,
             state: state_file,
             credentials,
@@ -135,11 +152,7 @@ impl Prepared {
     }
 
     fn tell_open_control(&mut self) {
-        if let Some(address) = self.control.filter(|address| !address.ip().is_loopback()) {
-            let notice =
-                format!("the control port {address} is open to other machines: who reaches it may change everything");
-            self.notices.push((Level::Warn, notice));
-        }
+        self.notices.extend(self.control_addresses.iter().copied().filter_map(note_if_exposed));
     }
 
     fn tell_unresolved(&mut self) {
@@ -273,6 +286,12 @@ pub(super) fn service_with(config: &ServiceConfig, rotation: Rotation, before: O
     let counters = before.map(|before| before.counters.clone()).unwrap_or_default();
     let service = Service::limited(&config.name, rotation, config.connections.clone(), limits, counters);
     ServiceEntry { config: config.clone(), service }
+}
+
+/// What the log should tell of a control address.
+pub(super) fn note_if_exposed((address, read_only): (SocketAddr, bool)) -> Option<Notice> {
+    let notice = format!("the control port {address} is open to other machines: who reaches it may change everything");
+    (!address.ip().is_loopback() && !read_only).then_some((Level::Warn, notice))
 }
 
 /// How a service chooses from this pool.

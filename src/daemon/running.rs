@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -10,6 +9,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, unbounded};
 use log::warn;
 
+use super::control_sockets::ControlDoor;
 use super::display;
 use super::handover::{PredecessorLink, Predecessors};
 use super::listening::Door;
@@ -51,7 +51,6 @@ pub(super) struct Running {
     pub predecessors: Option<Predecessors>,
     /// Who the checks of each pool log in as.
     pub credentials: HashMap<Name, Credentials>,
-    pub control_address: Option<SocketAddr>,
     pub own_addresses: OwnAddresses,
     gates: HashMap<Name, Gate>,
     has_fifo: bool,
@@ -115,7 +114,7 @@ pub(super) fn start(
         }
     });
     let control = Control::new(control::Settings {
-        listener: opened.control,
+        listeners: opened.control,
         fifo: opened.fifo,
         max_conversations: prepared.limits.conversations,
         inventory: inventory.clone(),
@@ -141,7 +140,6 @@ pub(super) fn start(
         doors: Some(doors),
         predecessors: None,
         credentials: HashMap::new(),
-        control_address: prepared.control,
         own_addresses: prepared.own_addresses.clone(),
         gates,
         has_fifo,
@@ -237,6 +235,11 @@ impl Running {
     pub(super) fn close(&mut self, goes: impl Fn(&Door) -> bool) {
         let gone = self.doors.as_mut().map(|doors| doors.remove(goes)).unwrap_or_default();
         gone.iter().filter_map(|door| door.group).for_each(|group| self.workers.retire(group));
+    }
+
+    /// The control sockets.
+    pub(super) fn control_doors(&self) -> impl Iterator<Item = &ControlDoor> {
+        self.doors.iter().flat_map(|doors| &doors.control)
     }
 
     /// Serves from now on.

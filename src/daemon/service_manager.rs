@@ -19,8 +19,9 @@ use crate::repeat::{self, Repeating};
 use crate::service::{self, Inventory};
 use crate::sys;
 
-/// The name by which the control socket is told from those for clients: `FileDescriptorName=` in its unit.
+/// The names by which control sockets are told from those for clients: `FileDescriptorName=` in their units.
 const CONTROL: &str = "control";
+const READ_ONLY_CONTROL: &str = "control-read-only";
 /// Says where it listens.
 const SOCKET: &str = "NOTIFY_SOCKET";
 /// How long it may take to hear what it is told.
@@ -34,7 +35,8 @@ const FIRST_STATUS: Duration = Duration::from_millis(300);
 pub(super) struct Sockets {
     /// For clients, each with the name that it has.
     pub listeners: Vec<(String, Socket)>,
-    pub control: Option<Socket>,
+    /// And whether they are read-only.
+    pub control: Vec<(Socket, bool)>,
 }
 
 impl Sockets {
@@ -47,7 +49,7 @@ impl Sockets {
         for (number, name) in sd_notify::listen_fds_with_names()? {
             let socket = Socket::from(sys::take_inherited(number)?);
             match name.as_str() {
-                CONTROL => sockets.control = Some(socket),
+                CONTROL | READ_ONLY_CONTROL => sockets.control.push((socket, name == READ_ONLY_CONTROL)),
                 _ => sockets.listeners.push((name, socket)),
             }
         }
@@ -55,7 +57,7 @@ impl Sockets {
     }
 
     pub(super) fn are_any(&self) -> bool {
-        !self.listeners.is_empty() || self.control.is_some()
+        !self.listeners.is_empty() || !self.control.is_empty()
     }
 
     /// The sockets of each service: of that which is called as they are, or of the only one.

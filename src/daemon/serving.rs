@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 
 use super::STOPPING;
+use super::control_sockets::ControlDoor;
 use super::handover::{
     HandedAddress, HandedPool, HandedService, LeftAddress, Offer, Predecessors, Reports, State, Successor,
     own_connections,
@@ -190,6 +191,7 @@ impl Serving {
             pools: handed_pools(&setup, &running.credentials),
             services: handed_services(&setup, running.doors.as_ref()),
             borrowed_control: running.doors.as_ref().is_some_and(Doors::has_borrowed_control),
+            controls: control_doors(running.doors.as_ref()).iter().map(ControlDoor::to_hand_over).collect(),
             stats: running.stats.save(),
             leftovers: handed,
             connections: own_connections(&setup),
@@ -201,7 +203,7 @@ impl Serving {
         let doors = running.doors.as_ref();
         let offer = Offer {
             listeners: setup.services.iter().flat_map(|it| listeners(doors, &it.config.name)).collect(),
-            control: doors.and_then(Doors::control),
+            control: control_doors(doors).iter().map(ControlDoor::descriptor).collect(),
             fifo: doors.and_then(Doors::fifo),
             janitor,
             predecessors: &links,
@@ -296,6 +298,10 @@ fn handed_services(setup: &Setup, doors: Option<&Doors>) -> Vec<HandedService> {
 fn listeners<'d>(doors: Option<&'d Doors>, service: &'d str) -> impl Iterator<Item = BorrowedFd<'d>> {
     let doors = doors.into_iter().flat_map(move |doors| doors.of_service(service));
     doors.flat_map(|door| &door.sockets).map(AsFd::as_fd)
+}
+
+fn control_doors(doors: Option<&Doors>) -> &[ControlDoor] {
+    doors.map(|doors| &doors.control[..]).unwrap_or_default()
 }
 
 /// Has all connections reset that are left then.

@@ -55,11 +55,6 @@ impl ResolvedAccess {
     pub fn or_of(self, (owner, group): (u32, u32)) -> ResolvedAccess {
         ResolvedAccess { owner: self.owner.or(Some(owner)), group: self.group.or(Some(group)), ..self }
     }
-
-    /// Gives the file to `owner` where nothing else is asked for.
-    pub fn or_owned_by(self, owner: Option<u32>) -> ResolvedAccess {
-        ResolvedAccess { owner: self.owner.or(owner), ..self }
-    }
 }
 
 fn user_number(name: &str) -> Result<u32, String> {

@@ -13,4 +13,5 @@ pub mod name_server;
 mod names;
 mod netcats;
 mod reports;
+mod sockets;
 mod usual_fifo;

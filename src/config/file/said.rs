@@ -6,6 +6,7 @@ use clap::Parser;
 use toml::Spanned;
 use toml::de::{DeArray, DeValue};
 
+use super::control::control_words;
 use crate::address::{parse_destination, parse_listen_addresses};
 use crate::config::command_line::in_one_line;
 use crate::config::keys::{Key, Kind, POLICIES};
@@ -50,10 +51,7 @@ impl Said {
             }
             Kind::Text => self.say(option, text(value)?),
             Kind::List => self.say(option, texts(value)?.join(",")),
-            Kind::Listen => {
-                let address = port_or_text(value);
-                self.say(option, address.ok_or_else(|| wrong_kind(value, "a port, or a string \"HOST:PORT\""))?)
-            }
+            Kind::Control => control_words(value)?.into_iter().try_for_each(|word| self.say(option, word)),
             Kind::ListenList => {
                 let wrong = |value: &DeValue| wrong_kind(value, "a port, a string \"HOST:PORT\", or a list of them");
                 let one = |value: &DeValue| port_or_text(value).ok_or_else(|| wrong(value));
@@ -122,11 +120,11 @@ fn whole_number(value: &DeValue) -> Option<String> {
     i64::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string())
 }
 
-fn port_or_text(value: &DeValue) -> Option<String> {
+pub(super) fn port_or_text(value: &DeValue) -> Option<String> {
     whole_number(value).or_else(|| value.as_str().map(str::to_owned))
 }
 
-fn text(value: &DeValue) -> Result<String, String> {
+pub(super) fn text(value: &DeValue) -> Result<String, String> {
     value.as_str().map(str::to_owned).ok_or_else(|| wrong_kind(value, "a string"))
 }
 
@@ -141,7 +139,7 @@ fn places_of(value: &DeValue) -> Result<Vec<(String, Range<usize>)>, String> {
     Ok(texts.into_iter().zip(value.as_array().into_iter().flatten().map(Spanned::span)).collect())
 }
 
-fn wrong_kind(value: &DeValue, wanted: &str) -> String {
+pub(super) fn wrong_kind(value: &DeValue, wanted: &str) -> String {
     let found = match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",

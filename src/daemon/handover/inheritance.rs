@@ -24,7 +24,7 @@ pub(in crate::daemon) struct Predecessor(Channel);
 pub(in crate::daemon) struct Inheritance {
     pub state: State,
     pub listeners: Vec<Socket>,
-    pub control: Option<Socket>,
+    pub control: Vec<Socket>,
     pub fifo: Option<File>,
     pub janitor: Option<OwnedFd>,
     /// Those before it which still have connections.
@@ -54,8 +54,8 @@ impl Predecessor {
     /// # Errors
     /// When not all of it comes.
     pub(in crate::daemon) fn inherit(&self) -> io::Result<Inheritance> {
-        let (mut listeners, mut predecessors) = (Vec::new(), Vec::new());
-        let (mut control, mut fifo, mut janitor, mut state) = (None, None, None, None);
+        let (mut listeners, mut control, mut predecessors) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut fifo, mut janitor, mut state) = (None, None, None);
         let state: State = loop {
             if let Some(state) = state {
                 break state;
@@ -65,7 +65,7 @@ impl Predecessor {
             for (role, descriptor) in roles.into_iter().zip(descriptors) {
                 match role {
                     Role::Listener => listeners.push(Socket::from(descriptor)),
-                    Role::Control => control = Some(Socket::from(descriptor)),
+                    Role::Control => control.push(Socket::from(descriptor)),
                     Role::Fifo => fifo = Some(File::from(descriptor)),
                     Role::Janitor => janitor = Some(descriptor),
                     Role::Predecessor => predecessors.push(Channel::from(descriptor)),

@@ -29,6 +29,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::control_sockets::HandedControl;
 use crate::address::PeerAddress;
 use crate::channel::{self, Channel};
 use crate::checker::Credentials;
@@ -110,7 +111,7 @@ enum Role {
     State,
     /// A socket that clients connect to.
     Listener,
-    /// The control socket.
+    /// A control socket.
     Control,
     /// The control FIFO.
     Fifo,
@@ -182,8 +183,11 @@ pub(super) struct State {
     pub pools: Vec<HandedPool>,
     /// In the order of the listening sockets.
     pub services: Vec<HandedService>,
-    /// Whether the control socket is a service manager's.
+    /// Whether the control sockets are a service manager's.
     pub borrowed_control: bool,
+    /// What the control sockets are, in the order of their descriptors. An older glbd, which has one, does not tell.
+    #[serde(default)]
+    pub controls: Vec<HandedControl>,
     pub stats: SavedStats,
     pub leftovers: Handed,
     /// Connections that the old process has.

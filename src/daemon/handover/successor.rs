@@ -43,7 +43,7 @@ struct Undecided(Child);
 /// Everything that is handed over as a descriptor.
 pub(in crate::daemon) struct Offer<'a> {
     pub listeners: Vec<BorrowedFd<'a>>,
-    pub control: Option<BorrowedFd<'a>>,
+    pub control: Vec<BorrowedFd<'a>>,
     pub fifo: Option<BorrowedFd<'a>>,
     pub janitor: Option<BorrowedFd<'a>>,
     pub predecessors: &'a [PredecessorLink],
@@ -145,7 +145,7 @@ impl Successor {
         (&file).write_all(&serde_json::to_vec(state)?)?;
         let listeners = offer.listeners.iter().map(|descriptor| (Role::Listener, *descriptor));
         let predecessors = offer.predecessors.iter().map(|link| (Role::Predecessor, link.as_fd()));
-        let control = offer.control.map(|descriptor| (Role::Control, descriptor));
+        let control = offer.control.iter().map(|descriptor| (Role::Control, *descriptor));
         let fifo = offer.fifo.map(|descriptor| (Role::Fifo, descriptor));
         let janitor = offer.janitor.map(|descriptor| (Role::Janitor, descriptor));
         let last = (Role::State, file.as_fd());

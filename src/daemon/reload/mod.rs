@@ -4,6 +4,7 @@
 //! otherwise than before.
 
 mod carry_out;
+mod control;
 mod ready;
 
 use log::{info, warn};
@@ -14,6 +15,7 @@ use crate::control::ReloadOutcome;
 use crate::desired;
 use crate::resolve;
 use carry_out::Work;
+use control::NewControl;
 
 impl Serving {
     /// Reads the configuration file again, and has it come into force. Says what that has come to in the log as well.
@@ -44,8 +46,10 @@ impl Serving {
         self.keep_borrowed(&mut wanted);
         let before = self.config.clone();
         let tasks = desired::difference(&before, &wanted);
-        let ready = self.prepare(&wanted, &tasks).map_err(|reason| vec![reason])?;
+        let new_control = NewControl::prepare(&tasks, &self.running).map_err(|reason| vec![reason])?;
+        let ready = self.prepare(&wanted, &tasks, &new_control).map_err(|reason| vec![reason])?;
         let mut lines = Work::new(&mut self.running, &wanted, &tasks, ready).carry_out();
+        lines.extend(self.follow_control(new_control, &tasks));
         resolve::prefer_ipv6(wanted.prefer_ipv6);
         if before.verbose != wanted.verbose {
             crate::log::set_level(crate::log::level(wanted.verbose));
@@ -58,7 +62,6 @@ impl Serving {
             max_connections: before.max_connections,
             state: before.state,
             log: before.log,
-            control: before.control,
             fifo: before.fifo,
             daemon: before.daemon,
             user: before.user,
@@ -79,9 +82,12 @@ impl Serving {
         });
     }
 
-    /// Where a service manager has decided where a service listens, it listens there.
+    /// Where a service manager has decided where a service listens, or the control sockets, that is where they are.
     fn keep_borrowed(&self, wanted: &mut Config) {
         let Some(doors) = &self.running.doors else { return };
+        if doors.has_borrowed_control() {
+            wanted.control = self.config.control.clone();
+        }
         for service in &mut wanted.services {
             let borrowed = doors.of_service(&service.name).any(|door| door.borrowed);
             let current = self.config.services.iter().find(|it| it.name == service.name);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::control::NewControl;
 use crate::address::{DestinationSpec, Endpoint};
 use crate::checker::Credentials;
 use crate::config::{Config, Name, PoolConfig, ServiceConfig};
@@ -31,7 +32,7 @@ pub(super) struct Ready {
 
 impl Serving {
     /// Does all that can fail. When it does, nothing has changed.
-    pub(super) fn prepare(&mut self, wanted: &Config, tasks: &[Task]) -> Result<Ready, String> {
+    pub(super) fn prepare(&mut self, wanted: &Config, tasks: &[Task], control: &NewControl) -> Result<Ready, String> {
         let credentials = self.credentials(wanted)?;
         let added = tasks.iter().flat_map(added_destinations);
         let signals = &mut self.signals;
@@ -43,7 +44,7 @@ impl Serving {
         let now = running.inventory.now();
         let setup = next_setup(wanted, tasks, &now);
         let places = ListenPlaces::resolve(wanted, running.all_doors())?;
-        let own_addresses = places.own_addresses(running.control_address);
+        let own_addresses = places.own_addresses(control.addresses(tasks, running));
         for task in tasks {
             let (pool, destinations) = match task {
                 Task::AddPool(pool) => (pool, pool.destinations.len()),

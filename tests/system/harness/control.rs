@@ -2,12 +2,25 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use super::net::PATIENCE;
 
 /// Sends `commands` and a newline, half-closes, and returns all that glbd answers until it closes.
 pub fn ask(control: SocketAddr, commands: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(control)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("{commands}\n").as_bytes())?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// The same through a socket file.
+pub fn ask_at(path: &Path, commands: &str) -> io::Result<String> {
+    let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(format!("{commands}\n").as_bytes())?;
     stream.shutdown(Shutdown::Write)?;
