@@ -227,6 +227,7 @@ impl Config {
             file: None,
             threads: options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
             max_connections: options.max_connections,
+            connection_rate: options.process_connection_rate,
             control: each_once(options.control),
             fifo: options.fifo,
             check: options.check,

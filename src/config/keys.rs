@@ -97,6 +97,7 @@ pub(super) const POLICIES: [(&str, &str); 6] = [
 pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Process, "threads", Kind::Count),
     Key::of_option(Section::Process, "max-connections", Kind::Count, "max_conn"),
+    Key::of_option(Section::Process, "connection-rate", Kind::Count, "process-connection-rate"),
     Key::new(Section::Process, "control", Kind::Control),
     Key::new(Section::Process, "fifo", Kind::Text),
     Key::new(Section::Process, "daemon", Kind::Flag),

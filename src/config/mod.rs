@@ -51,6 +51,8 @@ pub struct Config {
     pub threads: usize,
     /// Most client connections; `None`: as many as there are descriptors for.
     pub max_connections: Option<usize>,
+    /// Most new connections a second, of all services together; `None`: as many as come.
+    pub connection_rate: Option<u32>,
     /// Where control sockets listen, each place once.
     pub control: Vec<ControlAddress>,
     /// Where the control FIFO is to be; `None`: at its usual place.

@@ -276,6 +276,12 @@ pub(super) struct Options {
     #[arg(long, value_name = "WHAT", value_parser = parse_over_limit, help_heading = "Limits")]
     pub over_limit: Option<OverLimit>,
 
+    /// Most new connections a second of all services together; those of one second may come at once, further ones wait in
+    /// the backlog (connection-rate in [process] of a file)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        help_heading = "Limits")]
+    pub process_connection_rate: Option<u32>,
+
     /// Open a control socket: [HOST:]PORT, HOST defaults to 127.0.0.1, or unix:PATH. OPTIONS, each behind a comma, are
     /// read-only, and owner=USER, group=GROUP and mode=MODE of a PATH [default: the user that runs it, mode 0600]. May be
     /// given several times

@@ -89,6 +89,7 @@ pub(super) fn start(
     let stats = Stats::resume(config.threads, taken_over.unwrap_or_default());
     let limits = worker::Limits { connections: max_connections, pipes: prepared.limits.pipes };
     let workers = Workers::new(config.threads, limits, &stats)?;
+    workers.handle().set_connection_rate(config.connection_rate);
     setup.pools.iter().for_each(|it| workers.handle().follow(&it.pool));
     let (mut doors, mut gates) = (opened.doors, HashMap::new());
     let mut listening = opened.listening;

@@ -19,7 +19,7 @@ use crate::counters::Counters;
 use crate::pool::Rotation;
 pub use beside::{covers, overlap, socket_number};
 pub use inventory::{Inventory, PoolEntry, ServiceEntry, Setup};
-pub use limits::{ClientRefused, Limit, MustWait, Permit, Place, Reservation, ServiceLimits};
+pub use limits::{ClientRefused, Limit, MustWait, Permit, Place, Reservation, ServiceLimits, SharedRate, SharedToken};
 pub use listen::{adopt, bind_to_device, find_interface, keep_alive, listen, renew};
 pub use listener::{Listener, path_of};
 pub use places::Places;

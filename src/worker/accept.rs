@@ -15,7 +15,7 @@ use super::troubles::Troubles;
 use crate::address::PeerAddress;
 use crate::config::ConnectionOptions;
 use crate::log::Lasting;
-use crate::service::{Listener, MustWait, Permit, Reservation, Service};
+use crate::service::{Listener, MustWait, Permit, Reservation, Service, SharedToken};
 
 /// A client that was accepted.
 pub(super) struct Newcomer {
@@ -25,6 +25,13 @@ pub(super) struct Newcomer {
     pub admitted: Admitted,
     /// The client is a proxy, which is to say first who its own client is: that one's room in the service.
     pub reservation: Option<Reservation>,
+}
+
+/// Room for a client that is yet to be accepted, in the process and in the service. Given back on drop.
+struct Room {
+    admitted: Admitted,
+    reservation: Reservation,
+    token: SharedToken,
 }
 
 /// The outcome of one look into a backlog.
@@ -130,11 +137,11 @@ impl Acceptor {
             self.retry_at = None;
         }
         while self.may_have_more() {
-            let Some((admitted, reservation)) = self.make_room(now) else { break };
+            let Some(room) = self.make_room(now) else { break };
             match self.listener.accept() {
                 Ok((client, address)) => {
                     let address = address.inet().map_or(address, |address| canonical(address).into());
-                    return self.admit(client.into(), address, admitted, reservation, now);
+                    return self.admit(client.into(), address, room, now);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready = false,
                 Err(error) if concerns_one_client(&error) => {}
@@ -150,11 +157,20 @@ impl Acceptor {
     }
 
     /// Makes room for one client in the process and in the service, or records why there is none.
-    fn make_room(&mut self, now: Instant) -> Option<(Admitted, Reservation)> {
+    fn make_room(&mut self, now: Instant) -> Option<Room> {
         if let Err(wait) = self.service.limits.look_for_room() {
             self.wait_for_service(wait, now);
             return None;
         }
+        // First, since to put it back wakes nobody.
+        let token = match self.admission.rate().take(now) {
+            Ok(token) => token,
+            Err((at, per_second)) => {
+                self.retry_at = Some(at);
+                self.troubles.all_too_fast(per_second, now);
+                return None;
+            }
+        };
         let admitted = match self.admission.admit() {
             Ok(admitted) => admitted,
             Err(Refusal::Full) => {
@@ -167,7 +183,8 @@ impl Acceptor {
             }
         };
         let reserved = self.service.limits.reserve(now);
-        reserved.map(|reservation| (admitted, reservation)).map_err(|wait| self.wait_for_service(wait, now)).ok()
+        let room = |reservation| Room { admitted, reservation, token };
+        reserved.map(room).map_err(|wait| self.wait_for_service(wait, now)).ok()
     }
 
     fn wait_for_service(&mut self, wait: MustWait, now: Instant) {
@@ -186,8 +203,7 @@ impl Acceptor {
         &self,
         client: Stream,
         address: PeerAddress,
-        mut admitted: Admitted,
-        reservation: Reservation,
+        Room { mut admitted, reservation, token }: Room,
         now: Instant,
     ) -> Accepted {
         let service = &self.service;
@@ -204,6 +220,7 @@ impl Acceptor {
         };
         match outcome {
             Ok(reservation) => {
+                token.use_up();
                 Accepted::Client(Newcomer { service: Arc::clone(service), client, address, admitted, reservation })
             }
             Err(refused) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::sync::{AtomicUsize, Ordering};
 use super::wake_once::WakeOnce;
-use crate::service::{Place, Places};
+use crate::service::{Place, Places, SharedRate};
 
 /// One worker's connections; padded, since workers count on each other's.
 #[derive(Default)]
@@ -16,6 +16,8 @@ pub(super) struct Admission {
     limit: usize,
     /// Those of admitted clients.
     places: Places,
+    /// How fast they come.
+    rate: Arc<SharedRate>,
     /// Clients of the processes that this one has taken over from. They count for the limit as well.
     elsewhere: AtomicUsize,
     /// Admitted clients that wait for a descriptor or the like.
@@ -37,12 +39,18 @@ impl Admission {
     pub(super) fn new(limit: usize, workers: Box<[Arc<WakeOnce>]>) -> Arc<Admission> {
         let loads = workers.iter().map(|_| Load::default()).collect();
         let zero = || AtomicUsize::new(0);
-        Arc::new(Admission { limit, places: Places::default(), elsewhere: zero(), short: zero(), loads, workers })
+        let (places, rate) = (Places::default(), SharedRate::unlimited());
+        Arc::new(Admission { limit, places, rate, elsewhere: zero(), short: zero(), loads, workers })
     }
 
     /// Most clients at a time.
     pub(super) fn limit(&self) -> usize {
         self.limit
+    }
+
+    /// How fast clients are taken.
+    pub(super) fn rate(&self) -> &Arc<SharedRate> {
+        &self.rate
     }
 
     /// Admits one more client.

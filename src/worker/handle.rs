@@ -132,6 +132,11 @@ impl Handle {
         self.send_to_all(|| Message::Drain);
     }
 
+    /// Takes so many new connections a second from now on, for all services together; `None`: as many as come.
+    pub fn set_connection_rate(&self, per_second: Option<u32>) {
+        self.0.admission.rate().set(per_second);
+    }
+
     /// Says how many clients other processes have, which count for the limit as well.
     pub fn set_elsewhere(&self, clients: usize) {
         self.0.admission.set_elsewhere(clients);

@@ -128,6 +128,12 @@ impl Troubles {
         self.cannot_accept(&format!("service {service} takes no more than {limit}"), now);
     }
 
+    /// Logs that all services together take no more clients now.
+    pub(super) fn all_too_fast(&self, per_second: u32, now: Instant) {
+        let connections = Counted(per_second as usize, "connection");
+        self.cannot_accept(&format!("all services together take no more than {connections} a second"), now);
+    }
+
     /// Logs that a client was reset as soon as its address was known.
     pub(super) fn refused(&self, service: &str, client: PeerAddress, refused: ClientRefused, now: Instant) {
         match refused {

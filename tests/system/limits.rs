@@ -2,6 +2,7 @@
 
 mod destination;
 mod service;
+mod shared_rate;
 
 use std::fs;
 use std::io::ErrorKind;

@@ -56,6 +56,11 @@ impl Serving {
             lines.push(format!("process: verbose is {}", wanted.verbose));
         }
         self.see_to_files(&before, &wanted);
+        if before.connection_rate != wanted.connection_rate {
+            self.running.workers.set_connection_rate(wanted.connection_rate);
+            let rate = wanted.connection_rate.map_or("not limited".to_owned(), |rate| format!("limited to {rate}"));
+            lines.push(format!("process: new connections a second are {rate}"));
+        }
         // What takes an upgrade or a restart is still as it was.
         self.config = Config {
             threads: before.threads,

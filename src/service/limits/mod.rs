@@ -9,6 +9,7 @@
 
 mod networks;
 mod rate;
+mod shared_rate;
 mod sources;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use crate::config::{LimitOptions, OverLimit};
 use crate::counted::Counted;
 use networks::Networks;
 use rate::{Bucket, Rate, Taken};
+pub use shared_rate::{SharedRate, SharedToken};
 use sources::{Outcome, Source, SourceLimits, Sources};
 
 /// The limits of a service, and what counts towards them.
