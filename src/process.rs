@@ -11,6 +11,7 @@ use std::io::{self, PipeWriter, Read, Write};
 use std::mem::ManuallyDrop;
 use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -70,6 +71,12 @@ impl Readiness {
 /// the one who started the daemon is used to.
 pub fn take_usual_mask() {
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
+}
+
+/// Returns true if a terminal controls this process: one in the foreground of a shell has one, a daemon and a service have
+/// none.
+pub fn has_terminal() -> bool {
+    OpenOptions::new().read(true).custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK).open("/dev/tty").is_ok()
 }
 
 /// Puts /dev/null in the place of standard input, output and errors.

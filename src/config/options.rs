@@ -30,7 +30,8 @@ Examples:
 Signals:
   SIGTERM, SIGINT   stop at once
   SIGUSR1           stop accepting, serve the open connections to their end, then stop
-  SIGUSR2           start the program on disk anew and hand everything over to it, losing no connection";
+  SIGUSR2           start the program on disk anew and hand everything over to it, losing no connection
+  SIGTTOU, SIGTTIN  let new clients wait, and serve them again (not at a terminal)";
 
 /// More often, asking for names would take a good part of a processor.
 const LEAST_RESOLVE: Duration = Duration::from_millis(100);

@@ -137,6 +137,7 @@ fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Resu
     let (new_files, unwanted_control) = (ready.new_files, ready.unwanted_control);
     let (pid, directory) = (state.pid, state.directory.clone());
     state.count_elsewhere(&running.inventory.now(), &running.workers);
+    running.pause(state.paused);
     running.begin();
     predecessors.push(predecessor.step_down(&state));
     running.heed(predecessors);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, unbounded};
-use log::warn;
+use log::{info, warn};
 
 use super::control_sockets::ControlDoor;
 use super::display;
@@ -44,6 +44,8 @@ pub(super) struct Running {
     pub health: Option<health::Handle>,
     closes_sessions: Arc<AtomicBool>,
     pub names: Option<names::Handle>,
+    /// New clients wait in the backlog.
+    pub paused: Arc<AtomicBool>,
     /// What is shown on a terminal, or to the service manager.
     pub shows: Vec<Repeating>,
     /// `None` once the threads close the sockets in their own time, or another process has them.
@@ -137,6 +139,7 @@ pub(super) fn start(
         health: None,
         closes_sessions: Arc::new(AtomicBool::new(!waits)),
         names: Some(names::Handle::new(prepared.own_addresses.clone())),
+        paused: Arc::default(),
         shows: Vec::new(),
         doors: Some(doors),
         predecessors: None,
@@ -238,6 +241,18 @@ impl Running {
         gone.iter().filter_map(|door| door.group).for_each(|group| self.workers.retire(group));
     }
 
+    /// Lets new clients wait in the backlog, or serves them again.
+    pub(super) fn pause(&self, pause: bool) {
+        if self.threads.is_none() || self.paused.swap(pause, Ordering::Relaxed) == pause {
+            return;
+        }
+        self.workers.pause(pause);
+        match pause {
+            true => info!("paused: new clients wait in the backlog until SIGTTIN comes"),
+            false => info!("resumed: new clients are served again"),
+        }
+    }
+
     /// The control sockets.
     pub(super) fn control_doors(&self) -> impl Iterator<Item = &ControlDoor> {
         self.doors.iter().flat_map(|doors| &doors.control)
@@ -281,6 +296,6 @@ impl Running {
             let fifo = if self.has_fifo { fifo_path(config).display().to_string() } else { "none".to_owned() };
             self.shows.extend(display::start(config, &fifo, &self.inventory, prepared.limits.connections));
         }
-        self.shows.extend(service_manager::show_status(&self.inventory));
+        self.shows.extend(service_manager::show_status(&self.inventory, &self.paused));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -167,9 +169,9 @@ fn within_reason(talk: impl FnOnce() -> io::Result<()> + Send + 'static) {
 }
 
 /// Tells the status text again and again for as long as what this returns is not dropped. `None` where nobody reads it.
-pub(super) fn show_status(inventory: &Inventory) -> Option<Repeating> {
+pub(super) fn show_status(inventory: &Inventory, paused: &Arc<AtomicBool>) -> Option<Repeating> {
     std::env::var_os(SOCKET)?;
-    let inventory = inventory.clone();
+    let (inventory, paused) = (inventory.clone(), Arc::clone(paused));
     let show = move || {
         let setup = inventory.now();
         let places: Vec<String> = setup.services.iter().map(|it| it.config.listen.to_string()).collect();
@@ -177,7 +179,8 @@ pub(super) fn show_status(inventory: &Inventory) -> Option<Repeating> {
         let is_fit = |verdict| verdict == Some(Verdict::Ready);
         let fit = destinations.iter().filter(|it| it.weight > 0.0 && is_fit(it.health.verdict)).count();
         let (place, count, connections) = (places.join(", "), destinations.len(), setup.connections());
-        let status = format!("Serving on {place}: {fit} of {count} destinations fit, connections: {connections}");
+        let doing = if paused.load(Ordering::Relaxed) { "Paused" } else { "Serving" };
+        let status = format!("{doing} on {place}: {fit} of {count} destinations fit, connections: {connections}");
         // Also when nothing has changed: a process that has just taken over is not listened to at once. And whether it
         // is heard was seen at the start.
         let _ = sd_notify::notify(&[NotifyState::Status(&status)]);

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
 
 use super::STOPPING;
 use super::control_sockets::ControlDoor;
@@ -63,6 +64,8 @@ impl Serving {
             match signal {
                 REQUEST => self.answer_requests(),
                 _ if self.pass_on(signal) => {}
+                SIGTTOU => self.running.pause(true),
+                SIGTTIN => self.running.pause(false),
                 SIGUSR1 => self.drain(),
                 SIGUSR2 => self.upgrade(),
                 SIGHUP if self.config.file.is_some() => {
@@ -192,6 +195,7 @@ impl Serving {
             services: handed_services(&setup, running.doors.as_ref()),
             borrowed_control: running.doors.as_ref().is_some_and(Doors::has_borrowed_control),
             controls: control_doors(running.doors.as_ref()).iter().map(ControlDoor::to_hand_over).collect(),
+            paused: running.paused.load(Ordering::Relaxed),
             stats: running.stats.save(),
             leftovers: handed,
             connections: own_connections(&setup),

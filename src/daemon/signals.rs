@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
 
+use crate::process;
 use crate::sys;
 
 /// Those that are heeded. Of several that have come, the first here is heeded first.
-const HEEDED: [i32; 5] = [SIGHUP, SIGINT, SIGUSR1, SIGUSR2, SIGTERM];
+const HEEDED: [i32; 7] = [SIGTTOU, SIGTTIN, SIGHUP, SIGINT, SIGUSR1, SIGUSR2, SIGTERM];
 
 /// Stands for no signal: somebody in this process has asked for something.
 pub(super) const REQUEST: i32 = 0;
@@ -51,7 +52,8 @@ impl Arrivals {
 
 impl Signals {
     /// Takes signals from now on, and keeps them until they are asked for. In the foreground, what was ignored at the
-    /// start stays ignored, as nohup(1) and a shell's `&` mean it.
+    /// start stays ignored, as nohup(1) and a shell's `&` mean it. At a terminal, the kernel sends SIGTTOU and SIGTTIN to
+    /// what uses it from the background, which they are to stop: taken for orders, they would come again and again.
     ///
     /// # Errors
     /// When they cannot be taken.
@@ -63,9 +65,13 @@ impl Signals {
             ended: AtomicBool::new(false),
             bell,
         });
+        let at_terminal = process::has_terminal();
         for (index, signal) in HEEDED.into_iter().enumerate() {
             let may_stay_ignored = [SIGINT, SIGHUP].contains(&signal) && !in_background;
             if may_stay_ignored && sys::is_signal_ignored(signal) {
+                continue;
+            }
+            if at_terminal && [SIGTTOU, SIGTTIN].contains(&signal) {
                 continue;
             }
             let arrivals = Arc::clone(&arrivals);

@@ -15,6 +15,8 @@ pub(super) struct Acceptors {
     next: usize,
     /// There will be no others.
     closed: bool,
+    /// Nobody is let in for now.
+    paused: bool,
 }
 
 impl Acceptors {
@@ -41,6 +43,11 @@ impl Acceptors {
     pub(super) fn close(&mut self, registry: &Registry) -> bool {
         self.remove_all().into_iter().for_each(|acceptor| acceptor.close(registry));
         !std::mem::replace(&mut self.closed, true)
+    }
+
+    /// Accepts no clients for now, or accepts them again. Those of sockets that are taken out are not held up.
+    pub(super) fn pause(&mut self, paused: bool) {
+        self.paused = paused;
     }
 
     /// Begins to accept the clients of a group.
@@ -71,16 +78,22 @@ impl Acceptors {
 
     /// Whether asking again at once may bring another client.
     pub(super) fn may_have_more(&self) -> bool {
-        self.acceptors.iter().any(Acceptor::may_have_more)
+        !self.paused && self.acceptors.iter().any(Acceptor::may_have_more)
     }
 
     /// When to ask again after a shortage.
     pub(super) fn retry_at(&self) -> Option<Instant> {
+        if self.paused {
+            return None;
+        }
         self.acceptors.iter().filter_map(Acceptor::retry_at).min()
     }
 
     /// Takes the next client from a backlog, if there is room for it.
     pub(super) fn accept(&mut self, now: Instant) -> Accepted {
+        if self.paused {
+            return Accepted::Nothing;
+        }
         let count = self.acceptors.len();
         for turn in self.next..self.next + count {
             let accepted = self.acceptors[turn % count].accept(now);

@@ -166,6 +166,7 @@ impl Worker {
                 Message::Pool(_) => {}
                 Message::Listen(acceptor) => self.acceptors.add(acceptor, &self.kit.registry),
                 Message::Accept(group) => self.acceptors.release(group),
+                Message::Pause(paused) => self.acceptors.pause(paused),
                 Message::Retire(group) => {
                     self.acceptors.remove(group).into_iter().for_each(|acceptor| self.retire(acceptor));
                 }

@@ -126,6 +126,11 @@ impl Handle {
         }
     }
 
+    /// Accepts no clients for now, who wait in the backlogs; or accepts them again.
+    pub fn pause(&self, paused: bool) {
+        self.send_to_all(|| Message::Pause(paused));
+    }
+
     /// Accepts the clients that wait in the backlogs of all services and no others. The workers end with their last
     /// connection.
     pub fn drain(&self) {

@@ -25,6 +25,8 @@ pub(super) enum Message {
     Replaced,
     /// Drop this: everything that was said before has been heard.
     Settle(Sender<()>),
+    /// Accept no clients for now, or accept them again.
+    Pause(bool),
     /// Accept the clients that wait in the backlogs and no others, and end with the last connection.
     Drain,
     /// Accept no more clients, since another process does, and end with the last connection.

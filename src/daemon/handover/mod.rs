@@ -188,6 +188,9 @@ pub(super) struct State {
     /// What the control sockets are, in the order of their descriptors. An older glbd, which has one, does not tell.
     #[serde(default)]
     pub controls: Vec<HandedControl>,
+    /// New clients wait in the backlog. An older glbd knows no such thing.
+    #[serde(default)]
+    pub paused: bool,
     pub stats: SavedStats,
     pub leftovers: Handed,
     /// Connections that the old process has.
