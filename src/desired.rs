@@ -187,6 +187,7 @@ fn control_changes<'c>(before: &'c [ControlAddress], wanted: &'c [ControlAddress
 fn process_changes<'c>(before: &Config, now: &Config) -> impl Iterator<Item = Task<'c>> + use<'c> {
     let kept = [
         ("threads", before.threads != now.threads, Until::Upgrade),
+        ("cpu-affinity", before.cpus != now.cpus, Until::Upgrade),
         ("max-connections", before.max_connections != now.max_connections, Until::Upgrade),
         ("state", before.state != now.state, Until::Upgrade),
         ("log", before.log != now.log, Until::Upgrade),

@@ -3,6 +3,7 @@
 mod janitor;
 mod leftovers;
 mod own_file;
+pub mod processors;
 pub mod socket_file;
 
 use std::collections::HashSet;

@@ -221,11 +221,16 @@ impl Config {
                 over_limit: options.over_limit.unwrap_or_default(),
             },
         };
+        let cpus = options.cpus.unwrap_or_default();
         Config {
             pools: vec![pool],
             services: vec![service],
             file: None,
-            threads: options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+            threads: options.threads.unwrap_or_else(|| match cpus.numbers() {
+                [] => std::thread::available_parallelism().map_or(1, usize::from),
+                numbers => numbers.len(),
+            }),
+            cpus,
             max_connections: options.max_connections,
             connection_rate: options.process_connection_rate,
             control: each_once(options.control),

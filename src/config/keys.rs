@@ -96,6 +96,7 @@ pub(super) const POLICIES: [(&str, &str); 6] = [
 /// All keys, in the order in which they are printed.
 pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Process, "threads", Kind::Count),
+    Key::of_option(Section::Process, "cpu-affinity", Kind::Text, "cpus"),
     Key::of_option(Section::Process, "max-connections", Kind::Count, "max_conn"),
     Key::of_option(Section::Process, "connection-rate", Kind::Count, "process-connection-rate"),
     Key::new(Section::Process, "control", Kind::Control),

@@ -3,6 +3,7 @@
 mod balancing;
 mod command_line;
 mod control;
+mod cpus;
 mod file;
 pub mod fuzz;
 mod keys;
@@ -24,6 +25,7 @@ use crate::process::socket_file::SocketAccess;
 pub use balancing::{PolicyKind, ShutdownSessions};
 pub use command_line::command;
 pub use control::{ControlAddress, ControlPlace, parse_control};
+pub use cpus::CpuList;
 pub use limits::{LimitOptions, OverLimit};
 pub use proxy::{ProxyV2Option, ProxyVersion};
 pub use watchdog::{GaleraOptions, HttpOptions, ProbeSpec, TlsMode, WatchdogOptions};
@@ -49,6 +51,8 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// Worker threads.
     pub threads: usize,
+    /// The processors that workers are bound to, in turns; none: the kernel chooses.
+    pub cpus: CpuList,
     /// Most client connections; `None`: as many as there are descriptors for.
     pub max_connections: Option<usize>,
     /// Most new connections a second, of all services together; `None`: as many as come.

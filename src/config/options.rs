@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use ipnet::IpNet;
 
+use super::cpus::{CpuList, parse_cpus};
 use super::limits::{parse_network, parse_over_limit};
 use super::proxy::{parse_proxy_v2_option, parse_proxy_version};
 use super::watchdog::ProbeSpec;
@@ -310,7 +311,12 @@ pub(super) struct Options {
     #[arg(short, long, help_heading = "Process")]
     pub daemon: bool,
 
-    /// Worker threads [default: the number of processors]
+    /// Bind worker threads to these processors, the first one to the first, and so on in turns: numbers and ranges separated
+    /// by commas, such as 0-3,6 (cpu-affinity in [process] of a file)
+    #[arg(long, value_name = "LIST", value_parser = parse_cpus, help_heading = "Process")]
+    pub cpus: Option<CpuList>,
+
+    /// Worker threads [default: the number of processors, or of those in --cpus]
     #[arg(short, long, value_name = "N", value_parser = parse_threads, help_heading = "Process")]
     pub threads: Option<usize>,
 

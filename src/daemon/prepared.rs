@@ -18,7 +18,7 @@ use crate::config::{Config, PoolConfig, ServiceConfig};
 use crate::counted::Counted;
 use crate::desired::DestinationsChange;
 use crate::pool::{Balancing, DestinationStatus, Pool, PoolSettings, Rotation, Unresolved};
-use crate::process::{self, Identity};
+use crate::process::{self, Identity, processors};
 use crate::resolve::{self, OwnAddresses};
 use crate::service::{self, PoolEntry, Service, ServiceEntry, Setup};
 use crate::state::{Loaded, StateFile};
@@ -61,6 +61,8 @@ impl Prepared {
     pub(super) fn anew(config: &Config, open: &[Door], open_control: Vec<ControlDoor>) -> Result<Prepared, String> {
         let credentials = config.pools.iter().map(|pool| credentials(pool, None)).collect::<Result<_, _>>()?;
         let limits = Limits::for_config(config)?;
+        processors::check(config.cpus.numbers())?;
+        service::workers_are_bound_to(config.cpus.numbers());
         let places = ListenPlaces::resolve(config, open)?;
         let identity = identity(config)?;
         let control = control_sockets::sort(&config.control, open_control, identity.as_ref())?;
@@ -93,6 +95,8 @@ impl Prepared {
         let known = |pool| handed(pool).and_then(|it| it.credentials.clone());
         let credentials = config.pools.iter().map(|pool| credentials(pool, known(pool))).collect::<Result<_, _>>()?;
         let limits = Limits::for_config(config)?;
+        processors::check(config.cpus.numbers())?;
+        service::workers_are_bound_to(config.cpus.numbers());
         let places = ListenPlaces::resolve(config, open)?;
         let control_before: Vec<SocketAddr> = control.iter().filter_map(ControlDoor::socket_address).collect();
         let control = control_sockets::sort(&config.control, control, None)?;

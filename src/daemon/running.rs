@@ -127,7 +127,7 @@ pub(super) fn start(
         state: prepared.state.clone(),
         reload: config.file.as_ref().map(|_| reload),
     })?;
-    let (workers, threads) = workers.start()?;
+    let (workers, threads) = workers.start(config.cpus.numbers())?;
     let mut running = Running {
         inventory,
         stats,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
+use parking_lot::RwLock;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::beside::others_listen_at;
@@ -144,8 +145,20 @@ pub fn adopt(
         renew(socket, borrowed, options)?;
         socket.set_nonblocking(true)?;
     }
+    if sockets.len() > 1 {
+        // They may be those of workers that were bound otherwise.
+        prefer_processors(sockets.iter().copied());
+    }
     let handles = sockets.iter().cycle().take(count.max(sockets.len()));
     handles.map(|socket| Listener::from_socket(socket.try_clone()?)).collect()
+}
+
+/// The processors that workers are bound to, in turns; none: they are not.
+static PROCESSORS: RwLock<Vec<usize>> = RwLock::new(Vec::new());
+
+/// Has listening sockets prefer the clients of the processors that the workers are bound to which they are dealt out to.
+pub fn workers_are_bound_to(processors: &[usize]) {
+    *PROCESSORS.write() = processors.to_owned();
 }
 
 /// Has a listening socket, and the connections that it accepts from now on, follow other options. Of a UNIX socket, that is
@@ -215,11 +228,13 @@ fn interface_trouble(interface: Option<&str>, error: &io::Error) -> io::Error {
 }
 
 /// Has each socket given the clients whose packets arrive on one processor, which then stay where their data is. The
-/// workers are not tied to these processors, but woken from there, and so drawn to them.
-fn prefer_processors(sockets: &[Socket]) {
+/// workers are woken from there, and so drawn to them, unless they are [bound](workers_are_bound_to) to them anyway.
+fn prefer_processors<'s>(sockets: impl IntoIterator<Item = &'s Socket>) {
+    let bound = PROCESSORS.read().clone();
     let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
-    let processors = (0..CpuSet::count()).filter(|processor| allowed.is_set(*processor).unwrap_or(false));
-    for (socket, processor) in sockets.iter().zip(processors.cycle()) {
+    let usable = || (0..CpuSet::count()).filter(|processor| allowed.is_set(*processor).unwrap_or(false)).collect();
+    let processors: Vec<usize> = if bound.is_empty() { usable() } else { bound };
+    for (socket, processor) in sockets.into_iter().zip(processors.into_iter().cycle()) {
         // Without it, clients are spread by chance.
         let _ = socket.set_cpu_affinity(processor);
     }

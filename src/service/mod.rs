@@ -20,7 +20,7 @@ use crate::pool::Rotation;
 pub use beside::{covers, overlap, socket_number};
 pub use inventory::{Inventory, PoolEntry, ServiceEntry, Setup};
 pub use limits::{ClientRefused, Limit, MustWait, Permit, Place, Reservation, ServiceLimits, SharedRate, SharedToken};
-pub use listen::{adopt, bind_to_device, find_interface, keep_alive, listen, renew};
+pub use listen::{adopt, bind_to_device, find_interface, keep_alive, listen, renew, workers_are_bound_to};
 pub use listener::{Listener, path_of};
 pub use places::Places;
 pub use transparent::{may_use_any_address, set_transparent};

@@ -36,8 +36,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use log::warn;
 use mio::{Poll, Token};
 
+use crate::process::processors;
 use crate::stats::Stats;
 use accepting_workers::AcceptingWorkers;
 use admission::Admission;
@@ -164,17 +166,28 @@ impl Workers {
         &self.handle
     }
 
-    /// Starts a thread for each.
+    /// Starts a thread for each, bound to these processors in turns, if there are any.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(self) -> io::Result<(Handle, Vec<std::thread::JoinHandle<()>>)> {
+    pub fn start(self, processors: &[usize]) -> io::Result<(Handle, Vec<std::thread::JoinHandle<()>>)> {
         let start = |worker: Worker| {
-            let name = format!("worker-{}", worker.index());
-            std::thread::Builder::new().name(name).spawn(move || worker.run())
+            let (index, name) = (worker.index(), format!("worker-{}", worker.index()));
+            let processor = processors.iter().cycle().nth(index).copied();
+            std::thread::Builder::new().name(name).spawn(move || {
+                processor.into_iter().for_each(|processor| bind(index, processor));
+                worker.run();
+            })
         };
         let threads = self.workers.into_iter().map(start).collect::<io::Result<_>>()?;
         Ok((self.handle, threads))
+    }
+}
+
+fn bind(worker: usize, processor: usize) {
+    // It could be at the start, but may have been switched off since.
+    if let Err(error) = processors::bind_thread_to(processor) {
+        warn!("worker {worker} is not bound to processor {processor}: {error}");
     }
 }
 

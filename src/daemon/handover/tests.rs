@@ -100,7 +100,7 @@ impl Both {
         );
         let limits = Limits { connections: 100, pipes: 0 };
         let workers = Workers::new(0, limits, &stats).expect("no worker");
-        let (workers, _) = workers.start().expect("no thread");
+        let (workers, _) = workers.start(&[]).expect("no thread");
         state_connections.iter().for_each(|(_, address, count)| new.set_elsewhere(*address, *count));
         let link = PredecessorLink::new(ours, &state_connections, &[]);
         let (listener, _predecessors) = Listener::new(vec![link], &here, &stats, &workers).expect("descriptors");

@@ -64,6 +64,7 @@ impl Serving {
         // What takes an upgrade or a restart is still as it was.
         self.config = Config {
             threads: before.threads,
+            cpus: before.cpus,
             max_connections: before.max_connections,
             state: before.state,
             log: before.log,

@@ -190,7 +190,7 @@ fn a_pool_that_the_workers_follow_is_freed_with_its_last_service() {
 /// Two workers, as threads.
 fn start_two() -> (Handle, Vec<std::thread::JoinHandle<()>>) {
     let workers = Workers::new(2, Limits { connections: 1000, pipes: 10 }, &Stats::new(2)).expect("descriptors");
-    workers.start().expect("threads")
+    workers.start(&[]).expect("threads")
 }
 
 fn wait_until_closed(socket: &Path) {
