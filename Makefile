@@ -107,6 +107,7 @@ install: $(BINARY) $(MANUAL)/glbd.8
 	install -D -m 644 $(MANUAL)/_glbd $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_glbd
 	install -D -m 644 $(MANUAL)/glbd.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/glbd.fish
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/share/glbd scripts/watch-http scripts/watch-mysql
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/glbd init/glbd.schema.json
 	install -D -m 755 init/glbd $(DESTDIR)/etc/init.d/glbd
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system $(UNITS)
 	sed -i 's,/usr/sbin/glbd,$(PREFIX)/sbin/glbd,' $(DESTDIR)$(PREFIX)/lib/systemd/system/glbd.service

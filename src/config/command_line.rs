@@ -14,7 +14,7 @@ use super::keys::{KEYS, Section};
 use super::options::{ConnectFrom, Options};
 use super::{
     Config, ConnectionOptions, ControlAddress, Greeting, KeepaliveProbes, LimitOptions, LogTarget, MAIN, Name,
-    PolicyKind, PoolConfig, ProbeSpec, Refused, ServiceConfig, ShutdownSessions, WatchdogOptions, print,
+    PolicyKind, PoolConfig, ProbeSpec, Refused, ServiceConfig, ShutdownSessions, WatchdogOptions, print, schema,
 };
 use crate::address::{DestinationSpec, ListenAddresses};
 use crate::process::socket_file::SocketAccess;
@@ -33,6 +33,9 @@ impl Config {
     /// [`Refused`].
     pub fn from_command_line(arguments: impl IntoIterator<Item = String>) -> Result<Config, Refused> {
         let (matches, options) = parse(arguments)?;
+        if options.print_schema {
+            return Err(Refused::Show(schema::schema()));
+        }
         let prints = matches.get_flag("print_config");
         let (config, matches) = match options.config.clone() {
             Some(path) => Config::from_file(path, &matches, prints)?,

@@ -25,6 +25,8 @@ pub(super) enum Kind {
     Seconds,
     /// A string.
     Text,
+    /// One of these strings.
+    Choice(&'static [&'static str]),
     /// Strings, which the option takes separated by commas.
     List,
     /// A port, a string, or a list of them.
@@ -108,7 +110,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Process, "log", Kind::Text),
     Key::new(Section::Process, "verbose", Kind::Flag),
     Key::new(Section::Process, "drain-timeout", Kind::Seconds),
-    Key::new(Section::Process, "prefer", Kind::Text),
+    Key::new(Section::Process, "prefer", Kind::Choice(&["ipv4", "ipv6"])),
     Key::new(Section::Process, "strict-names", Kind::Flag),
     Key::new(Section::Pool, "destinations", Kind::Destinations),
     Key::new(Section::Pool, "backups", Kind::List),
@@ -120,7 +122,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Pool, "rise", Kind::Count),
     Key::new(Section::Pool, "fall", Kind::Count),
     Key::new(Section::Pool, "slow-start", Kind::Seconds),
-    Key::new(Section::Pool, "shutdown-sessions", Kind::Text),
+    Key::new(Section::Pool, "shutdown-sessions", Kind::Choice(&["always", "elsewhere", "never"])),
     Key::new(Section::Pool, "shutdown-backup-sessions", Kind::Flag),
     Key::new(Section::Pool, "extra", Kind::Seconds),
     Key::new(Section::Pool, "discover", Kind::Flag),
@@ -153,7 +155,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Service, "socket-group", Kind::Text),
     Key::new(Section::Service, "socket-mode", Kind::Text),
     Key::new(Section::Service, "transparent", Kind::Flag),
-    Key::new(Section::Service, "greeting", Kind::Text),
+    Key::new(Section::Service, "greeting", Kind::Choice(&["mysql", "none"])),
     Key::new(Section::Service, "send-proxy", Kind::Count),
     Key::new(Section::Service, "proxy-v2-options", Kind::List),
     Key::new(Section::Service, "accept-proxy", Kind::List),
@@ -165,7 +167,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Service, "max-connections-per-source", Kind::Count),
     Key::new(Section::Service, "connection-rate", Kind::Count),
     Key::new(Section::Service, "connection-rate-per-source", Kind::Count),
-    Key::new(Section::Service, "over-limit", Kind::Text),
+    Key::new(Section::Service, "over-limit", Kind::Choice(&["wait", "reset"])),
 ];
 
 /// The key with this name in this section.

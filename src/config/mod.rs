@@ -11,6 +11,7 @@ mod limits;
 mod options;
 mod print;
 mod proxy;
+mod schema;
 mod watchdog;
 
 use std::net::IpAddr;

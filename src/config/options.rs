@@ -53,7 +53,8 @@ const LEAST_RESOLVE: Duration = Duration::from_millis(100);
 pub(super) struct Options {
     /// Where clients connect: [HOST:]PORT, without HOST on all interfaces; PORT-PORT is a range, unix:PATH a UNIX socket.
     /// Commas separate several
-    #[arg(value_name = "LISTEN_ADDRESS", value_parser = parse_listen_addresses, required_unless_present = "config")]
+    #[arg(value_name = "LISTEN_ADDRESS", value_parser = parse_listen_addresses,
+        required_unless_present_any = ["config", "print_schema"])]
     pub listen: Option<ListenAddresses>,
 
     /// Where to pass them on to: HOST[:PORT[:WEIGHT]], IPv6 as [ADDRESS]:PORT, or unix:PATH[:WEIGHT]. PORT defaults to
@@ -303,6 +304,10 @@ pub(super) struct Options {
     #[arg(long, help_heading = "Process")]
     pub print_config: bool,
 
+    /// Print a JSON schema of the file for --config, for editors, and exit
+    #[arg(long, help_heading = "Process")]
+    pub print_schema: bool,
+
     /// Check the arguments and the files and names in them, and exit; nothing is opened
     #[arg(long, help_heading = "Process")]
     pub check: bool,
@@ -547,7 +552,7 @@ impl Options {
 const MOST_BACKUPS: u8 = 16;
 
 /// Those that a program may use which is not the system's own.
-const FACILITIES: [(&str, i32); 13] = [
+pub(super) const FACILITIES: [(&str, i32); 13] = [
     ("user", libc::LOG_USER),
     ("mail", libc::LOG_MAIL),
     ("daemon", libc::LOG_DAEMON),

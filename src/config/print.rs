@@ -58,10 +58,10 @@ fn value_of(key: &Key, service: Option<&ServiceConfig>, matches: &ArgMatches) ->
         Kind::Off => Some(Value::Boolean(!matches.get_flag(&id))),
         Kind::Count => last()?.parse().ok().map(Value::Integer),
         Kind::Seconds => last()?.parse().ok().map(Value::Float),
-        Kind::Text if id == "shutdown_sessions" && matches.get_flag("keep_sessions") => {
+        Kind::Choice(_) if id == "shutdown_sessions" && matches.get_flag("keep_sessions") => {
             Some(Value::String("never".to_owned()))
         }
-        Kind::Text => last().map(Value::String),
+        Kind::Text | Kind::Choice(_) => last().map(Value::String),
         Kind::ListenList => last().map(|all| match all.split_once(',') {
             None => Value::String(all),
             Some(_) => list(all.split(',').map(str::to_owned).collect()),

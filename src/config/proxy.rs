@@ -26,7 +26,7 @@ pub enum ProxyV2Option {
     Crc32c,
 }
 
-const OPTIONS: [(&str, ProxyV2Option); 6] = [
+pub(super) const OPTIONS: [(&str, ProxyV2Option); 6] = [
     ("unique-id", ProxyV2Option::UniqueId),
     ("authority", ProxyV2Option::Authority),
     ("alpn", ProxyV2Option::Alpn),

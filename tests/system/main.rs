@@ -19,6 +19,7 @@ mod policies;
 mod proxy_protocol;
 mod relay;
 mod reload;
+mod schema;
 mod services;
 mod soak;
 mod split;

@@ -49,7 +49,7 @@ impl Said {
                 let seconds = whole_number(value).or_else(float);
                 self.say(option, seconds.ok_or_else(|| wrong_kind(value, "a number of seconds"))?)
             }
-            Kind::Text => self.say(option, text(value)?),
+            Kind::Text | Kind::Choice(_) => self.say(option, text(value)?),
             Kind::List => self.say(option, texts(value)?.join(",")),
             Kind::Control => control_words(value)?.into_iter().try_for_each(|word| self.say(option, word)),
             Kind::ListenList => {

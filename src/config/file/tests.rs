@@ -161,6 +161,7 @@ fn every_option_can_be_said_in_the_file() {
         "destinations",
         "config",
         "print-config",
+        "print-schema",
         "check",
         "keep-sessions",
         "help",
