@@ -183,20 +183,54 @@ fn control_changes<'c>(before: &'c [ControlAddress], wanted: &'c [ControlAddress
     opened_or_changed.chain(dropped).collect()
 }
 
-/// What a process keeps for as long as it lives.
+/// A key of the file whose value a process keeps.
+struct Kept {
+    key: &'static str,
+    until: Until,
+    /// The value, to compare and to hand over.
+    value: fn(&Config) -> String,
+    /// Copies the value from one configuration to another.
+    copy: fn(&Config, &mut Config),
+}
+
+macro_rules! kept {
+    ($key:literal, $field:ident, $until:ident) => {
+        kept!($key, $field, $until, |config| format!("{:?}", config.$field))
+    };
+    ($key:literal, $field:ident, $until:ident, $value:expr) => {
+        Kept { key: $key, until: Until::$until, value: $value, copy: |from, to| to.$field.clone_from(&from.$field) }
+    };
+}
+
+/// All that a process keeps for as long as it lives, and what another one that takes over from it keeps as well.
+const KEPT: [Kept; 9] = [
+    kept!("threads", threads, Upgrade),
+    kept!("cpu-affinity", cpus, Upgrade),
+    kept!("max-connections", max_connections, Upgrade),
+    kept!("state", state, Upgrade),
+    kept!("log", log, Upgrade),
+    kept!("fifo", fifo, Restart),
+    kept!("daemon", daemon, Restart),
+    kept!("user", user, Restart),
+    kept!("pidfile", pidfile, Restart),
+];
+
 fn process_changes<'c>(before: &Config, now: &Config) -> impl Iterator<Item = Task<'c>> + use<'c> {
-    let kept = [
-        ("threads", before.threads != now.threads, Until::Upgrade),
-        ("cpu-affinity", before.cpus != now.cpus, Until::Upgrade),
-        ("max-connections", before.max_connections != now.max_connections, Until::Upgrade),
-        ("state", before.state != now.state, Until::Upgrade),
-        ("log", before.log != now.log, Until::Upgrade),
-        ("fifo", before.fifo != now.fifo, Until::Restart),
-        ("daemon", before.daemon != now.daemon, Until::Restart),
-        ("user", before.user != now.user, Until::Restart),
-        ("pidfile", before.pidfile != now.pidfile, Until::Restart),
-    ];
-    kept.into_iter().filter(|(_, differs, _)| *differs).map(|(key, _, until)| Task::Wait(key, until))
+    let differs = |it: &&Kept| (it.value)(before) != (it.value)(now);
+    let waits: Vec<Task<'c>> = KEPT.iter().filter(differs).map(|it| Task::Wait(it.key, it.until)).collect();
+    waits.into_iter()
+}
+
+/// What is in force in a process that began with `before`, once `wanted` is as far as that goes without another process.
+pub fn in_force(before: &Config, mut wanted: Config) -> Config {
+    KEPT.iter().for_each(|it| (it.copy)(before, &mut wanted));
+    wanted
+}
+
+/// What stays as it is when another process takes over, by its key.
+pub fn lasting(config: &Config) -> Vec<(String, String)> {
+    let lasting = KEPT.iter().filter(|it| it.until == Until::Restart);
+    lasting.map(|it| (it.key.to_owned(), (it.value)(config))).collect()
 }
 
 #[cfg(test)]
@@ -281,6 +315,26 @@ mod tests {
         assert_eq!(change.added, specs(&["d:1:7"]));
         assert_eq!(change.dropped, [specs(&["c:1"])[0].endpoint.clone()]);
         assert_eq!(change.reweighted, specs(&["b:1:3"]));
+    }
+
+    #[test]
+    fn what_a_process_keeps_is_as_before_and_all_else_as_wanted() {
+        let before = config(&FILE.replacen("threads = 2", "threads = 2\nuser = 'x'\nfifo = '/a'", 1));
+        let wanted = FILE.replacen("threads = 2", "threads = 3\nuser = 'y'\nfifo = '/a'\nverbose = true", 1);
+        let wanted = config(&wanted.replacen("listen = 2", "listen = 4", 1));
+        let waits = |before: &Config, wanted: &Config| {
+            let waits = difference(before, wanted).into_iter();
+            waits.filter(|task| matches!(task, Task::Wait(..))).map(|task| format!("{task:?}")).collect::<Vec<_>>()
+        };
+        assert_eq!(waits(&before, &wanted), ["Wait(\"threads\", Upgrade)", "Wait(\"user\", Restart)"]);
+        let now = in_force(&before, wanted.clone());
+        assert_eq!(waits(&before, &now), [""; 0]);
+        assert_eq!((now.threads, now.user.as_deref(), now.verbose), (2, Some("x"), true));
+        assert_eq!(now.services, wanted.services);
+        // What an upgrade brings is nothing that the next process keeps.
+        let (old, new) = (lasting(&before), lasting(&wanted));
+        let differ: Vec<&str> = old.iter().zip(&new).filter(|(old, new)| old != new).map(|(old, _)| &*old.0).collect();
+        assert_eq!(differ, ["user"]);
     }
 
     fn list() -> impl Strategy<Value = Vec<DestinationSpec>> {

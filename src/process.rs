@@ -23,6 +23,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Gid, Group, Uid, User};
 
+use crate::supervise;
 use crate::sys::{self, Fork};
 pub use leftovers::{Handed, Leftovers};
 
@@ -236,5 +237,5 @@ pub fn exit_within(time: Duration) {
         sys::exit_at_once(0);
     };
     // Without a thread to see to it, what hangs will be killed by whoever waits for it.
-    let _ = thread::Builder::new().spawn(exit);
+    let _ = supervise::spawn("exit", exit);
 }

@@ -1,7 +1,6 @@
 //! Doing something again and again, in a thread of its own.
 
 use std::io;
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
@@ -34,6 +33,6 @@ pub fn start(
             pause = interval;
         }
     };
-    thread::Builder::new().name(name.to_owned()).spawn(rounds)?;
+    supervise::spawn(name, rounds)?;
     Ok(Repeating { _stop: stop })
 }

@@ -40,6 +40,22 @@ fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
 }
 
+/// Returns an error if there is no memory for what a new thread maps beside its stack.
+///
+/// # Errors
+/// `ENOMEM`, or whatever mmap(2) says.
+pub fn try_to_map_memory() -> io::Result<()> {
+    /// More than the standard library maps for the signals of a thread.
+    const BYTES: usize = 64 * 1024;
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: the kernel chooses the place, and nothing refers to it when it is unmapped.
+    let mapped = unsafe {
+        let place = libc::mmap(std::ptr::null_mut(), BYTES, protection, flags, -1, 0);
+        place != libc::MAP_FAILED && libc::munmap(place, BYTES) == 0
+    };
+    if mapped { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Whether it is this machine that lacks something, which says nothing about the one that it was needed to talk to.
 pub fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC))

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -18,6 +17,7 @@ use super::task::{COURTESY, Common, PoolChecks, check_when_asked};
 use crate::address::PeerAddress;
 use crate::channel::Channel;
 use crate::resolve::{self, Resolver};
+use crate::supervise;
 use crate::sys;
 
 const STEP: Duration = Duration::from_millis(5);
@@ -33,9 +33,9 @@ pub(super) fn run(daemon: Channel) -> io::Result<()> {
 async fn serve(daemon: Channel) -> io::Result<()> {
     let (reports, to_send) = crossbeam_channel::unbounded();
     let sending_end = daemon.try_clone()?;
-    thread::Builder::new().name("send".into()).spawn(move || send(&sending_end, &to_send))?;
+    supervise::spawn("send", move || send(&sending_end, &to_send))?;
     let (requests, mut received) = unbounded_channel();
-    thread::Builder::new().name("receive".into()).spawn(move || receive(&daemon, &requests))?;
+    supervise::spawn("receive", move || receive(&daemon, &requests))?;
     let Some(Request::Settings(settings)) = received.recv().await else {
         return Err(io::ErrorKind::InvalidData.into());
     };

@@ -254,16 +254,6 @@ impl Config {
         self
     }
 
-    /// What stays as it is when another process takes over, by its name in the configuration file.
-    pub fn lasting(&self) -> Vec<(String, String)> {
-        let lasting = [
-            ("fifo", format!("{:?}", self.fifo)),
-            ("user", format!("{:?}", self.user)),
-            ("pidfile", format!("{:?}", self.pidfile)),
-        ];
-        lasting.map(|(name, value)| (name.to_owned(), value)).into()
-    }
-
     /// Whether some path is meant in the working directory.
     pub fn has_relative_paths(&mut self) -> bool {
         self.paths().any(|path| path.is_relative())

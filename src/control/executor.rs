@@ -72,6 +72,8 @@ pub(super) struct Executor {
     pub unwritten: RefCell<Option<LogThrottle>>,
     /// What the file has of what changes by itself.
     pub kept: RefCell<Kept>,
+    /// Why the file could not be written after the last reload, if it could not.
+    pub setup_lost: Option<String>,
 }
 
 /// What is kept in the file and changes without a command.
@@ -337,6 +339,24 @@ impl Executor {
 
     /// What was said to be done is not to be lost by a crash, nor is a change undone because a disk is full.
     pub(super) fn keep(&self) -> Result<(), String> {
+        self.write().map_err(|reason| format!("done, but a restart will undo it: {reason}"))
+    }
+
+    /// Keeps what is left of changes by hand after a reload.
+    pub(super) fn keep_setup(&mut self) {
+        // Once retired, the file belongs to another process.
+        self.setup_lost = if self.is_retired { None } else { self.write().err() };
+    }
+
+    /// The last line of the answer to a reload that has changed pools and services.
+    pub(super) fn setup_kept(&self) -> String {
+        match &self.setup_lost {
+            None => "Ok\n".to_owned(),
+            Some(reason) => format!("Error: done, but a restart will go by the state as it was before: {reason}\n"),
+        }
+    }
+
+    fn write(&self) -> Result<(), String> {
         let Some(state) = &self.state else { return Ok(()) };
         self.remember();
         let path = state.path().display();
@@ -351,7 +371,7 @@ impl Executor {
         if let Some(suppressed) = unwritten.get_or_insert_default().permit(Instant::now()) {
             warn!("cannot write {path}: {error}; a restart will undo what was changed{suppressed}");
         }
-        Err(format!("done, but a restart will undo it: cannot write {path}: {error}"))
+        Err(format!("cannot write {path}: {error}"))
     }
 }
 

@@ -123,6 +123,7 @@ impl Control {
             is_retired: false,
             unwritten: RefCell::default(),
             kept: RefCell::default(),
+            setup_lost: None,
         };
         executor.remember();
         Ok(Control {
@@ -223,18 +224,20 @@ impl Control {
                 }
                 LateReport::Reloaded { asker, outcome } => {
                     let answer = match outcome {
-                        Ok(lines) => lines.into_iter().map(|line| line + "\n").chain(["Ok\n".to_owned()]).collect(),
+                        Ok(lines) => {
+                            let last = self.executor.setup_kept();
+                            lines.into_iter().map(|line| line + "\n").chain([last]).collect()
+                        }
                         Err(reasons) => reasons.iter().map(|it| format!("Error: {it}\n")).collect::<String>(),
                     };
                     self.answer_late(asker, &answer);
                 }
-                // That it cannot be kept is logged.
                 LateReport::ListenAt(listeners) => {
                     if let Err(error) = self.listeners.set(listeners, self.poll.registry()) {
                         warn!("control: cannot listen: {error}");
                     }
                 }
-                LateReport::SetupChanged => drop(self.executor.keep()),
+                LateReport::SetupChanged => self.executor.keep_setup(),
                 LateReport::TableChanged => has_changed = true,
             }
         }

@@ -24,14 +24,18 @@ pub(super) struct Located {
 impl Located {
     /// Resolves all names. Stops waiting for them once `give_up` returns true. Threads that resolve names may still run when
     /// this returns, so whatever needs a process with a single thread comes before.
+    ///
+    /// # Errors
+    /// When no thread can be started for that.
     pub(super) fn resolve<'s>(
         specs: impl IntoIterator<Item = &'s DestinationSpec>,
         strict: bool,
         give_up: &mut dyn FnMut() -> bool,
-    ) -> Located {
+    ) -> Result<Located, String> {
         let endpoints = specs.into_iter().map(|spec| spec.endpoint.clone()).collect();
         let patience = (!strict).then_some(resolve::PATIENCE);
-        Located { found: resolve::resolve_all(endpoints, patience, give_up), strict }
+        let found = resolve::resolve_all(endpoints, patience, give_up);
+        Ok(Located { found: found.map_err(|error| format!("cannot resolve names: {error}"))?, strict })
     }
 
     /// Where a destination is to be, with what there is to say of that; the error why it is not known yet.

@@ -27,6 +27,7 @@ use crate::address::{ListenAddress, ListenAddresses, PeerAddress};
 use crate::checker;
 use crate::config::{Config, LogTarget, Name, ServiceConfig};
 use crate::counted::Counted;
+use crate::desired;
 use crate::pool::Pool;
 use crate::process::{self, Leftovers};
 use crate::resolve;
@@ -120,7 +121,7 @@ fn start_anew(mut config: Config, program: PathBuf) -> Result<(), String> {
     }
     service_manager::say_ready();
     running.show(&config, &prepared);
-    let lasting = config.lasting();
+    let lasting = desired::lasting(&config);
     Serving { config, program, directory, lasting, signals, running, leftovers, reports: None, successor: None }
         .until_the_end();
     Ok(())
@@ -162,7 +163,7 @@ fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Resu
         warn!("cannot let go of the standard descriptors: {error}");
     }
     running.show(&config, &prepared);
-    let lasting = if state.lasting.is_empty() { config.lasting() } else { state.lasting };
+    let lasting = if state.lasting.is_empty() { desired::lasting(&config) } else { state.lasting };
     Serving { config, program, directory, lasting, signals, running, leftovers, reports: None, successor: None }
         .until_the_end();
     Ok(())

@@ -16,7 +16,7 @@ use crate::address::{Endpoint, PeerAddress, parse_destination};
 use crate::checker::Credentials;
 use crate::config::{Config, PoolConfig, ServiceConfig};
 use crate::counted::Counted;
-use crate::desired::DestinationsChange;
+use crate::desired::{self, DestinationsChange};
 use crate::pool::{Balancing, DestinationStatus, Pool, PoolSettings, Rotation, Unresolved};
 use crate::process::{self, Identity, processors};
 use crate::resolve::{self, OwnAddresses};
@@ -141,7 +141,7 @@ impl Prepared {
     pub(super) fn fill(&mut self, config: &Config, give_up: &mut dyn FnMut() -> bool) -> Result<(), String> {
         resolve::set_own_addresses(self.own_addresses.clone());
         let specs = config.pools.iter().flat_map(|pool| &pool.destinations);
-        let located = Located::resolve(specs, config.strict_names, give_up);
+        let located = Located::resolve(specs, config.strict_names, give_up)?;
         for PoolEntry { config, pool } in &self.setup.pools {
             self.notices.extend(located.fill(pool, config, &config.destinations, &self.own_addresses)?);
         }
@@ -211,7 +211,7 @@ impl Prepared {
 /// Notices of what the configuration file says since the old process has read it, and an upgrade does not change.
 fn what_stays(config: &Config, state: &State) -> Vec<Notice> {
     let Some(file) = &config.file else { return Vec::new() };
-    let lasting = config.lasting();
+    let lasting = desired::lasting(config);
     let others =
         lasting.iter().filter(|(name, value)| state.lasting.iter().any(|(it, was)| it == name && was != value));
     let notice = |(name, _): &(String, String)| {
@@ -230,7 +230,7 @@ fn follow_file(setup: &Setup, state: &State, own: &OwnAddresses, strict: bool) -
         DestinationsChange::between(&before, &config.destinations)
     };
     let changes: Vec<DestinationsChange> = setup.pools.iter().map(change).collect();
-    let located = Located::resolve(changes.iter().flat_map(|it| &it.added), strict, &mut || false);
+    let located = Located::resolve(changes.iter().flat_map(|it| &it.added), strict, &mut || false)?;
     let mut notices = Vec::new();
     for (PoolEntry { config, pool }, change) in setup.pools.iter().zip(&changes) {
         notices.extend(located.fill(pool, config, &change.added, own)?);

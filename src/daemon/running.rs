@@ -176,14 +176,7 @@ impl Running {
         then: impl FnOnce() + Send + 'static,
     ) -> io::Result<()> {
         let Some(options) = config.watchdog.clone() else { return Ok(()) };
-        let health = match self.health.take() {
-            Some(health) => health,
-            None => health::start(health::Settings {
-                mark: checker::mark().to_owned(),
-                own_addresses: self.own_addresses.clone(),
-                closes_sessions: Arc::clone(&self.closes_sessions),
-            })?,
-        };
+        self.prepare_to_watch()?;
         let (pool, judged, credentials) = (pool.clone(), pool.clone(), credentials.clone());
         let rotations: Vec<Rotation> = setup.services_of(&config.name).map(|it| it.rotation().clone()).collect();
         let on_first_verdicts = Box::new(move || {
@@ -191,8 +184,24 @@ impl Running {
             judged.first_verdicts_are_known();
             then();
         });
-        health.watch(health::Watch { pool, options, credentials, on_first_verdicts });
-        self.health = Some(health);
+        if let Some(health) = &self.health {
+            health.watch(health::Watch { pool, options, credentials, on_first_verdicts });
+        }
+        Ok(())
+    }
+
+    /// Makes sure that there is a thread that watches pools.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(super) fn prepare_to_watch(&mut self) -> io::Result<()> {
+        if self.health.is_none() {
+            self.health = Some(health::start(health::Settings {
+                mark: checker::mark().to_owned(),
+                own_addresses: self.own_addresses.clone(),
+                closes_sessions: Arc::clone(&self.closes_sessions),
+            })?);
+        }
         Ok(())
     }
 
@@ -208,6 +217,13 @@ impl Running {
     pub(super) fn resolve_names(&self, PoolEntry { config, pool }: &PoolEntry) -> io::Result<()> {
         let (pool, interval, all) = (pool.clone(), config.resolve, config.resolve_all);
         self.names.as_ref().map_or(Ok(()), |names| names.follow(names::Settings { pool, interval, all }))
+    }
+
+    /// Has all threads that need to know follow a pool that is new.
+    pub(super) fn follow(&self, entry: &PoolEntry) {
+        self.workers.follow(&entry.pool);
+        self.control.follow(&entry.pool);
+        self.predecessors.iter().for_each(|predecessors| predecessors.follow(entry, &self.inventory));
     }
 
     /// Nobody asks for a pool any more. Its connections go on to their end.

@@ -4,7 +4,6 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
@@ -19,6 +18,7 @@ use crate::pool::health::Verdict;
 use crate::process::Leftovers;
 use crate::repeat::{self, Repeating};
 use crate::service::{self, Inventory};
+use crate::supervise;
 use crate::sys;
 
 /// The names by which control sockets are told from those for clients: `FileDescriptorName=` in their units.
@@ -160,7 +160,7 @@ fn within_reason(talk: impl FnOnce() -> io::Result<()> + Send + 'static) {
         return;
     }
     let (said, heard) = bounded(1);
-    let talking = thread::Builder::new().name("notify".into()).spawn(move || said.send(talk()));
+    let talking = supervise::spawn("notify", move || said.send(talk()));
     let late = || io::Error::from(io::ErrorKind::TimedOut);
     let told = talking.and_then(|_| heard.recv_timeout(PATIENCE).map_err(|_| late())?);
     if let Err(error) = told {

@@ -30,6 +30,7 @@ use crate::health;
 use crate::log::events;
 use crate::process::{self, Leftovers};
 use crate::service::{Inventory, PoolEntry, ServiceEntry, Setup};
+use crate::supervise;
 
 /// How long after an upgrade signals still come here that are meant for the process that has taken over. This process stays
 /// for as long even if it has no connections: a signal that found it at its very end would be lost.
@@ -257,13 +258,12 @@ impl Serving {
             wait_further();
             end();
         };
-        if let Err(error) = thread::Builder::new().name("drain".into()).spawn(join) {
+        if let Err(error) = supervise::spawn("drain", join) {
             error!("cannot wait for the connections to end: {error}; SIGTERM stops at once");
         }
         if let Some(timeout) = self.config.drain_timeout {
             let inventory = self.running.inventory.clone();
-            let limit =
-                thread::Builder::new().name("drain-timeout".into()).spawn(move || reset_after(timeout, &inventory));
+            let limit = supervise::spawn("drain-timeout", move || reset_after(timeout, &inventory));
             limit.map_or_else(|error| error!("cannot watch the drain timeout: {error}"), drop);
         }
     }

@@ -12,6 +12,7 @@ use crate::channel::Channel;
 use crate::checker;
 use crate::checker::protocol::{Report, Request, Settings};
 use crate::log::LogThrottle;
+use crate::supervise;
 
 /// The pause before a checker is started again: the first, which doubles each time, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
@@ -121,7 +122,7 @@ impl Link {
         let (generation, heard, reports) = (self.generation, self.heard.clone(), channel.try_clone()?);
         // From here on, whatever fails ends it.
         self.state = State::Running { child, channel, since: now };
-        thread::Builder::new().name("reports".into()).spawn(move || pass_on(&reports, generation, &heard))?;
+        supervise::spawn("reports", move || pass_on(&reports, generation, &heard))?;
         let settings = Request::Settings(self.settings.clone());
         match &self.state {
             State::Running { channel, .. } => channel.send(&settings, &[]),

@@ -72,6 +72,7 @@ impl Follower {
             }
             // What is being looked up for it will be of no use.
             Message::Forget(number) => drop(self.pools.remove(&number)),
+            Message::Release => {}
         }
     }
 

@@ -47,13 +47,25 @@ pub struct Handle {
 
 /// The way to the thread, while there is one.
 #[derive(Clone, Default)]
-struct Thread(Arc<Mutex<Option<Sender<Message>>>>);
+struct Thread(Arc<Mutex<ThreadState>>);
+
+#[derive(Default)]
+struct ThreadState {
+    messages: Option<Sender<Message>>,
+    /// It is not to end, even if it has nothing to do.
+    is_held: bool,
+}
+
+/// There is a thread, until this is dropped or for as long as it has something to do.
+pub struct Hold(Thread);
 
 /// What the thread is told.
 enum Message {
     Follow(Settings),
     /// The number of a pool.
     Forget(u32),
+    /// It may end.
+    Release,
 }
 
 impl Handle {
@@ -73,25 +85,52 @@ impl Handle {
     /// When a thread is needed and cannot be started.
     pub fn follow(&self, settings: Settings) -> io::Result<()> {
         let mut thread = self.thread.0.lock();
-        if thread.is_none() && settings.need_thread() {
+        if settings.need_thread() {
+            self.start_unless_there(&mut thread)?;
+        }
+        send(thread.messages.as_ref(), Message::Follow(settings));
+        Ok(())
+    }
+
+    /// Makes sure that [`follow`](Handle::follow) finds a thread, as long as what this returns is not dropped.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn hold(&self) -> io::Result<Hold> {
+        let mut thread = self.thread.0.lock();
+        thread.is_held = true;
+        let started = self.start_unless_there(&mut thread);
+        thread.is_held &= started.is_ok();
+        started.map(|()| Hold(self.thread.clone()))
+    }
+
+    fn start_unless_there(&self, thread: &mut ThreadState) -> io::Result<()> {
+        if thread.messages.is_none() {
             let (messages, received) = unbounded();
             let mut follower = Follower::new(self.own_addresses.clone(), self.resolver.clone(), self.thread.clone());
             supervise::start("names", move || follower.run(&received))?;
-            *thread = Some(messages);
+            thread.messages = Some(messages);
         }
-        send(thread.as_ref(), Message::Follow(settings));
         Ok(())
     }
 
     /// Has the names of a pool resolved no longer; they stay where they are.
     pub fn forget(&self, pool: &Pool) {
-        send(self.thread.0.lock().as_ref(), Message::Forget(pool.number()));
+        send(self.thread.0.lock().messages.as_ref(), Message::Forget(pool.number()));
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        *self.thread.0.lock() = None;
+        self.thread.0.lock().messages = None;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut thread = self.0.0.lock();
+        thread.is_held = false;
+        send(thread.messages.as_ref(), Message::Release);
     }
 }
 
@@ -106,9 +145,9 @@ impl Thread {
     /// Called by the thread, when it has nothing to do. Returns true if it is to end: it will be told nothing more.
     fn ends(&self, received: &Receiver<Message>) -> bool {
         let mut thread = self.0.lock();
-        let ends = received.is_empty();
+        let ends = received.is_empty() && !thread.is_held;
         if ends {
-            *thread = None;
+            thread.messages = None;
         }
         ends
     }

@@ -50,7 +50,7 @@ fn settings(pool: &Pool, interval: Option<Duration>, all: bool) -> Settings {
 }
 
 fn has_thread(handle: &Handle) -> bool {
-    handle.thread.0.lock().is_some()
+    handle.thread.0.lock().messages.is_some()
 }
 
 fn wait_until(what: &str, is_so: impl Fn() -> bool) {

@@ -2,9 +2,10 @@
 
 use log::info;
 
-use super::Pool;
+use super::health::Health;
 use super::inner::Inner;
 use super::named::Standing;
+use super::{Origin, Pool, PoolSettings};
 use crate::address::{Endpoint, PeerAddress};
 
 /// What has become of a destination that is not asked for any more.
@@ -31,6 +32,23 @@ impl Pool {
             None => inner.slots_of(endpoint),
         };
         slots.into_iter().map(|slot| inner.dismiss(slot, endpoint)).collect()
+    }
+
+    /// Becomes a pool that is asked for anew, with other settings. All that was asked for and done by hand before is
+    /// forgotten; destinations with connections go when the last of these has ended, unless they are asked for again.
+    pub fn begin_anew(&self, settings: PoolSettings) {
+        self.configure(settings);
+        let mut inner = self.0.lock();
+        inner.names.retain(|_, standing| matches!(standing, Standing::At(_)));
+        inner.withdrawn.clear();
+        let slots: Vec<usize> = inner.destinations.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            inner.rejoin(slot, |it| {
+                (it.health, it.obsolete, it.origin) = (Health::at_first(settings.watched), false, Origin::ByHand);
+            });
+            let wanted_as = inner.destinations[slot].wanted_as.clone();
+            wanted_as.iter().for_each(|endpoint| _ = inner.dismiss(slot, endpoint));
+        }
     }
 }
 

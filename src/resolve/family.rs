@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::OwnAddresses;
+use crate::supervise;
 
 /// How long an address may take to accept a connection that is only made to see whether it does.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -38,7 +39,7 @@ fn accepts(addresses: &[SocketAddr], own: &OwnAddresses) -> bool {
     thread::scope(|scope| {
         let connect = |address| {
             let connect = move || TcpStream::connect_timeout(address, PATIENCE).is_ok();
-            thread::Builder::new().name("resolver".into()).spawn_scoped(scope, connect).ok()
+            supervise::spawn_scoped(scope, "resolver", connect).ok()
         };
         let attempts: Vec<_> = others.filter_map(connect).collect();
         attempts.into_iter().any(|attempt| attempt.join().unwrap_or(false))

@@ -10,7 +10,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, unbounded};
@@ -18,6 +17,7 @@ use log::warn;
 use parking_lot::{Mutex, RwLock};
 
 use crate::address::{Endpoint, Host, ListenAddress, PeerAddress, can_be_connected_to};
+use crate::supervise;
 
 /// How often whoever waits for names looks whether that is still wanted.
 const STEP: Duration = Duration::from_millis(50);
@@ -187,11 +187,14 @@ fn is_local(address: IpAddr) -> bool {
 
 /// The addresses of several endpoints, as [`resolve_every`] finds them: all of them asked for at once, and waited for
 /// together, for no longer than `patience` where there is one, and not once `give_up` returns true.
+///
+/// # Errors
+/// When there are names, and no thread can be started to look them up.
 pub fn resolve_all(
     endpoints: Vec<Endpoint>,
     patience: Option<Duration>,
     give_up: &mut dyn FnMut() -> bool,
-) -> HashMap<Endpoint, io::Result<Vec<PeerAddress>>> {
+) -> io::Result<HashMap<Endpoint, io::Result<Vec<PeerAddress>>>> {
     let (mut missing, mut found) = (HashSet::new(), HashMap::new());
     let (todo, next) = unbounded();
     for endpoint in endpoints {
@@ -203,13 +206,16 @@ pub fn resolve_all(
     }
     drop(todo);
     let (done, answers) = unbounded();
-    let mut trouble = None;
-    for _ in 0..missing.len().min(MAX_LOOKUPS) {
+    for started in 0..missing.len().min(MAX_LOOKUPS) {
         let (next, done) = (next.clone(), done.clone());
         // Who has waited for long enough needs no answer.
         let ask =
             move || next.iter().try_for_each(|it: Endpoint| done.send((resolve_every(&it, None), it))).unwrap_or(());
-        trouble = thread::Builder::new().name("resolver".into()).spawn(ask).err().or(trouble);
+        match supervise::spawn("resolver", ask) {
+            // Those that there are look up the names of all.
+            Err(_) if started > 0 => break,
+            spawned => drop(spawned?),
+        }
     }
     drop((next, done));
     let deadline = patience.map(|patience| Instant::now() + patience);
@@ -223,13 +229,12 @@ pub fn resolve_all(
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    let late = || match (&trouble, patience) {
-        (None, Some(patience)) => format!("it has not resolved within {} s", patience.as_secs_f64()),
-        (None, None) => "it has not resolved".to_owned(),
-        (Some(error), _) => format!("it cannot be resolved: {error}"),
+    let late = || match patience {
+        Some(patience) => format!("it has not resolved within {} s", patience.as_secs_f64()),
+        None => "it has not resolved".to_owned(),
     };
     found.extend(missing.into_iter().map(|it| (it, Err(io::Error::other(late())))));
-    found
+    Ok(found)
 }
 
 /// Looks up a name, as [`resolve_every`] does.
@@ -283,7 +288,7 @@ impl Resolver {
     ) -> io::Result<()> {
         let lookup = Lookup::begin(&self.running, self.most)?;
         let look_up = self.look_up;
-        thread::Builder::new().name("resolver".into()).spawn(move || {
+        supervise::spawn("resolver", move || {
             let answer = look_up(&endpoint, kept);
             drop(lookup);
             done(answer);

@@ -55,6 +55,11 @@ impl Setup {
         self.pools.iter().find(|it| &*it.config.name == name)
     }
 
+    /// The pool of this name that is no longer asked for and still has connections.
+    pub fn retired_pool(&self, name: &str) -> Option<&PoolEntry> {
+        self.retired.iter().find(|it| &*it.config.name == name)
+    }
+
     /// The pool that is meant where nobody says which: the only one, or that which is called `main`.
     pub fn pool_without_a_name(&self) -> Option<&PoolEntry> {
         if let [only] = &self.pools[..] { Some(only) } else { self.pool(MAIN) }

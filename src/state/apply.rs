@@ -40,10 +40,12 @@ impl Base<'_> {
                 && pool.known_addresses(&spec.endpoint).is_empty()
         };
         let unknown: Vec<Endpoint> = entries.iter().filter(unknown).map(|it| it.spec.endpoint.clone()).collect();
-        let found = Found {
-            saved: saved_addresses(entries),
-            now: resolve::resolve_all(unknown, Some(resolve::PATIENCE), &mut || false),
-        };
+        let now = resolve::resolve_all(unknown, Some(resolve::PATIENCE), &mut || false);
+        let now = now.unwrap_or_else(|error| {
+            remarks.push(format!("cannot resolve names: {error}"));
+            HashMap::new()
+        });
+        let found = Found { saved: saved_addresses(entries), now };
         let mut made = Vec::new();
         for entry in entries {
             match self.apply(&entry.spec, &found, pool, own_addresses) {

@@ -41,6 +41,7 @@ use mio::{Poll, Token};
 
 use crate::process::processors;
 use crate::stats::Stats;
+use crate::supervise;
 use accepting_workers::AcceptingWorkers;
 use admission::Admission;
 use event_loop::Worker;
@@ -174,7 +175,7 @@ impl Workers {
         let start = |worker: Worker| {
             let (index, name) = (worker.index(), format!("worker-{}", worker.index()));
             let processor = processors.iter().cycle().nth(index).copied();
-            std::thread::Builder::new().name(name).spawn(move || {
+            supervise::spawn(&name, move || {
                 processor.into_iter().for_each(|processor| bind(index, processor));
                 worker.run();
             })

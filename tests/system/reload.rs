@@ -1,5 +1,8 @@
 //! The configuration file read again: what it says comes into force at once or not at all, and nothing else is touched.
 
+mod comes_back;
+mod shortage;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -129,18 +132,21 @@ fn a_service_that_listens_elsewhere_loses_nobody() {
 }
 
 #[test]
-fn two_services_swap_their_addresses() {
-    let (site, servers, ports) = (Site::new(), [0; 2].map(|_| Server::echo()), [0; 2].map(|_| free_port()));
-    let [first, second] = servers.each_ref();
-    let pools: [(&str, &[&Server], &str); 2] = [("a", &[first], ""), ("b", &[second], "")];
-    site.write(&pools, &[("s", ports[0], "pool = \"a\""), ("t", ports[1], "pool = \"b\"")]);
-    site.start();
-    drop(served(ports[0]));
-    site.write(&pools, &[("s", ports[1], "pool = \"a\""), ("t", ports[0], "pool = \"b\"")]);
-    let answer = reload(&site);
-    assert!(answer.ends_with("Ok\n"), "{answer}");
-    drop((served(ports[0]), served(ports[1])));
-    assert_eq!(servers.each_ref().map(Server::accepted), [2, 1], "each goes where the file says");
+fn two_services_swap_their_addresses_after_an_upgrade_as_well() {
+    for upgrades in [0, 1, 2] {
+        let (site, servers, ports) = (Site::new(), [0; 2].map(|_| Server::echo()), [0; 2].map(|_| free_port()));
+        let [first, second] = servers.each_ref();
+        let pools: [(&str, &[&Server], &str); 2] = [("a", &[first], ""), ("b", &[second], "")];
+        site.write(&pools, &[("s", ports[0], "pool = \"a\""), ("t", ports[1], "pool = \"b\"")]);
+        site.start();
+        (0..upgrades).for_each(|_| site.daemon.upgrade());
+        drop(served(ports[0]));
+        site.write(&pools, &[("s", ports[1], "pool = \"a\""), ("t", ports[0], "pool = \"b\"")]);
+        let answer = reload(&site);
+        assert!(answer.ends_with("Ok\n"), "{answer}");
+        drop((served(ports[0]), served(ports[1])));
+        assert_eq!(servers.each_ref().map(Server::accepted), [2, 1], "each goes where the file says");
+    }
 }
 
 #[test]

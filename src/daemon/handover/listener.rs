@@ -51,31 +51,13 @@ impl Listener {
             poll.registry().register(&mut SourceFd(&link.channel.as_raw_fd()), LINK, interests)?;
         }
         let (words, heard) = unbounded();
-        for PoolEntry { config, pool } in &inventory.now().pools {
-            let (name, inventory) = (Name::clone(&config.name), inventory.clone());
-            let (orders, bell) = (words.clone(), Arc::clone(&waker));
-            pool.subscribe(Box::new(move |event| {
-                let word = match event {
-                    Event::Closed(_, address, whose) => match holder(&inventory, &name, whose) {
-                        Some(holder) => Word::Order(Order::Close(holder, address)),
-                        None => return,
-                    },
-                    Event::Moved(_, from, to) => Word::Order(Order::Move(name.to_string(), from, to)),
-                    Event::Settled => Word::Settled,
-                    Event::Added(_) => Word::Added,
-                    _ => return,
-                };
-                if orders.send(word).is_ok() {
-                    // Fails only when the counter behind it is full, and then the thread will wake.
-                    let _ = bell.wake();
-                }
-            }));
-        }
-        let (inventory, stats, workers) = (inventory.clone(), stats.clone(), workers.clone());
         let (alive, ended) = bounded(0);
+        let predecessors = Predecessors::new(words, waker, ended);
+        inventory.now().pools.iter().for_each(|it| predecessors.follow(it, inventory));
+        let (inventory, stats, workers) = (inventory.clone(), stats.clone(), workers.clone());
         let listener =
             Listener { poll, heard, links, inventory, stats, workers, paused: false, stopping: None, _alive: alive };
-        Ok((listener, Predecessors::new(words, waker, ended)))
+        Ok((listener, predecessors))
     }
 
     /// Runs until no process is left.
@@ -206,6 +188,26 @@ impl Listener {
     /// How many clients they have.
     pub(super) fn clients(&self) -> usize {
         clients(self.links.iter().flat_map(|link| &link.connections).map(|((holder, _), count)| (holder, *count)))
+    }
+}
+
+impl Predecessors {
+    /// Passes on to those processes what happens in a pool.
+    pub(in crate::daemon) fn follow(&self, PoolEntry { config, pool }: &PoolEntry, inventory: &Inventory) {
+        let (name, inventory, words) = (Name::clone(&config.name), inventory.clone(), self.words.clone());
+        pool.subscribe(Box::new(move |event| {
+            let word = match event {
+                Event::Closed(_, address, whose) => match holder(&inventory, &name, whose) {
+                    Some(holder) => Word::Order(Order::Close(holder, address)),
+                    None => return,
+                },
+                Event::Moved(_, from, to) => Word::Order(Order::Move(name.to_string(), from, to)),
+                Event::Settled => Word::Settled,
+                Event::Added(_) => Word::Added,
+                _ => return,
+            };
+            words.send(word);
+        }));
     }
 }
 

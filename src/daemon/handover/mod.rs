@@ -261,7 +261,10 @@ fn holders(setup: &Setup, pool: &str) -> Vec<Holder> {
 /// Counts connections of other processes where there are such a pool and such a destination.
 fn count_there(setup: &Setup, holder: &Holder, address: PeerAddress, count: usize) {
     match holder {
-        Holder::Pool(name) => setup.pool(name).into_iter().for_each(|it| it.pool.set_elsewhere(address, count)),
+        Holder::Pool(name) => {
+            let pools = setup.all_pools().filter(|it| *it.config.name == *name);
+            pools.for_each(|it| it.pool.set_elsewhere(address, count));
+        }
         Holder::Service(name) => {
             let services = setup.service(name).into_iter();
             services.for_each(|it| it.rotation().set_sessions_elsewhere(address, count));

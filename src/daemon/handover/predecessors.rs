@@ -5,7 +5,6 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -16,6 +15,7 @@ use super::{Channel, Connections, Holder, Message, Order, PORTION};
 use crate::address::PeerAddress;
 use crate::service::Inventory;
 use crate::stats::Stats;
+use crate::supervise;
 use crate::worker;
 
 /// Most orders that wait for a process that does not listen.
@@ -88,7 +88,7 @@ pub(super) enum Word {
     Order(Order),
     /// The single destination has moved.
     Settled,
-    /// A destination is new, and they may still have connections to one that was there before.
+    /// A destination, a pool or a service is new, and they may still have connections of one that was there before.
     Added,
     /// They are to stop at once. Dropped when all have heard it.
     Stop(Sender<()>),
@@ -102,9 +102,25 @@ pub(super) enum Word {
 
 /// The thread that talks to them, and ends with this.
 pub(in crate::daemon) struct Predecessors {
+    pub(super) words: WordSender,
+    ended: Receiver<()>,
+}
+
+/// How that thread is told something.
+#[derive(Clone)]
+pub(super) struct WordSender {
     words: Sender<Word>,
     waker: Arc<Waker>,
-    ended: Receiver<()>,
+}
+
+impl WordSender {
+    pub(super) fn send(&self, word: Word) {
+        // A thread that has ended, since nobody was left, needs to hear nothing.
+        if self.words.send(word).is_ok() {
+            // Fails only when the counter behind it is full, and then the thread will wake.
+            let _ = self.waker.wake();
+        }
+    }
 }
 
 impl Predecessors {
@@ -120,23 +136,28 @@ impl Predecessors {
         workers: &worker::Handle,
     ) -> io::Result<Self> {
         let (listener, predecessors) = Listener::new(links, inventory, stats, workers)?;
-        thread::Builder::new().name("predecessors".into()).spawn(move || listener.run())?;
+        supervise::spawn("predecessors", move || listener.run())?;
         Ok(predecessors)
     }
 
     pub(super) fn new(words: Sender<Word>, waker: Arc<Waker>, ended: Receiver<()>) -> Predecessors {
-        Predecessors { words, waker, ended }
+        Predecessors { words: WordSender { words, waker }, ended }
+    }
+
+    /// Pools or services are others than before.
+    pub(in crate::daemon) fn setup_changed(&self) {
+        self.words.send(Word::Added);
     }
 
     /// Has them close a service's connections to this destination.
     pub(in crate::daemon) fn close(&self, service: &str, address: PeerAddress) {
-        self.say(Word::Order(Order::Close(Holder::Service(service.to_owned()), address)));
+        self.words.send(Word::Order(Order::Close(Holder::Service(service.to_owned()), address)));
     }
 
     /// Has them stop at once.
     pub(in crate::daemon) fn stop(&self) {
         let (done, stopped) = bounded(0);
-        self.say(Word::Stop(done));
+        self.words.send(Word::Stop(done));
         // Closed without a word when it is done, or the thread is not there any more.
         let _ = stopped.recv_timeout(STOPPING);
     }
@@ -149,25 +170,18 @@ impl Predecessors {
     /// Listens to nobody from now on, and returns the conversations as they are.
     pub(in crate::daemon) fn pause(&self) -> Vec<PredecessorLink> {
         let (reply, links) = bounded(1);
-        self.say(Word::Pause(reply));
+        self.words.send(Word::Pause(reply));
         links.recv().unwrap_or_default()
     }
 
     /// Listens again after [`pause`](Predecessors::pause).
     pub(in crate::daemon) fn resume(&self) {
-        self.say(Word::Resume);
-    }
-
-    fn say(&self, word: Word) {
-        // A thread that has ended, since nobody was left, needs to hear nothing.
-        if self.words.send(word).is_ok() {
-            let _ = self.waker.wake();
-        }
+        self.words.send(Word::Resume);
     }
 }
 
 impl Drop for Predecessors {
     fn drop(&mut self) {
-        self.say(Word::End);
+        self.words.send(Word::End);
     }
 }

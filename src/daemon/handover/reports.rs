@@ -11,6 +11,7 @@ use super::{Channel, Connections, Holder, Message, Order, PORTION, State, Succes
 use crate::address::PeerAddress;
 use crate::service::Inventory;
 use crate::stats::{Stats, Totals};
+use crate::supervise;
 
 /// How often there is something to tell.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -53,7 +54,7 @@ impl Reports {
         let channel = successor.let_go();
         let ending = Arc::new(AtomicBool::new(false));
         let reporter = Reporter::new(channel, &state.connections, state.stats.totals, inventory, stats, &ending);
-        let thread = thread::Builder::new().name("reports".into()).spawn(move || reporter.run(stop))?;
+        let thread = supervise::spawn("reports", move || reporter.run(stop))?;
         Ok(Reports { ending, thread })
     }
 

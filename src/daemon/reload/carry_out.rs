@@ -11,10 +11,12 @@ use crate::address::{DestinationSpec, ListenAddresses};
 use crate::checker::Credentials;
 use crate::config::{Config, Name, ServiceConfig};
 use crate::daemon::filling::{self, Located};
+use crate::daemon::handover::Predecessors;
 use crate::daemon::listening::{Door, ListenPlaces};
 use crate::daemon::prepared::{self, Notice};
 use crate::daemon::running::Running;
 use crate::desired::{PoolChange, ServiceChange, Task, Until};
+use crate::names;
 use crate::service::{PoolEntry, Service, ServiceEntry, Setup};
 use crate::worker::ListenerGroup;
 
@@ -35,17 +37,31 @@ pub(super) struct Work<'w> {
     known: HashMap<Name, Credentials>,
     places: ListenPlaces,
     listening: HashMap<Name, Vec<Door>>,
+    _names: Option<names::Hold>,
     /// What was done.
     lines: Vec<String>,
 }
 
 impl<'w> Work<'w> {
     pub(super) fn new(running: &'w mut Running, wanted: &'w Config, tasks: &'w [Task<'w>], ready: Ready) -> Work<'w> {
-        let Ready { setup, located, credentials, listening, places, own_addresses } = ready;
+        let Ready { setup, located, credentials, listening, places, own_addresses, names } = ready;
         running.own_addresses.follow(&own_addresses);
         let (before, known) = (running.inventory.now(), std::mem::take(&mut running.credentials));
         let lines = Vec::new();
-        Work { running, wanted, tasks, before, setup, located, credentials, known, places, listening, lines }
+        Work {
+            running,
+            wanted,
+            tasks,
+            before,
+            setup,
+            located,
+            credentials,
+            known,
+            places,
+            listening,
+            _names: names,
+            lines,
+        }
     }
 
     /// Does it. Returns what was done, a line for each thing.
@@ -59,6 +75,7 @@ impl<'w> Work<'w> {
         self.tasks.iter().for_each(|task| self.drop_or_tell(task));
         self.running.credentials = self.credentials;
         self.running.inventory.set(setup);
+        self.running.predecessors.iter().for_each(Predecessors::setup_changed);
         self.running.control.setup_changed();
         // Sockets that are left can be listened at again, and no new client gets what was asked for before.
         self.running.workers.settle(SETTLING);
@@ -89,12 +106,18 @@ impl<'w> Work<'w> {
 
     fn add_pool(&mut self, entry: &PoolEntry) {
         let PoolEntry { config, pool } = entry;
+        let comes_back = self.before.retired_pool(&config.name).is_some();
+        if comes_back {
+            pool.begin_anew(prepared::pool_settings(config));
+            pool.set_backups(config.backups.iter().cloned().collect());
+        }
         self.fill(entry, &config.destinations);
         if config.watchdog.is_some() {
             pool.await_first_verdicts();
         }
-        self.running.workers.follow(pool);
-        self.running.control.follow(pool);
+        if !comes_back {
+            self.running.follow(entry);
+        }
         self.lines.push(format!("pool {} added, destinations: {}", config.name, config.destinations.len()));
         let services = self.setup.services_of(&config.name);
         let new = services.filter_map(|it| self.listening.get(&it.config.name)).flatten();

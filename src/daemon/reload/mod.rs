@@ -61,19 +61,7 @@ impl Serving {
             let rate = wanted.connection_rate.map_or("not limited".to_owned(), |rate| format!("limited to {rate}"));
             lines.push(format!("process: new connections a second are {rate}"));
         }
-        // What takes an upgrade or a restart is still as it was.
-        self.config = Config {
-            threads: before.threads,
-            cpus: before.cpus,
-            max_connections: before.max_connections,
-            state: before.state,
-            log: before.log,
-            fifo: before.fifo,
-            daemon: before.daemon,
-            user: before.user,
-            pidfile: before.pidfile,
-            ..wanted
-        };
+        self.config = desired::in_force(&before, wanted);
         Ok(lines)
     }
 

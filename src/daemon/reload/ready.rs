@@ -1,6 +1,7 @@
 //! All of a reload that can fail: names, addresses, files.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use super::control::NewControl;
@@ -14,6 +15,7 @@ use crate::daemon::prepared;
 use crate::daemon::running::Running;
 use crate::daemon::serving::Serving;
 use crate::desired::Task;
+use crate::names;
 use crate::pool::MAX_DESTINATIONS;
 use crate::resolve::OwnAddresses;
 use crate::service::{self, PoolEntry, ServiceEntry, Setup};
@@ -28,15 +30,18 @@ pub(super) struct Ready {
     /// Where each service will listen.
     pub places: ListenPlaces,
     pub own_addresses: OwnAddresses,
+    /// There is a thread for names.
+    pub names: Option<names::Hold>,
 }
 
 impl Serving {
     /// Does all that can fail. When it does, nothing has changed.
     pub(super) fn prepare(&mut self, wanted: &Config, tasks: &[Task], control: &NewControl) -> Result<Ready, String> {
         let credentials = self.credentials(wanted)?;
+        let names = self.start_threads(wanted, tasks).map_err(|error| format!("cannot start a thread: {error}"))?;
         let added = tasks.iter().flat_map(added_destinations);
         let signals = &mut self.signals;
-        let located = Located::resolve(added, wanted.strict_names, &mut || signals.is_end_wanted());
+        let located = Located::resolve(added, wanted.strict_names, &mut || signals.is_end_wanted())?;
         if self.signals.is_end_wanted() {
             return Err("a signal came that ends this process".to_owned());
         }
@@ -51,18 +56,28 @@ impl Serving {
                 Task::ChangePool(pool, change) => (pool, change.destinations.added.len()),
                 _ => continue,
             };
-            let there = now.pool(&pool.name).map_or(0, |it| it.pool.snapshot().len());
+            let there = setup.pool(&pool.name).map_or(0, |it| it.pool.snapshot().len());
             if there + destinations > MAX_DESTINATIONS {
                 return Err(format!("pool {}: it may have {MAX_DESTINATIONS} destinations", pool.name));
             }
         }
         tasks.iter().try_for_each(|task| located.check(added_destinations(task), &own_addresses))?;
         let is_new = |address| own_addresses.include(address) && !running.own_addresses.include(address);
-        for entry in &setup.pools {
+        // What there is in one that comes back goes.
+        for entry in setup.pools.iter().filter(|it| now.retired_pool(&it.config.name).is_none()) {
             prepared::passes_no_clients_back(entry, dropped_destinations(tasks, &entry.config.name), is_new)?;
         }
         let listening = listen(wanted, &setup, &places, running)?;
-        Ok(Ready { setup, located, credentials, listening, places, own_addresses })
+        Ok(Ready { setup, located, credentials, listening, places, own_addresses, names })
+    }
+
+    /// Starts the threads that there are none of yet.
+    fn start_threads(&mut self, wanted: &Config, tasks: &[Task]) -> io::Result<Option<names::Hold>> {
+        if wanted.pools.iter().any(|pool| pool.watchdog.is_some()) {
+            self.running.prepare_to_watch()?;
+        }
+        let may_have_names = tasks.iter().any(|task| matches!(task, Task::AddPool(_) | Task::ChangePool(..)));
+        self.running.names.as_ref().filter(|_| may_have_names).map(names::Handle::hold).transpose()
     }
 
     /// Who the checks log in as from now on: the file with the password may be another as well.
@@ -97,17 +112,17 @@ fn dropped_destinations<'t>(tasks: &'t [Task<'_>], of: &Name) -> &'t [Endpoint] 
     dropped.unwrap_or_default()
 }
 
-/// What there will be. Pools and services that stay are the same ones.
+/// What there will be. Pools and services that stay are the same ones, and a pool that comes back while it still has
+/// connections is the one that has them.
 fn next_setup(wanted: &Config, tasks: &[Task], now: &Setup) -> Setup {
     let pool = |config: &PoolConfig| {
-        let there = now.pool(&config.name).map(|it| it.pool.clone());
-        let pool = there.unwrap_or_else(|| prepared::pool(config));
+        let there = now.pool(&config.name).or_else(|| now.retired_pool(&config.name));
+        let pool = there.map_or_else(|| prepared::pool(config), |it| it.pool.clone());
         PoolEntry { config: config.clone(), pool }
     };
     let pools: Vec<PoolEntry> = wanted.pools.iter().map(pool).collect();
-    let mut retired: Vec<PoolEntry> = now.retired.clone();
-    retired.extend(now.pools.iter().filter(|it| wanted.pools.iter().all(|pool| pool.name != it.config.name)).cloned());
-    retired.retain(|it| it.pool.connections() > 0);
+    let is_wanted = |it: &PoolEntry| wanted.pools.iter().any(|pool| pool.name == it.config.name);
+    let retired = now.all_pools().filter(|it| !is_wanted(it) && it.pool.connections() > 0).cloned().collect();
     let setup = Setup { pools, services: Vec::new(), retired };
     let service = |config: &ServiceConfig| {
         let entry = setup.pool(&config.pool)?;
@@ -173,14 +188,14 @@ fn retire(listening: HashMap<Name, Vec<Door>>, running: &Running) {
 }
 
 /// What else there is to say where it cannot be listened at an address.
-fn hint(place: &ListenPlace, error: &std::io::Error, running: &Running) -> String {
+fn hint(place: &ListenPlace, error: &io::Error, running: &Running) -> String {
     let overlaps = |door: &&Door| match (door.place.at.inet(), place.at.inet()) {
         (Some(one), Some(other)) => service::overlap(one, other),
         _ => door.place.at == place.at,
     };
     let is_in_the_way = |door: &&Door| door.borrowed && overlaps(door);
     let other = running.all_doors().iter().find(is_in_the_way);
-    match other.filter(|_| error.kind() == std::io::ErrorKind::AddrInUse) {
+    match other.filter(|_| error.kind() == io::ErrorKind::AddrInUse) {
         Some(Door { service, .. }) => {
             format!("; service {service} has the service manager's socket there, which takes a restart to change")
         }
