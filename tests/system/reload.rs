@@ -1,7 +1,9 @@
 //! The configuration file read again: what it says comes into force at once or not at all, and nothing else is touched.
 
 mod comes_back;
+mod killed;
 mod shortage;
+mod under_load;
 
 use std::fs;
 use std::io::{Read, Write};
