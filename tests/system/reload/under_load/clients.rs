@@ -107,7 +107,7 @@ impl Clients {
     }
 
     pub fn assert_that_none_has_noticed(&self) {
-        let errors = self.errors.lock().expect("no panic");
+        let errors = self.errors.lock().expect("no panic").clone();
         assert!(errors.is_empty(), "clients have noticed:\n{}", errors.join("\n"));
     }
 
