@@ -121,6 +121,8 @@ fn start_anew(mut config: Config, program: PathBuf) -> Result<(), String> {
     }
     service_manager::say_ready();
     running.show(&config, &prepared);
+    // A service holds on to all that have replaced it.
+    drop(prepared);
     let lasting = desired::lasting(&config);
     Serving { config, program, directory, lasting, signals, running, leftovers, reports: None, successor: None }
         .until_the_end();
@@ -163,6 +165,8 @@ fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Resu
         warn!("cannot let go of the standard descriptors: {error}");
     }
     running.show(&config, &prepared);
+    // A service holds on to all that have replaced it.
+    drop(prepared);
     let lasting = if state.lasting.is_empty() { desired::lasting(&config) } else { state.lasting };
     Serving { config, program, directory, lasting, signals, running, leftovers, reports: None, successor: None }
         .until_the_end();

@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Server, connect_to, echoes, free_port, wait_until};
+use crate::harness::{Server, connect_to, echoes, free_port, proc, wait_until};
 use crate::services::{Site, at, served};
 
 /// A service on a pool of one server.
@@ -564,6 +564,25 @@ fn a_hundred_reloads_leave_nothing_behind() {
     });
     (0..50).for_each(|_| turn());
     wait_until("all is back", || descriptors() <= before.0 && threads() <= before.1);
+}
+
+/// A service is replaced by another one when its options change, and what replaces what is known for as long as anybody
+/// has the first of them.
+#[test]
+fn services_that_are_replaced_leave_no_memory_behind() {
+    const WARM: usize = 200;
+    let (site, server, port) = one();
+    let session = served(port);
+    let turn = |number: usize| {
+        site.write(&[("a", &[&server], "")], &[("s", port, &format!("client-idle-timeout = {}", 60 + number % 2))]);
+        assert!(reload(&site).ends_with("Ok\n"));
+    };
+    (0..WARM).for_each(turn);
+    let before = proc::resident_bytes(site.daemon.pid());
+    (WARM..5 * WARM).for_each(turn);
+    let now = proc::resident_bytes(site.daemon.pid());
+    assert!(now < before + 300_000, "{before} bytes have become {now}");
+    assert!(echoes(&session));
 }
 
 #[test]

@@ -19,8 +19,8 @@ use turns::Turns;
 const RELOADS: usize = 500;
 /// Reloads after which the memory is taken that the rest must not exceed by much.
 const WARM: usize = 100;
-/// What the allocator keeps of a busier moment; as much as 400 reloads may leave that leave 4 kB each.
-const MEMORY_ALLOWANCE: u64 = 1_600_000;
+/// What the allocator keeps of a busier moment; as much as 400 reloads leave that leave 2 kB each.
+const MEMORY_ALLOWANCE: u64 = 800_000;
 /// Another process takes over in the middle of so many reloads.
 const RELOADS_AN_UPGRADE: usize = 25;
 
