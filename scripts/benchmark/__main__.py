@@ -1,4 +1,4 @@
-"""Compares glbd with HAProxy, nginx stream, Pen and no proxy at all, side by side.
+"""Compares glbd with HAProxy, nginx stream, Pen and no proxy at all, side by side, with one service and with ten.
 
 In every round each load meets every contender once, in random order, each freshly started. Prints medians and ratios,
 and writes a page with a chart into --output.
@@ -11,6 +11,7 @@ import random
 import tempfile
 
 import report
+import services
 from contenders import (
     ALL, GLBD, HAPROXY, NGINX, PEN, THREADS, Contender, congestion_control, require, use_own_network, version_of)
 from loads import LOADS, Backends
@@ -21,7 +22,7 @@ def main():
     require("haproxy", "nginx", "pen", "iperf3", "wrk", "ip", "unshare")
     use_own_network()
     loads = [load for load in LOADS if not options.loads or load.key in options.loads]
-    figures = report.Figures(loads)
+    figures = report.Figures(loads, options.services)
     with tempfile.TemporaryDirectory(prefix="glbd-benchmark-") as directory:
         os.chmod(directory, 0o755)
         with Backends(directory) as backends:
@@ -38,6 +39,7 @@ def command_line():
     parser.add_argument("glbd", help="the binary")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    parser.add_argument("--services", type=int, nargs="+", default=[1, 10], help="measure with each of these numbers")
     parser.add_argument("--loads", nargs="*", choices=[load.key for load in LOADS], help="only these")
     parser.add_argument("--contenders", nargs="*", choices=ALL, default=ALL, help="only these")
     parser.add_argument("--output", help="directory for benchmarks.md and benchmarks.svg")
@@ -46,14 +48,15 @@ def command_line():
 
 
 def measure_round(number, options, loads, figures, backends, directory):
-    for load in random.sample(loads, len(loads)):
+    settings = [(load, count) for load in loads for count in options.services]
+    for load, count in random.sample(settings, len(settings)):
         results = {}
         for name in random.sample(options.contenders, len(options.contenders)):
-            with Contender(name, getattr(backends, load.backend), directory, options.glbd) as contender:
+            with Contender(name, getattr(backends, load.backend), directory, options.glbd, count) as contender:
                 results[name] = load.run(contender, options.seconds)
             told = ", ".join(f"{report.number(getattr(results[name], field))} {unit}" for field, unit in load.units.items())
-            print(f"round {number}: {load.title}: {name}: {told}", flush=True)
-        figures.rounds[load.key].append(results)
+            print(f"round {number}: {load.title}, services: {count}: {name}: {told}", flush=True)
+        figures.rounds[load.key, count].append(results)
 
 
 def write(options, figures):
@@ -63,9 +66,12 @@ def write(options, figures):
         f"{options.rounds} rounds of {options.seconds} seconds for each load and contender, in random order, over loopback, "
         f"with clients, proxy and servers on the same {os.cpu_count()} processors (Linux {kernel}, congestion control "
         f"{congestion_control()}). Each proxy "
-        f"has {THREADS} threads or workers, but Pen, which has one; HAProxy splices both ways. Versions: {versions}.")
+        f"has {THREADS} threads or workers, but Pen, which has one, and is a process for each service; HAProxy splices both "
+        f"ways. Several services take destinations from half as many pools; requests and idle connections are spread over "
+        f"all of them, each by a client thread of its own, and bulk and single connections go through one. "
+        f"Versions: {versions}.")
     os.makedirs(options.output, exist_ok=True)
-    for name, content in [("benchmarks.md", report.page(figures, setting, options.picks)), ("benchmarks.svg", report.chart(figures))]:
+    for name, content in [("benchmarks.md", report.page(figures, setting, options.picks, services.measure(options.glbd))), ("benchmarks.svg", report.chart(figures))]:
         with open(os.path.join(options.output, name), "w", encoding="utf-8") as file:
             file.write(content)
 

@@ -1,4 +1,5 @@
-"""The proxies that are compared, each as people run it: in the foreground, on two threads, before one backend."""
+"""The proxies that are compared, each as people run it: in the foreground, on two threads, before one backend; with one
+service, or with several over half as many pools."""
 
 import os
 import re
@@ -30,7 +31,10 @@ defaults
     timeout server 10m
     option splice-request
     option splice-response
-listen benchmark
+"""
+
+HAPROXY_SERVICE = """
+listen benchmark{number}
     bind 127.0.0.1:{port}
     server backend 127.0.0.1:{backend}
 """
@@ -44,9 +48,26 @@ worker_processes {threads};
 worker_rlimit_nofile {descriptors};
 events {{ worker_connections {descriptors}; }}
 stream {{
-    upstream backend {{ server 127.0.0.1:{backend}; }}
-    server {{ listen 127.0.0.1:{port} reuseport; proxy_pass backend; }}
+{parts}
 }}
+"""
+
+NGINX_POOL = "    upstream backend{pool} {{ server 127.0.0.1:{backend}; }}"
+NGINX_SERVICE = "    server {{ listen 127.0.0.1:{port} reuseport; proxy_pass backend{pool}; }}"
+
+GLBD_CONFIGURATION = """
+[process]
+threads = {threads}
+fifo = "{directory}/glbd.fifo"
+"""
+GLBD_POOL = """
+[pool.p{pool}]
+destinations = ["127.0.0.1:{backend}"]
+"""
+GLBD_SERVICE = """
+[service.s{number}]
+pool = "p{pool}"
+listen = "127.0.0.1:{port}"
 """
 
 
@@ -54,6 +75,16 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def free_ports(count):
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
 
 
 def wait_for(port, process):
@@ -87,43 +118,62 @@ def stat_of(pid):
 class Contender:
     """One proxy before one backend, from start to stop. Without a proxy, the backend itself."""
 
-    def __init__(self, name, backend, directory, glbd):
-        self.port, self.process = backend, None
+    def __init__(self, name, backend, directory, glbd, services=1):
+        self.ports, self.processes = [backend] * services, []
         if name == DIRECT:
             return
-        self.port = free_port()
-        command = self.command(name, backend, directory, glbd)
-        with open(f"{directory}/{command[0].rpartition('/')[2]}.log", "w", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        wait_for(self.port, self.process)
+        self.ports = free_ports(services)
+        for number, command in enumerate(self.commands(name, backend, directory, glbd)):
+            log_path = f"{directory}/{command[0].rpartition('/')[2]}{number}.log"
+            with open(log_path, "w", encoding="utf-8") as log:
+                self.processes.append(subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True))
+        for number, port in enumerate(self.ports):
+            wait_for(port, self.processes[number % len(self.processes)])
 
-    def command(self, name, backend, directory, glbd):
-        values = dict(port=self.port, backend=backend, directory=directory, threads=THREADS,
+    @property
+    def port(self):
+        """Of one service, the last."""
+        return self.ports[-1]
+
+    def commands(self, name, backend, directory, glbd):
+        """What is started: one process, but a Pen for each service."""
+        values = dict(backend=backend, directory=directory, threads=THREADS,
                       connections=MAX_CONNECTIONS, descriptors=2 * MAX_CONNECTIONS + 100)
-        if name == GLBD:
-            return [glbd, "--threads", str(THREADS), "--fifo", f"{directory}/glbd.fifo", f"127.0.0.1:{self.port}",
-                    f"127.0.0.1:{backend}"]
         if name == PEN:
             most = str(MAX_CONNECTIONS)
-            return ["pen", "-f", "-x", most, "-c", most, f"127.0.0.1:{self.port}", f"127.0.0.1:{backend}"]
-        template = {HAPROXY: HAPROXY_CONFIGURATION, NGINX: NGINX_CONFIGURATION}[name]
+            return [["pen", "-f", "-x", most, "-c", most, f"127.0.0.1:{port}", f"127.0.0.1:{backend}"]
+                    for port in self.ports]
+        if name == GLBD and len(self.ports) == 1:
+            return [[glbd, "--threads", str(THREADS), "--fifo", f"{directory}/glbd.fifo", f"127.0.0.1:{self.port}",
+                     f"127.0.0.1:{backend}"]]
         path = f"{directory}/{name.split()[0].lower()}.conf"
         with open(path, "w", encoding="ascii") as file:
-            file.write(template.format(**values))
-        return ["haproxy", "-db", "-f", path] if name == HAPROXY else ["nginx", "-c", path]
+            file.write(self.configuration(name, values))
+        return [{HAPROXY: ["haproxy", "-db", "-f", path], NGINX: ["nginx", "-c", path],
+                 GLBD: [glbd, "--config", path]}[name]]
+
+    def configuration(self, name, values):
+        pools = max(1, len(self.ports) // 2)
+        whole, pool_part, service_part = {
+            HAPROXY: (HAPROXY_CONFIGURATION, "", HAPROXY_SERVICE),
+            NGINX: (NGINX_CONFIGURATION, NGINX_POOL, NGINX_SERVICE),
+            GLBD: (GLBD_CONFIGURATION, GLBD_POOL, GLBD_SERVICE)}[name]
+        parts = [pool_part.format(pool=pool, **values) for pool in range(pools)]
+        parts += [service_part.format(number=number, pool=number % pools, port=port, **values)
+                  for number, port in enumerate(self.ports)]
+        text = "\n".join(parts)
+        return whole.format(parts=text, **values) if name == NGINX else whole.format(**values) + text
 
     def tree(self):
-        """The process and all its descendants."""
-        if self.process is None:
-            return []
+        """The processes and all their descendants."""
         parents = {}
         for entry in filter(str.isdigit, os.listdir("/proc")):
             try:
                 parents[int(entry)] = int(stat_of(entry)[1])
             except OSError:
                 pass
-        tree = [self.process.pid]
+        tree = [process.pid for process in self.processes]
         for pid in tree:
             tree += [child for child, parent in parents.items() if parent == pid]
         return tree
@@ -146,13 +196,14 @@ class Contender:
         return self
 
     def __exit__(self, *_):
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGTERM)
+        for process in self.processes:
+            os.killpg(process.pid, signal.SIGTERM)
+        for process in self.processes:
             try:
-                self.process.wait(5)
+                process.wait(5)
             except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def use_own_network():

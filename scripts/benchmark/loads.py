@@ -1,6 +1,7 @@
 """What is measured: bulk by iperf3, requests by wrk against nginx, idle connections by this program itself."""
 
 import json
+import os
 import re
 import resource
 import socket
@@ -26,6 +27,8 @@ http {{
 """
 
 IDLE_CONNECTIONS = 4000
+# Has each thread of wrk use another service.
+SPREAD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "spread.lua")
 
 
 @dataclass
@@ -105,12 +108,19 @@ class Requests:
     units = {"rate": "requests a second", "cost": "CPU, µs a request", "p50": "p50, ms", "p99": "p99, ms"}
 
     def run(self, contender, seconds):
-        command = ["wrk", "--latency", "--threads", str(min(2, self.connections)), "--connections",
-                   str(self.connections), "--duration", f"{seconds}s", f"http://127.0.0.1:{contender.port}/"]
+        services = len(contender.ports)
+        # Of several services, each has a thread of its own, and all of them the same number of connections.
+        threads = min(2, self.connections) if services == 1 else min(services, self.connections)
+        command = ["wrk", "--latency", "--threads", str(threads), "--connections", str(self.connections),
+                   "--duration", f"{seconds}s", f"http://127.0.0.1:{contender.port}/"]
+        environment = os.environ
+        if threads > 1 and services > 1:
+            command += ["--script", SPREAD]
+            environment = dict(os.environ, GLBD_BENCHMARK_PORTS=" ".join(map(str, contender.ports)))
         if not self.keep_alive:
             command += ["--header", "Connection: close"]
         before = contender.cpu_seconds()
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
         used = contender.cpu_seconds() - before
         if "Non-2xx" in told:
             raise SystemExit(f"requests were refused:\n{told}")
@@ -145,16 +155,16 @@ class Idle:
             client.close()
         time.sleep(0.2)
         before, _ = contender.memory()
-        clients = [self.talk(contender) for _ in range(IDLE_CONNECTIONS)]
+        clients = [self.talk(contender, number) for number in range(IDLE_CONNECTIONS)]
         after, own = contender.memory()
         for client in clients:
             client.close()
         return Result(cost=(after - before) / IDLE_CONNECTIONS / 1e3, total=after / 1e6, own=own / 1e6)
 
     @staticmethod
-    def talk(contender):
-        """A connection that was used once, and so is known to reach all the way."""
-        client = socket.create_connection(("127.0.0.1", contender.port))
+    def talk(contender, number=0):
+        """A connection that was used once, and so is known to reach all the way. The services take turns."""
+        client = socket.create_connection(("127.0.0.1", contender.ports[number % len(contender.ports)]))
         client.sendall(b"GET / HTTP/1.1\r\nHost: benchmark\r\n\r\n")
         if not client.recv(1000).startswith(b"HTTP/1.1 200"):
             raise SystemExit("a connection that was to be idle was refused")

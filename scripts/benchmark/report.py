@@ -13,19 +13,19 @@ BAR, GAP, LABELS, PANEL = 11, 12, 250, 300
 class Figures:
     """The results of all rounds, by load and contender."""
 
-    def __init__(self, loads):
-        self.loads = loads
-        self.rounds = {load.key: [] for load in loads}
+    def __init__(self, loads, services):
+        self.loads, self.services = loads, services
+        self.rounds = {(load.key, number): [] for load in loads for number in services}
 
-    def median(self, load, name, field):
-        values = [getattr(results[name], field) for results in self.rounds[load.key] if name in results]
+    def median(self, load, services, name, field):
+        values = [getattr(results[name], field) for results in self.rounds[load.key, services] if name in results]
         return median(values) if values and None not in values else None
 
-    def ratio(self, load, name, field):
+    def ratio(self, load, services, name, field):
         """To the best peer of the same round; the median over the rounds."""
         best = max if field == "rate" else min
         ratios = []
-        for results in self.rounds[load.key]:
+        for results in self.rounds[load.key, services]:
             peers = [getattr(results[peer], field) for peer in PEERS if peer in results and peer != name]
             if peers and name in results and best(peers):
                 ratios.append(getattr(results[name], field) / best(peers))
@@ -33,16 +33,18 @@ class Figures:
 
 
 def table(figures, load):
-    fields = list(load.units)
-    lines = ["| | " + " | ".join(load.units.values()) + " |", "| --- |" + " ---: |" * len(fields)]
+    columns = [(field, services) for field in load.units for services in figures.services]
+    title = {services: "one service" if services == 1 else f"{services} services" for services in figures.services}
+    titles = [load.units[field] + (f", {title[services]}" if len(title) > 1 else "") for field, services in columns]
+    lines = ["| | " + " | ".join(titles) + " |", "| --- |" + " ---: |" * len(columns)]
     for name in ALL:
         cells = []
-        for field in fields:
-            value = figures.median(load, name, field)
+        for field, services in columns:
+            value = figures.median(load, services, name, field)
             free = name == DIRECT and field in ("cost", "total", "own")
             cells.append("" if value is None or free else number(value))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    ratios = [figures.ratio(load, GLBD, field) for field in fields]
+    ratios = [figures.ratio(load, services, GLBD, field) for field, services in columns]
     cells = ["" if ratio is None else f"**{ratio:.2f}**" for ratio in ratios]
     lines.append("| glbd to the best peer | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -69,14 +71,15 @@ def picks(directory):
     return "\n".join(lines)
 
 
-def page(figures, setting, picks_directory):
+def page(figures, setting, picks_directory, of_services):
     parts = [
         "# Benchmarks",
         "Written by `make bench`, which measures everything anew: do not edit.",
         setting,
         "Figures are medians. A ratio is glbd's figure divided by that of the best peer in the same round, and the median "
         "of these over the rounds. Processor time is that of the proxy's whole process tree, memory is resident memory "
-        "(what nginx's processes share counts for each). The chart shows the ratios of the medians.",
+        "(what nginx's processes share counts for each). The chart shows the ratios of the medians, with one "
+        "service.",
         "![glbd, HAProxy, nginx stream and Pen compared, all loads](benchmarks.svg)",
     ]
     for load in figures.loads:
@@ -88,6 +91,7 @@ def page(figures, setting, picks_directory):
             "that are seen for the first time, where that makes a difference.",
             picks(picks_directory),
         ]
+    parts += ["## A hundred services", "Over fifty pools of twenty destinations each, and without a client:", "\n".join(of_services)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -115,7 +119,7 @@ def chart(figures):
 
 def bars(figures, load, field, left, top):
     names = [GLBD, *PEERS]
-    values = {name: figures.median(load, name, field) for name in names}
+    values = {name: figures.median(load, figures.services[0], name, field) for name in names}
     peers = [values[peer] for peer in PEERS if values[peer]]
     if not peers or values[GLBD] is None:
         return []
