@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use glbd::checker;
-use glbd::config::{Config, Refused};
+use glbd::config::{self, Config, Refused};
 use glbd::daemon;
 
 /// The command line is wrong.
@@ -12,7 +12,10 @@ const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     checker::run_if_asked();
-    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let arguments = match config::own_arguments() {
+        Ok(arguments) => arguments,
+        Err(reason) => return fail(&reason, ExitCode::from(WRONG_USAGE)),
+    };
     let config = match Config::from_command_line(arguments) {
         Ok(config) => config,
         Err(Refused::Show(text)) => {

@@ -1,5 +1,6 @@
 //! From the command line, or a configuration file, to a [`Config`].
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,19 @@ use crate::process::socket_file::SocketAccess;
 const DEFAULT_SOCKET_MODE: u32 = 0o666;
 /// A probe may take as long as the interval between two, but for very short ones.
 const LEAST_DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The words of this process's own command line, the program's name first.
+///
+/// # Errors
+/// One line that shows the word that is not UTF-8: what is read from it may be a path, which has to be the same one when
+/// the configuration is printed, read again or handed to another process.
+pub fn own_arguments() -> Result<Vec<String>, String> {
+    let text = |(place, word): (usize, OsString)| match word.into_string() {
+        Err(word) if place > 0 => Err(format!("'{}' is not UTF-8", word.display())),
+        text => Ok(text.unwrap_or_else(|name| name.to_string_lossy().into_owned())),
+    };
+    std::env::args_os().enumerate().map(text).collect()
+}
 
 impl Config {
     /// Reads a command line, the program's name first. getopt_long's habits hold: options may follow the destinations,

@@ -24,7 +24,7 @@ use ipnet::IpNet;
 use crate::address::{DestinationSpec, Endpoint, ListenAddresses};
 use crate::process::socket_file::SocketAccess;
 pub use balancing::{PolicyKind, ShutdownSessions};
-pub use command_line::command;
+pub use command_line::{command, own_arguments};
 pub use control::{ControlAddress, ControlPlace, parse_control};
 pub use cpus::CpuList;
 pub use limits::{LimitOptions, OverLimit};

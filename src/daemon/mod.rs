@@ -83,6 +83,11 @@ fn working_directory(config: &mut Config) -> Result<PathBuf, String> {
     match std::env::current_dir() {
         // It may have been removed, which matters to relative paths only.
         Err(error) if config.has_relative_paths() => Err(format!("the working directory: {error}")),
+        // A process that takes over is told it as text.
+        Ok(directory) if directory.to_str().is_none() => match config.has_relative_paths() {
+            true => Err(format!("the working directory '{}' is not UTF-8: give whole paths", directory.display())),
+            false => Ok(PathBuf::from("/")),
+        },
         directory => Ok(directory.unwrap_or_else(|_| PathBuf::from("/"))),
     }
 }

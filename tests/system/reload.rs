@@ -2,6 +2,7 @@
 
 mod comes_back;
 mod killed;
+mod paths;
 mod shortage;
 mod under_load;
 

@@ -10,7 +10,7 @@ mod ready;
 use log::{info, warn};
 
 use super::serving::Serving;
-use crate::config::{Config, Refused};
+use crate::config::{self, Config, Refused};
 use crate::control::ReloadOutcome;
 use crate::desired;
 use crate::resolve;
@@ -37,7 +37,7 @@ impl Serving {
         if self.running.threads.is_none() {
             return Err(vec!["this process accepts nobody any more".to_owned()]);
         }
-        let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+        let arguments = config::own_arguments().map_err(|reason| vec![reason])?;
         let wanted = Config::reread(arguments, &self.directory).map_err(|refused| match refused {
             Refused::Show(text) | Refused::Wrong(text) => vec![text],
             Refused::WrongFile(reasons) => reasons,
