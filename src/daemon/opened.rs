@@ -9,9 +9,9 @@ use log::Level;
 
 use super::control_sockets::{ControlDoor, ControlSpot, Sorted};
 use super::handover::LeftAddress;
+use super::listen_trouble;
 use super::listening::{self, Door, Opening};
 use super::prepared::{Notice, Prepared};
-use super::listen_trouble;
 use crate::checker;
 use crate::config::{Config, ProbeSpec};
 use crate::control::{self, ControlListener};
