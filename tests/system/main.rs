@@ -31,6 +31,7 @@ mod unix_sockets;
 mod command_line;
 mod configuration;
 mod control;
+mod conversions;
 mod high_availability;
 mod package;
 mod peers;

@@ -1,0 +1,114 @@
+//! HAProxy or glbd, with its file of a pair.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::file;
+use crate::harness::control::ask;
+use crate::harness::{Daemon, connect_to, wait_until};
+
+/// Where HAProxy answers questions: each has a network of its own.
+const STATS: ([u8; 4], u16) = ([127, 0, 0, 1], 9999);
+
+/// A running program.
+pub enum Balancer {
+    /// Killed when this is dropped.
+    HaProxy(Child, TempDir),
+    Glbd(Box<Daemon>),
+}
+
+/// What a balancer thinks of a server.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum Opinion {
+    Up,
+    Down,
+    /// On the way from one to the other, or neither.
+    Between,
+}
+
+impl Balancer {
+    /// HAProxy, with this name's file, and a port where it answers questions.
+    pub fn haproxy(name: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let more = directory.path().join("stats.cfg");
+        let address = SocketAddr::from(STATS);
+        fs::write(&more, format!("global\n stats socket ipv4@{address} level admin\n")).expect("a file");
+        let said = fs::File::create(directory.path().join("stderr")).expect("a file");
+        let mut command = Command::new("haproxy");
+        command.arg("-db").arg("-f").arg(file(name, "cfg")).arg("-f").arg(more);
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).spawn();
+        let process = process.expect("haproxy, from Debian's package haproxy");
+        wait_until("HAProxy answers", || connect_to(address).is_ok());
+        Self::HaProxy(process, directory)
+    }
+
+    /// glbd, with this name's file. Only its own files are elsewhere, which root may write.
+    pub fn glbd(name: &str) -> Self {
+        let daemon = Daemon::new();
+        let log = daemon.directory().join("log").display().to_string();
+        daemon.start(&["--config", &file(name, "toml").display().to_string(), "--log", &log, "--user", "root"]);
+        Self::Glbd(Box::new(daemon))
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::HaProxy(..) => "HAProxy",
+            Self::Glbd(_) => "glbd",
+        }
+    }
+
+    /// What it thinks of the server at this address in this section, whose pool has the same name.
+    pub fn opinion(&self, section: &str, server: SocketAddr) -> Opinion {
+        match self {
+            Self::HaProxy(..) => opinion_of_haproxy(section, server),
+            Self::Glbd(daemon) => opinion_of_glbd(&daemon.control("getwatch"), section, server),
+        }
+    }
+}
+
+fn opinion_of_haproxy(section: &str, server: SocketAddr) -> Opinion {
+    let answer = ask(STATS.into(), "show stat").expect("HAProxy answers");
+    let mut rows = answer.lines().map(|line| line.split(',').collect::<Vec<&str>>());
+    let heading = rows.next().expect("a heading");
+    let column = |name: &str| heading.iter().position(|it| *it == name).expect("a column");
+    let (status, address) = (column("status"), column("addr"));
+    let server = server.to_string();
+    let row = rows.find(|row| row[0] == section && row.get(address) == Some(&server.as_str()));
+    match row.unwrap_or_else(|| panic!("no {server} in {section}: {answer}"))[status] {
+        "UP" => Opinion::Up,
+        "DOWN" => Opinion::Down,
+        _ => Opinion::Between,
+    }
+}
+
+fn opinion_of_glbd(answer: &str, section: &str, server: SocketAddr) -> Opinion {
+    let headings = ["Watchdog:".to_owned(), format!("Watchdog: {section}")];
+    let mut lines = answer.lines().skip_while(|line| !headings.iter().any(|heading| heading == line));
+    let beginning = format!("{server} : ");
+    let row = lines.find(|line| line.trim_start().starts_with(&beginning));
+    let row = row.unwrap_or_else(|| panic!("no {server} in {section}: {answer}"));
+    match row.split_whitespace().find(|word| ["READY", "DOWN"].contains(word)) {
+        Some("READY") => Opinion::Up,
+        Some("DOWN") => Opinion::Down,
+        _ => Opinion::Between,
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        let said = match self {
+            Self::HaProxy(process, directory) => {
+                process.kill().ok();
+                process.wait().ok();
+                directory.path().join("stderr")
+            }
+            Self::Glbd(daemon) => daemon.directory().join("log"),
+        };
+        if std::thread::panicking() {
+            eprintln!("--- {} said:\n{}---", self.name(), fs::read_to_string(said).unwrap_or_default());
+        }
+    }
+}

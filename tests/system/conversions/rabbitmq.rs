@@ -1,0 +1,133 @@
+//! RabbitMQ: nodes that take so many connections each, and are told who their clients are.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
+
+use super::balancer::Opinion::{Down, Up};
+use super::node::{Announced, Node};
+use super::scene::{client, clients, counts, ending, order, play_with_both, served_by, waits};
+use crate::harness::{echoes, wait_until};
+
+/// As many connections each node takes, at the port where there is a limit.
+const MOST: usize = 40;
+
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 100], port))
+}
+
+fn nodes() -> [Node; 3] {
+    [1, 2, 3].map(|number: u8| {
+        let ports = [(5672, Announced::Yes), (1883, Announced::Yes), (15672, Announced::No)];
+        Node::new(&number.to_string(), [10, 0, 0, 20 + number], &ports)
+    })
+}
+
+/// A client that is served, and the number of its node.
+fn served(number: u8, port: u16) -> (String, TcpStream) {
+    let client = client(number, at(port));
+    let answer = served_by(&client);
+    (answer.split(' ').next().expect("a name").to_owned(), client)
+}
+
+/// As many clients as the nodes take.
+fn full() -> Vec<(String, TcpStream)> {
+    (0..3 * MOST).map(|number| served(number as u8, 5672)).collect()
+}
+
+/// Clients that find all nodes full, in this order.
+fn waiting(numbers: std::ops::Range<u8>) -> Vec<TcpStream> {
+    let come = |number| {
+        let client = client(number, at(5672));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert!(waits(&client), "it waits");
+        client
+    };
+    numbers.map(come).collect()
+}
+
+#[test]
+fn nodes_are_told_the_address_of_each_client() {
+    play_with_both("rabbitmq", nodes, |scene, _nodes| {
+        for (port, version) in [(5672, "v2"), (1883, "v1")] {
+            let told = (1..=6).map(|number| {
+                let client = client(number, at(port));
+                let (answer, from) = (served_by(&client), client.local_addr().expect("an address"));
+                answer.split_once(' ').expect("a header").1 == format!("{version} {from} {}", at(port))
+            });
+            scene.note("told its address and where it has connected to", told.collect::<Vec<bool>>());
+        }
+        scene.note("without a header where none is sent", served_by(&client(1, at(15672))).len());
+    });
+}
+
+#[test]
+fn nodes_have_their_turns_or_the_fewest() {
+    play_with_both("rabbitmq", nodes, |scene, nodes| {
+        let turns: Vec<_> = (0..9).map(|number| served(number, 5672)).collect();
+        let mut turns = order(&turns);
+        // Nothing says who is the first.
+        let first = turns.iter().position(|name| *name == "1").expect("a client of the first");
+        turns.rotate_left(first);
+        scene.note("turns", turns);
+        let mut fewest: Vec<_> = (0..9).map(|number| served(number, 1883)).collect();
+        scene.note("fewest", counts(&fewest));
+        fewest.retain(|(name, _)| name != "3");
+        wait_until("those of node 3 have left", || nodes[2].open(1883) == 0);
+        fewest.extend((0..3).map(|number| served(number, 1883)));
+        scene.note("those who come go where some have left", counts(&fewest));
+    });
+}
+
+#[test]
+fn clients_of_full_nodes_wait_and_the_one_that_came_first_is_served_first() {
+    play_with_both("rabbitmq", nodes, |scene, mut nodes| {
+        let mut held = full();
+        scene.note("all are full", counts(&held));
+        let mut waiting = waiting(200..203);
+        for node in ["2", "3"] {
+            let position = held.iter().position(|(name, _)| name == node).expect("a client of it");
+            held.remove(position);
+            let first = waiting.remove(0);
+            let answer = served_by(&first);
+            scene.note("the first has the place", answer.split(' ').next());
+            scene.note("others wait", waiting.iter().all(waits));
+            held.push((node.to_owned(), first));
+        }
+        nodes[0].stop(5672);
+        scene.wait_for("amqp", &nodes[0], 5672, Down);
+        held.retain(|(name, client)| name != "1" || echoes(client));
+        scene.note("a node is gone, and the last one waits on", (counts(&held), waits(&waiting[0])));
+        nodes[0].start(5672);
+        let answer = served_by(&waiting[0]);
+        scene.note("it is back", answer.split(' ').next());
+    });
+}
+
+#[test]
+fn a_client_that_waits_for_too_long_is_turned_away() {
+    play_with_both("rabbitmq", nodes, |scene, _nodes| {
+        let held = full();
+        let begun = Instant::now();
+        let waits = client(250, at(5672));
+        ending(&waits);
+        let waited = begun.elapsed().as_secs_f64();
+        assert!((19.9..30.0).contains(&waited), "{}: {waited} s", scene.balancer.name());
+        scene.note("others are served as before", held.iter().all(|(_, client)| echoes(client)));
+    });
+}
+
+#[test]
+fn each_browser_has_its_own_node_while_that_is_there() {
+    play_with_both("rabbitmq", nodes, |scene, nodes| {
+        let before = clients(20, at(15672));
+        scene.note("all three serve", counts(&before).len());
+        scene.note("the same again", order(&before) == order(&clients(20, at(15672))));
+        nodes[1].say(503);
+        scene.wait_for("management", &nodes[1], 15672, Down);
+        let without = clients(20, at(15672));
+        scene.note("none goes to the one that is down", counts(&without).contains_key("2"));
+        nodes[1].say(200);
+        scene.wait_for("management", &nodes[1], 15672, Up);
+        scene.note("they come back", order(&before) == order(&clients(20, at(15672))));
+    });
+}
