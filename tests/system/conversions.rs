@@ -1,6 +1,6 @@
 //! HAProxy's configuration files of docs/haproxy/, and what is made of them there for glbd. Both are run as they stand,
 //! each in a network of its own in which their addresses exist, in front of the same servers. Their clients see the same,
-//! but for what is different by design, which the tests say.
+//! but for what is different by design, which the tests say. settings.rs has single settings instead.
 
 mod balancer;
 mod galera;
@@ -8,6 +8,7 @@ mod node;
 mod openstack;
 mod rabbitmq;
 mod scene;
+mod settings;
 mod writer_reader;
 
 use std::fs;

@@ -67,17 +67,36 @@ impl Balancer {
             Self::Glbd(daemon) => opinion_of_glbd(&daemon.control("getwatch"), section, server),
         }
     }
+
+    /// Clients that wait for room at the servers of this section.
+    pub fn queued(&self, section: &str) -> usize {
+        let queued = match self {
+            Self::HaProxy(..) => ask_haproxy(section, "svname", "BACKEND", "qcur"),
+            Self::Glbd(daemon) => {
+                let answer = daemon.control("getinfo");
+                let heading = format!("Router: {section}, pool {section}");
+                let mut lines = answer.lines().skip_while(|line| *line != heading);
+                let queue = lines.find_map(|line| line.strip_prefix("Queue: ")).expect("a line about the queue");
+                queue.split(' ').next().expect("a number").to_owned()
+            }
+        };
+        queued.parse().expect("a number")
+    }
 }
 
-fn opinion_of_haproxy(section: &str, server: SocketAddr) -> Opinion {
+/// A column of HAProxy's statistics, from the row of this section that has this value in another column.
+fn ask_haproxy(section: &str, key: &str, value: &str, wanted: &str) -> String {
     let answer = ask(STATS.into(), "show stat").expect("HAProxy answers");
     let mut rows = answer.lines().map(|line| line.split(',').collect::<Vec<&str>>());
     let heading = rows.next().expect("a heading");
-    let column = |name: &str| heading.iter().position(|it| *it == name).expect("a column");
-    let (status, address) = (column("status"), column("addr"));
-    let server = server.to_string();
-    let row = rows.find(|row| row[0] == section && row.get(address) == Some(&server.as_str()));
-    match row.unwrap_or_else(|| panic!("no {server} in {section}: {answer}"))[status] {
+    let column = |name: &str| heading.iter().position(|it| it.trim_start_matches("# ") == name).expect("a column");
+    let (key, wanted) = (column(key), column(wanted));
+    let row = rows.find(|row| row[0] == section && row.get(key) == Some(&value));
+    row.unwrap_or_else(|| panic!("no {value} in {section}: {answer}"))[wanted].to_owned()
+}
+
+fn opinion_of_haproxy(section: &str, server: SocketAddr) -> Opinion {
+    match ask_haproxy(section, "addr", &server.to_string(), "status").as_str() {
         "UP" => Opinion::Up,
         "DOWN" => Opinion::Down,
         _ => Opinion::Between,

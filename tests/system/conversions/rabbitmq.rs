@@ -1,12 +1,12 @@
 //! RabbitMQ: nodes that take so many connections each, and are told who their clients are.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Instant;
 
 use super::balancer::Opinion::{Down, Up};
 use super::node::{Announced, Node};
-use super::scene::{client, clients, counts, ending, order, play_with_both, served_by, waits};
-use crate::harness::{echoes, wait_until};
+use super::scene::{Ending, Scene, client, clients, counts, ending, order, play_with_both, served_by, waits};
+use crate::harness::{echoes, reset, wait_until};
 
 /// As many connections each node takes, at the port where there is a limit.
 const MOST: usize = 40;
@@ -25,8 +25,7 @@ fn nodes() -> [Node; 3] {
 /// A client that is served, and the number of its node.
 fn served(number: u8, port: u16) -> (String, TcpStream) {
     let client = client(number, at(port));
-    let answer = served_by(&client);
-    (answer.split(' ').next().expect("a name").to_owned(), client)
+    (node_of(&client), client)
 }
 
 /// As many clients as the nodes take.
@@ -35,14 +34,28 @@ fn full() -> Vec<(String, TcpStream)> {
 }
 
 /// Clients that find all nodes full, in this order.
-fn waiting(numbers: std::ops::Range<u8>) -> Vec<TcpStream> {
-    let come = |number| {
-        let client = client(number, at(5672));
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        assert!(waits(&client), "it waits");
+fn waiting(scene: &Scene, count: u8) -> Vec<TcpStream> {
+    let come = |number: u8| {
+        let client = client(200 + number, at(5672));
+        wait_until_queued(scene, usize::from(number));
         client
     };
-    numbers.map(come).collect()
+    (1..=count).map(come).collect()
+}
+
+fn wait_until_queued(scene: &Scene, count: usize) {
+    wait_until(&format!("{count} wait in the queue"), || scene.balancer.queued("amqp") == count);
+}
+
+/// Ends the connection of a client of this node.
+fn make_room(held: &mut Vec<(String, TcpStream)>, node: &str) {
+    let position = held.iter().position(|(name, _)| name == node).expect("a client of it");
+    held.swap_remove(position);
+}
+
+/// The number of the node that serves it.
+fn node_of(client: &TcpStream) -> String {
+    served_by(client).split(' ').next().expect("a name").to_owned()
 }
 
 #[test]
@@ -83,13 +96,11 @@ fn clients_of_full_nodes_wait_and_the_one_that_came_first_is_served_first() {
     play_with_both("rabbitmq", nodes, |scene, mut nodes| {
         let mut held = full();
         scene.note("all are full", counts(&held));
-        let mut waiting = waiting(200..203);
+        let mut waiting = waiting(scene, 3);
         for node in ["2", "3"] {
-            let position = held.iter().position(|(name, _)| name == node).expect("a client of it");
-            held.remove(position);
+            make_room(&mut held, node);
             let first = waiting.remove(0);
-            let answer = served_by(&first);
-            scene.note("the first has the place", answer.split(' ').next());
+            scene.note("the first has the place", node_of(&first));
             scene.note("others wait", waiting.iter().all(waits));
             held.push((node.to_owned(), first));
         }
@@ -98,8 +109,33 @@ fn clients_of_full_nodes_wait_and_the_one_that_came_first_is_served_first() {
         held.retain(|(name, client)| name != "1" || echoes(client));
         scene.note("a node is gone, and the last one waits on", (counts(&held), waits(&waiting[0])));
         nodes[0].start(5672);
-        let answer = served_by(&waiting[0]);
-        scene.note("it is back", answer.split(' ').next());
+        scene.note("it is back", node_of(&waiting[0]));
+    });
+}
+
+#[test]
+fn a_client_that_leaves_the_queue_is_passed_over_and_one_that_has_said_all_is_served() {
+    play_with_both("rabbitmq", nodes, |scene, _nodes| {
+        let mut held = full();
+        let mut waiting = waiting(scene, 4);
+        drop(waiting.remove(1));
+        reset(waiting.remove(1));
+        waiting[1].shutdown(Shutdown::Write).expect("an open connection");
+        for client in &waiting {
+            make_room(&mut held, "1");
+            scene.note("who is left is served by", node_of(client));
+        }
+    });
+}
+
+#[test]
+fn clients_that_wait_while_the_last_node_goes_down_are_turned_away_in_the_end() {
+    play_with_both("rabbitmq", nodes, |scene, mut nodes| {
+        let held = full();
+        let waiting = waiting(scene, 2);
+        nodes.iter_mut().for_each(|node| node.stop(5672));
+        scene.note("those that are served end with their nodes", held.iter().all(|(_, client)| !echoes(client)));
+        scene.note("those that wait are served by", waiting.iter().map(served_by).collect::<Vec<String>>());
     });
 }
 
@@ -109,7 +145,7 @@ fn a_client_that_waits_for_too_long_is_turned_away() {
         let held = full();
         let begun = Instant::now();
         let waits = client(250, at(5672));
-        ending(&waits);
+        scene.differs("how, after it has said something", ending(&waits), Ending::Clean, Ending::Reset);
         let waited = begun.elapsed().as_secs_f64();
         assert!((19.9..30.0).contains(&waited), "{}: {waited} s", scene.balancer.name());
         scene.note("others are served as before", held.iter().all(|(_, client)| echoes(client)));
