@@ -4,6 +4,7 @@
 
 mod balancer;
 mod galera;
+mod lines;
 mod node;
 mod openstack;
 mod rabbitmq;

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::file;
 use crate::harness::control::ask;
 use crate::harness::{Daemon, connect_to, wait_until};
 
@@ -30,26 +30,26 @@ pub enum Opinion {
 }
 
 impl Balancer {
-    /// HAProxy, with this name's file, and a port where it answers questions.
-    pub fn haproxy(name: &str) -> Self {
+    /// HAProxy, with this file, and a port where it answers questions.
+    pub fn haproxy(file: &Path) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let more = directory.path().join("stats.cfg");
         let address = SocketAddr::from(STATS);
         fs::write(&more, format!("global\n stats socket ipv4@{address} level admin\n")).expect("a file");
         let said = fs::File::create(directory.path().join("stderr")).expect("a file");
         let mut command = Command::new("haproxy");
-        command.arg("-db").arg("-f").arg(file(name, "cfg")).arg("-f").arg(more);
+        command.arg("-db").arg("-f").arg(file).arg("-f").arg(more);
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).spawn();
         let process = process.expect("haproxy, from Debian's package haproxy");
         wait_until("HAProxy answers", || connect_to(address).is_ok());
         Self::HaProxy(process, directory)
     }
 
-    /// glbd, with this name's file. Only its own files are elsewhere, which root may write.
-    pub fn glbd(name: &str) -> Self {
+    /// glbd, with this file. Only its own files are elsewhere, which root may write.
+    pub fn glbd(file: &Path) -> Self {
         let daemon = Daemon::new();
         let log = daemon.directory().join("log").display().to_string();
-        daemon.start(&["--config", &file(name, "toml").display().to_string(), "--log", &log, "--user", "root"]);
+        daemon.start(&["--config", &file.display().to_string(), "--log", &log, "--user", "root"]);
         Self::Glbd(Box::new(daemon))
     }
 
@@ -66,6 +66,28 @@ impl Balancer {
             Self::HaProxy(..) => opinion_of_haproxy(section, server),
             Self::Glbd(daemon) => opinion_of_glbd(&daemon.control("getwatch"), section, server),
         }
+    }
+
+    /// Connections with the server at this address in this section.
+    pub fn connections(&self, section: &str, server: SocketAddr) -> usize {
+        let count = match self {
+            Self::HaProxy(..) => ask_haproxy(section, "addr", &server.to_string(), "scur"),
+            Self::Glbd(daemon) => {
+                let answer = daemon.control("getinfo");
+                let row = row_of(&answer, &["Router:", &format!("Router: {section}, pool {section}")], server);
+                row.split_whitespace().last().expect("a number").to_owned()
+            }
+        };
+        count.parse().expect("a number")
+    }
+
+    /// Has it obey a command at its port: HAProxy the one, glbd the other.
+    pub fn obey(&self, haproxy: &str, glbd: &str) {
+        let said = match self {
+            Self::HaProxy(..) => ask(STATS.into(), haproxy).expect("HAProxy answers"),
+            Self::Glbd(daemon) => daemon.control(glbd),
+        };
+        assert!(said.lines().all(|line| ["", "Ok"].contains(&line)), "{}: {said}", self.name());
     }
 
     /// Clients that wait for room at the servers of this section.
@@ -104,16 +126,20 @@ fn opinion_of_haproxy(section: &str, server: SocketAddr) -> Opinion {
 }
 
 fn opinion_of_glbd(answer: &str, section: &str, server: SocketAddr) -> Opinion {
-    let headings = ["Watchdog:".to_owned(), format!("Watchdog: {section}")];
-    let mut lines = answer.lines().skip_while(|line| !headings.iter().any(|heading| heading == line));
-    let beginning = format!("{server} : ");
-    let row = lines.find(|line| line.trim_start().starts_with(&beginning));
-    let row = row.unwrap_or_else(|| panic!("no {server} in {section}: {answer}"));
+    let row = row_of(answer, &["Watchdog:", &format!("Watchdog: {section}")], server);
     match row.split_whitespace().find(|word| ["READY", "DOWN"].contains(word)) {
         Some("READY") => Opinion::Up,
         Some("DOWN") => Opinion::Down,
         _ => Opinion::Between,
     }
+}
+
+/// The row of a server in an answer of glbd's, below one of these headings.
+fn row_of<'a>(answer: &'a str, headings: &[&str], server: SocketAddr) -> &'a str {
+    let mut lines = answer.lines().skip_while(|line| !headings.contains(line));
+    let beginning = format!("{server} : ");
+    let row = lines.find(|line| line.trim_start().starts_with(&beginning));
+    row.unwrap_or_else(|| panic!("no {server} below {headings:?}: {answer}"))
 }
 
 impl Drop for Balancer {

@@ -26,8 +26,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// A machine that serves these ports, each by its name if it is asked `who`, and by the status of its page if it is
-    /// asked in HTTP.
+    /// A machine that serves these ports, each by its name if it is asked `who`, by where it is connected to from if it
+    /// is asked `whence`, and by the status of its page if it is asked in HTTP.
     pub fn new(name: &str, ip: [u8; 4], ports: &[(u16, Announced)]) -> Self {
         let (ip, status) = (Ipv4Addr::from(ip), Arc::new(AtomicU16::new(200)));
         let server = |&(port, announced): &(u16, Announced)| {
@@ -82,11 +82,13 @@ fn serve(mut stream: &TcpStream, name: &str, announced: Announced, status: &Atom
     let announcement = if announced == Announced::Yes { read_announcement(stream)? } else { String::new() };
     let question = read_line(stream)?;
     match question.split(' ').next() {
-        Some("who") => {
+        // A header that was not taken for one is a question as well.
+        Some("who" | "PROXY") => {
             writeln!(stream, "{}", [name, &announcement].join(" ").trim_end())?;
             echo(stream);
             Ok(())
         }
+        Some("whence") => writeln!(stream, "{}", stream.peer_addr()?.ip()),
         Some("GET" | "OPTIONS") => {
             while !read_line(stream)?.trim_end().is_empty() {}
             match status.load(Ordering::SeqCst) {

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 
 use super::balancer::{Balancer, Opinion};
+use super::file;
 use super::node::{Node, ask_who};
 use crate::harness::net::alone_in_a_network;
 use crate::harness::{connect_from, read_line, wait_until, was_reset};
@@ -20,12 +22,16 @@ pub struct Scene {
     account: RefCell<Vec<String>>,
 }
 
-/// Plays a scene with HAProxy and with glbd in front of such nodes, at the same time, and compares the accounts line by
-/// line.
-pub fn play_with_both(name: &'static str, nodes: fn() -> [Node; 3], scene: fn(&Scene, [Node; 3])) {
+/// Plays a scene with HAProxy and with glbd, by the pair of files that has this name, in front of such nodes.
+pub fn play_with_both(name: &str, nodes: fn() -> [Node; 3], scene: fn(&Scene, [Node; 3])) {
+    play(["cfg", "toml"].map(|ending| file(name, ending)), nodes, scene);
+}
+
+/// Plays a scene with HAProxy and with glbd at the same time, each by its file, and compares the accounts line by line.
+pub fn play(files: [PathBuf; 2], nodes: fn() -> [Node; 3], scene: fn(&Scene, [Node; 3])) {
     let (sender, accounts) = mpsc::channel();
-    let balancers: [fn(&str) -> Balancer; 2] = [Balancer::haproxy, Balancer::glbd];
-    let players = balancers.map(|start| {
+    let balancers: [fn(&Path) -> Balancer; 2] = [Balancer::haproxy, Balancer::glbd];
+    let players = files.into_iter().zip(balancers).map(|(file, start)| {
         let sender = sender.clone();
         thread::spawn(move || {
             alone_in_a_network(move || {
@@ -35,12 +41,14 @@ pub fn play_with_both(name: &'static str, nodes: fn() -> [Node; 3], scene: fn(&S
                 assert!(ip.status().expect("ip, from Debian's package iproute2").success());
                 // HAProxy takes one for down that is not there at its first check.
                 let nodes = nodes();
-                let it = Scene { balancer: start(name), account: RefCell::default() };
+                let it = Scene { balancer: start(&file), account: RefCell::default() };
                 scene(&it, nodes);
                 sender.send((it.balancer.name(), it.account.take())).expect("the test");
             });
         })
     });
+    // Both have begun before one is waited for.
+    let players: Vec<_> = players.collect();
     players.into_iter().for_each(|player| player.join().expect("a scene that was played to its end"));
     drop(sender);
     let accounts: BTreeMap<&str, Vec<String>> = accounts.into_iter().collect();
@@ -70,11 +78,27 @@ impl Scene {
         let what = format!("{} finds {server} of {section} to be {opinion:?}", self.balancer.name());
         wait_until(&what, || self.balancer.opinion(section, server) == opinion);
     }
+
+    /// Waits until a node has so many connections in a section, as the balancer counts them.
+    pub fn wait_for_connections(&self, section: &str, node: &Node, port: u16, count: usize) {
+        let server = node.address(port);
+        let what = format!("{} has {count} connections with {server} in {section}", self.balancer.name());
+        wait_until(&what, || self.balancer.connections(section, server) == count);
+    }
 }
 
 /// A client from 10.0.1.NUMBER.
 pub fn client(number: u8, address: SocketAddr) -> TcpStream {
     ask_who(connect_from([10, 0, 1, number], address).expect("the balancer accepts"))
+}
+
+/// Who serves a client from this address, which stays; nobody where it is rejected as soon as it connects.
+pub fn visit(ip: [u8; 4], address: SocketAddr) -> (String, Option<TcpStream>) {
+    match connect_from(ip, address).map(ask_who) {
+        Ok(client) => (served_by(&client), Some(client)),
+        Err(error) if was_reset(&error) => ("nobody".to_owned(), None),
+        Err(error) => panic!("the balancer accepts: {error}"),
+    }
 }
 
 /// Who serves a client; nobody if it was turned away.
