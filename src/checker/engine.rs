@@ -11,9 +11,9 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
-use super::probe;
 use super::protocol::{Id, ProbeSettings, Report, Request};
 use super::task::{COURTESY, Common, PoolChecks, check_when_asked};
+use super::{agent, probe};
 use crate::address::PeerAddress;
 use crate::channel::Channel;
 use crate::resolve::{self, Resolver};
@@ -64,8 +64,14 @@ struct Pools {
 struct Pool {
     /// As the next task is to check.
     checks: Rc<PoolChecks>,
-    /// The way to each destination's task, which ends when this end is gone.
-    tasks: HashMap<u64, UnboundedSender<bool>>,
+    /// The ways to each destination's tasks, which end when these are gone.
+    tasks: HashMap<u64, Tasks>,
+}
+
+/// What asks a destination, and its agent.
+struct Tasks {
+    checks: UnboundedSender<bool>,
+    agent: Option<UnboundedSender<()>>,
 }
 
 impl Pools {
@@ -92,7 +98,8 @@ impl Pools {
                 drop(self.pools.get_mut(&id.pool).map(|pool| pool.tasks.remove(&id.serial)));
             }
             // It fails only when the task has met a defect.
-            Request::Check { id, fresh } => drop(task(id).map(|checks| checks.send(fresh))),
+            Request::Check { id, fresh } => drop(task(id).map(|tasks| tasks.checks.send(fresh))),
+            Request::AskAgent { id } => drop(task(id).and_then(|tasks| Some(tasks.agent.as_ref()?.send(())))),
         }
         Ok(())
     }
@@ -109,7 +116,12 @@ impl Pools {
         let Some(pool) = self.pools.get_mut(&id.pool) else { return Err(io::ErrorKind::InvalidData.into()) };
         let (checks, received) = unbounded_channel();
         tokio::task::spawn_local(check_when_asked(Rc::clone(&pool.checks), id, address, received));
-        pool.tasks.insert(id.serial, checks);
+        let agent = pool.checks.agent.clone().map(|options| {
+            let (questions, asked) = unbounded_channel();
+            tokio::task::spawn_local(agent::ask_when_asked(Rc::clone(&pool.checks), options, id, address, asked));
+            questions
+        });
+        pool.tasks.insert(id.serial, Tasks { checks, agent });
         Ok(())
     }
 }
@@ -143,7 +155,7 @@ mod tests {
     use super::*;
     use crate::checker::Credentials;
     use crate::checker::protocol::{Finding, Settings};
-    use crate::config::{GaleraOptions, ProbeSpec, TlsMode};
+    use crate::config::{AgentOptions, GaleraOptions, ProbeSpec, TcpOptions, TlsMode};
     use crate::pool::health::Verdict;
 
     const WITHIN: Duration = Duration::from_secs(20);
@@ -167,7 +179,8 @@ mod tests {
     }
 
     fn pool(pool: u32, spec: ProbeSpec, timeout: Duration) -> Request {
-        let settings = ProbeSettings { spec, credentials: Credentials::default(), timeout };
+        let credentials = Credentials::default();
+        let settings = ProbeSettings { spec, credentials, timeout, send_proxy: None, agent: None };
         Request::Pool { pool, settings: Box::new(settings) }
     }
 
@@ -181,7 +194,7 @@ mod tests {
     fn findings(reports: Vec<Report>) -> Vec<(u32, Finding)> {
         let finding = |report| match report {
             Report::Checked { id, finding, .. } => (id.pool, finding),
-            Report::Log(text) => panic!("{text}"),
+            other => panic!("{other:?}"),
         };
         let mut findings: Vec<_> = reports.into_iter().map(finding).collect();
         findings.sort_by_key(|(pool, _)| *pool);
@@ -201,7 +214,7 @@ mod tests {
     #[test]
     fn a_pool_whose_prober_cannot_be_made_does_not_hurt_another() {
         let impossible = ProbeSpec::Galera(GaleraOptions { tls: Some(TlsMode::VerifyCa), ..GaleraOptions::default() });
-        let mut requests = vec![pool(1, impossible, WITHIN), pool(2, ProbeSpec::Tcp, WITHIN)];
+        let mut requests = vec![pool(1, impossible, WITHIN), pool(2, ProbeSpec::Tcp(TcpOptions::default()), WITHIN)];
         requests.extend(check(1, nowhere()).into_iter().chain(check(2, nowhere())));
         let findings = findings(reports_on(requests, 2));
         assert!(
@@ -244,6 +257,28 @@ mod tests {
     }
 
     #[test]
+    fn each_question_to_an_agent_is_answered_though_there_is_none_and_one_without_options_is_passed_over() {
+        let agent = Some(AgentOptions { port: 1, interval: WITHIN, send: Vec::new() });
+        let Request::Pool { settings, .. } = pool(1, ProbeSpec::Tcp(TcpOptions::default()), WITHIN) else { return };
+        let settings = Box::new(ProbeSettings { agent, ..*settings });
+        let id = |pool| Id { pool, serial: 0 };
+        let watch = |pool| Request::Watch { id: id(pool), address: nowhere() };
+        let reports = reports_on(
+            vec![
+                pool(2, ProbeSpec::Tcp(TcpOptions::default()), WITHIN),
+                Request::Pool { pool: 1, settings },
+                watch(1),
+                watch(2),
+                Request::AskAgent { id: id(2) },
+                Request::AskAgent { id: id(1) },
+            ],
+            1,
+        );
+        let refused = Err("Connection refused (os error 111)".to_owned());
+        assert_eq!(reports, [Report::Agent { id: id(1), address: nowhere(), word: refused }]);
+    }
+
+    #[test]
     fn what_no_daemon_says_ends_the_checker_and_a_destination_that_is_not_watched_is_passed_over() {
         let mut pools = Pools::new(crossbeam_channel::unbounded().0);
         let id = Id { pool: 7, serial: 0 };
@@ -251,7 +286,7 @@ mod tests {
             Request::Check { id, fresh: false },
             Request::Forget { id },
             Request::ForgetPool { pool: 7 },
-            pool(8, ProbeSpec::Tcp, WITHIN),
+            pool(8, ProbeSpec::Tcp(TcpOptions::default()), WITHIN),
             Request::Check { id: Id { pool: 8, ..id }, fresh: false },
         ] {
             assert!(pools.obey(request.clone()).is_ok(), "{request:?}");

@@ -10,15 +10,23 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::mysql::{Login, LoginTls, log_in, tls};
-use super::{option_file, probe};
+use super::mysql::{Login, LoginTls, log_in};
+use super::probe::{Conversation, Progress};
+use super::{agent, option_file, probe, tls};
+use crate::config::{Pattern, Step};
 
 /// An entry point.
 pub type Target = fn(&[u8]);
 
 /// The entry points, by the names of their corpora.
-pub const TARGETS: [(&str, Target); 4] =
-    [("mysql", mysql), ("http", http), ("script", script), ("option_file", option_file)];
+pub const TARGETS: [(&str, Target); 6] = [
+    ("mysql", mysql),
+    ("http", http),
+    ("script", script),
+    ("option_file", option_file),
+    ("conversation", conversation),
+    ("agent", agent_line),
+];
 
 /// A server that says this, whatever it hears. The first byte chooses how to log in.
 pub fn mysql(bytes: &[u8]) {
@@ -43,7 +51,30 @@ pub fn mysql(bytes: &[u8]) {
 
 /// An HTTP server's answer.
 pub fn http(bytes: &[u8]) {
-    poll_once(probe::read_status(&mut Replay(bytes)));
+    poll_once(probe::read_answer(&mut Replay(bytes), true, 100));
+}
+
+/// What a server says that is asked step by step.
+pub fn conversation(bytes: &[u8]) {
+    static CONVERSATION: OnceLock<Option<Conversation>> = OnceLock::new();
+    let steps = || {
+        let text = |bytes: &[u8]| Step::Expect(Pattern::Text(bytes.to_vec()));
+        let line = |bytes: &[u8]| Step::Expect(Pattern::Line(bytes.to_vec()));
+        let regex = Step::Expect(Pattern::Regex(r"(a|b)+\d{2,}".to_owned()));
+        Conversation::new(&[text(b"+"), Step::Send(b"INFO\r\n".to_vec()), line(b"role:"), regex]).ok()
+    };
+    let Some(conversation) = CONVERSATION.get_or_init(steps) else { return };
+    let mut progress = Progress::default();
+    poll_once(async {
+        let held = conversation.hold(&mut Replay(bytes), &mut progress).await;
+        assert!(held.is_err() || !bytes.is_empty(), "nothing was answered: {held:?}");
+    });
+}
+
+/// What an agent says.
+pub fn agent_line(bytes: &[u8]) {
+    // An error is as good as an answer.
+    let _ = agent::parse(bytes);
 }
 
 /// A script's answer.

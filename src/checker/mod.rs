@@ -6,14 +6,17 @@
 //!
 //! All checks are tasks of one thread: one that hangs costs the others nothing.
 
+mod agent;
 mod engine;
 pub mod fuzz;
+mod maybe_tls;
 mod members;
 pub mod mysql;
 mod option_file;
 mod probe;
 pub mod protocol;
 mod task;
+pub mod tls;
 
 use std::ffi::OsStr;
 use std::io;

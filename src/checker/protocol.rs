@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::option_file::Credentials;
 use crate::address::PeerAddress;
-use crate::config::ProbeSpec;
-use crate::pool::DestinationId;
+use crate::config::{AgentOptions, ProbeSpec, ProxyVersion};
 use crate::pool::health::{Reason, Verdict};
+use crate::pool::{AgentMode, DestinationId};
 
 /// Most members of a cluster that one answer may name.
 pub const MAX_MEMBERS: usize = 128;
@@ -56,6 +56,11 @@ pub enum Request {
         /// Whether a connection that is kept will not do: a new client must be able to log in.
         fresh: bool,
     },
+    /// Ask the agent of a destination, and report. While the question before has not been answered, that one is waited for.
+    AskAgent {
+        /// Which it is.
+        id: Id,
+    },
 }
 
 /// The daemon's number for a destination, which no other one has, earlier or later.
@@ -91,6 +96,10 @@ pub struct ProbeSettings {
     pub credentials: Credentials,
     /// How long an answer may take until the destination counts as silent.
     pub timeout: Duration,
+    /// The PROXY header that begins a check, if any.
+    pub send_proxy: Option<ProxyVersion>,
+    /// How to ask the agents, if there are any.
+    pub agent: Option<AgentOptions>,
 }
 
 /// From the checker to the daemon.
@@ -109,8 +118,39 @@ pub enum Report {
         /// Silence was reported of this same check before.
         is_late: bool,
     },
+    /// What an agent has said. Each [`Request::AskAgent`] brings one of these.
+    Agent {
+        /// Which destination's it is.
+        id: Id,
+        /// See [`Request::Watch`].
+        address: PeerAddress,
+        /// Its word, or why there is none.
+        word: Result<AgentWord, String>,
+    },
     /// A line for the log, as a warning.
     Log(String),
+}
+
+/// What an agent says. What it does not mention stays as it was.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentWord {
+    /// How much of its weight the destination is to have.
+    pub percent: Option<u16>,
+    /// Whether it is to have clients.
+    pub mode: Option<AgentMode>,
+    /// Whether the service is there.
+    pub health: Option<AgentHealth>,
+    /// Why, in words; empty when there is nothing to say.
+    pub comment: String,
+}
+
+/// What an agent says of its service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AgentHealth {
+    /// It is there.
+    Up,
+    /// It is not, in these words.
+    Down(String),
 }
 
 /// The result of a check.
@@ -175,7 +215,11 @@ impl Report {
     /// Whether no part is longer than the checker makes it.
     pub fn is_within_bounds(&self) -> bool {
         match self {
-            Report::Log(text) => text.len() <= MAX_TEXT,
+            Report::Log(text) | Report::Agent { word: Err(text), .. } => text.len() <= MAX_TEXT,
+            Report::Agent { word: Ok(AgentWord { health, comment, .. }), .. } => {
+                let words = if let Some(AgentHealth::Down(words)) = health { words.len() } else { 0 };
+                comment.len() <= MAX_TEXT && words <= MAX_TEXT
+            }
             Report::Checked { finding: Finding::Silence(reason) | Finding::Shortage(reason), .. } => {
                 reason.len() <= MAX_TEXT
             }
@@ -227,6 +271,17 @@ mod tests {
             }
         }
         assert!(checked(Finding::Pause).is_within_bounds());
+        let (id, address) = (Id { pool: 0, serial: 0 }, PeerAddress::from((Ipv4Addr::LOCALHOST, 1)));
+        for (length, is_within) in [(MAX_TEXT, true), (MAX_TEXT + 1, false)] {
+            let text = "x".repeat(length);
+            for word in [
+                Err(text.clone()),
+                Ok(AgentWord { comment: text.clone(), ..AgentWord::default() }),
+                Ok(AgentWord { health: Some(AgentHealth::Down(text)), ..AgentWord::default() }),
+            ] {
+                assert_eq!(Report::Agent { id, address, word }.is_within_bounds(), is_within);
+            }
+        }
     }
 
     proptest! {

@@ -15,6 +15,7 @@ use super::members::Members;
 use super::probe::{self, Prober};
 use super::protocol::{Answer, Finding, Id, ProbeSettings, Report, cut};
 use crate::address::PeerAddress;
+use crate::config::AgentOptions;
 use crate::resolve::Resolver;
 use crate::sys;
 
@@ -39,18 +40,20 @@ fn member_port(destination: PeerAddress) -> u16 {
 
 /// How the destinations of a pool are checked: what its tasks use.
 pub(super) struct PoolChecks {
-    timeout: Duration,
+    pub timeout: Duration,
+    /// How the agents are asked, if there are any.
+    pub agent: Option<AgentOptions>,
     /// Or why there is none. The other pools are checked all the same.
     prober: Result<Prober, String>,
     members: Members,
-    common: Rc<Common>,
+    pub common: Rc<Common>,
 }
 
 impl PoolChecks {
     pub(super) fn new(settings: ProbeSettings, common: Rc<Common>) -> PoolChecks {
-        let ProbeSettings { spec, credentials, timeout } = settings;
+        let (timeout, agent) = (settings.timeout, settings.agent.clone());
         let members = Members::new(common.resolver.clone());
-        PoolChecks { timeout, prober: Prober::new(&spec, credentials), members, common }
+        PoolChecks { timeout, agent, prober: Prober::new(settings), members, common }
     }
 
     fn finding(&self, result: io::Result<probe::Answer>, port: u16) -> Finding {
@@ -204,7 +207,7 @@ async fn until_forgotten(checks: &mut UnboundedReceiver<bool>) {
 type Guarded = Option<io::Result<probe::Answer>>;
 
 /// Keeps a panic from the other checks. What it leaves behind is not used again.
-async fn guarded(mut asking: probe::Asking<'_>) -> Guarded {
+pub(super) async fn guarded<T>(mut asking: Pin<Box<dyn Future<Output = T> + '_>>) -> Option<T> {
     let poll = |context: &mut Context<'_>| {
         let polled = catch_unwind(AssertUnwindSafe(|| asking.as_mut().poll(context)));
         polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
@@ -236,8 +239,9 @@ mod tests {
 
     #[test]
     fn a_check_that_cannot_be_made_is_no_silence() {
-        let (spec, credentials) = (crate::config::ProbeSpec::Tcp, crate::checker::Credentials::default());
-        let settings = ProbeSettings { spec, credentials, timeout: Duration::ZERO };
+        let spec = crate::config::ProbeSpec::Tcp(crate::config::TcpOptions::default());
+        let (credentials, timeout) = (crate::checker::Credentials::default(), Duration::ZERO);
+        let settings = ProbeSettings { spec, credentials, timeout, send_proxy: None, agent: None };
         let reports = crossbeam_channel::unbounded().0;
         let common = Rc::new(Common { reports, resolver: Resolver::default() });
         let pool = PoolChecks::new(settings, common);

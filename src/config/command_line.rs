@@ -14,8 +14,9 @@ use super::file::{self, Complaint, Part};
 use super::keys::{KEYS, Section};
 use super::options::{ConnectFrom, Options};
 use super::{
-    Config, ConnectionOptions, ControlAddress, Greeting, KeepaliveProbes, LimitOptions, LogTarget, MAIN, Name,
-    PolicyKind, PoolConfig, ProbeSpec, Refused, ServiceConfig, ShutdownSessions, WatchdogOptions, print, schema,
+    AgentOptions, Config, ConnectionOptions, ControlAddress, Greeting, KeepaliveProbes, LimitOptions, LogTarget, MAIN,
+    Name, PolicyKind, PoolConfig, ProbeSpec, Refused, ServiceConfig, ShutdownSessions, TcpOptions, WatchdogOptions,
+    print, schema,
 };
 use crate::address::{DestinationSpec, ListenAddresses};
 use crate::process::socket_file::SocketAccess;
@@ -151,6 +152,9 @@ impl Config {
             Some(ProbeSpec::Galera(_)) => Greeting::Mysql,
             _ => Greeting::None,
         });
+        // An agent says nothing of whether its destination accepts connections.
+        let default_probe = options.agent.map(|_| ProbeSpec::Tcp(TcpOptions::default()));
+        let probe = options.watchdog.clone().or(default_probe);
         let unless_zero = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
         let backups = destinations[destinations.len() - options.backups.len()..].iter();
         let pool = PoolConfig {
@@ -163,9 +167,10 @@ impl Config {
             recheck_after: unless_zero(options.extra),
             resolve: unless_zero(options.resolve),
             resolve_all: options.resolve_all,
-            watchdog: options.watchdog.map(|probe| WatchdogOptions {
+            watchdog: probe.map(|probe| WatchdogOptions {
                 probe,
                 interval: options.interval,
+                down_interval: options.down_interval,
                 timeout: options.timeout.unwrap_or(options.interval.max(LEAST_DEFAULT_TIMEOUT)),
                 rise: options.rise.unwrap_or(2),
                 fall: options.fall.unwrap_or(3),
@@ -177,6 +182,12 @@ impl Config {
                 shutdown_backup_sessions: options.shutdown_backup_sessions,
                 discover: options.discover,
                 latency_samples: Some(options.latency).filter(|samples| *samples > 0),
+                send_proxy: options.check_send_proxy,
+                agent: options.agent.map(|port| AgentOptions {
+                    port,
+                    interval: options.agent_interval.unwrap_or(options.interval),
+                    send: options.agent_send.map(|text| text.0).unwrap_or_default(),
+                }),
             }),
         };
         let service = ServiceConfig {

@@ -1,6 +1,7 @@
 //! The configuration file, in TOML: read into the command lines that say the same, one for each service, so that both have
 //! the same values, defaults and checks.
 
+mod check;
 mod checks;
 mod control;
 mod said;
@@ -224,9 +225,10 @@ impl Reader {
         for (name, value) in table {
             match keys::find(section, name.get_ref()) {
                 Some(key) => {
-                    if let Err(reason) = said.read_value(key, path, value) {
-                        self.complain(value.span(), format!("{path}.{}: {reason}", key.name));
-                    }
+                    let wrong = said.read_value(key, path, value).err().unwrap_or_default();
+                    wrong
+                        .into_iter()
+                        .for_each(|(place, reason)| self.complain(place, format!("{path}.{}{reason}", key.name)));
                 }
                 None => self.complain(name.span(), no_such_key(section, path, name.get_ref())),
             }

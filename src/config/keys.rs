@@ -27,6 +27,10 @@ pub(super) enum Kind {
     Text,
     /// One of these strings.
     Choice(&'static [&'static str]),
+    /// A string in which control characters may stand, for which the option takes escapes.
+    Escaped,
+    /// How to check: a string, or a table of what that is made of.
+    Check,
     /// Strings, which the option takes separated by commas.
     List,
     /// A port, a string, or a list of them.
@@ -116,8 +120,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Pool, "backups", Kind::List),
     Key::of_option(Section::Pool, "max-connections", Kind::Count, "destination-max-connections"),
     Key::new(Section::Pool, "max-queue", Kind::Count),
-    Key::new(Section::Pool, "watchdog", Kind::Text),
+    Key::new(Section::Pool, "watchdog", Kind::Check),
     Key::new(Section::Pool, "interval", Kind::Seconds),
+    Key::new(Section::Pool, "down-interval", Kind::Seconds),
     Key::new(Section::Pool, "timeout", Kind::Seconds),
     Key::new(Section::Pool, "rise", Kind::Count),
     Key::new(Section::Pool, "fall", Kind::Count),
@@ -125,6 +130,10 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Pool, "shutdown-sessions", Kind::Choice(&["always", "elsewhere", "never"])),
     Key::new(Section::Pool, "shutdown-backup-sessions", Kind::Flag),
     Key::new(Section::Pool, "extra", Kind::Seconds),
+    Key::new(Section::Pool, "check-send-proxy", Kind::Count),
+    Key::new(Section::Pool, "agent", Kind::Count),
+    Key::new(Section::Pool, "agent-interval", Kind::Seconds),
+    Key::new(Section::Pool, "agent-send", Kind::Escaped),
     Key::new(Section::Pool, "discover", Kind::Flag),
     Key::new(Section::Pool, "latency", Kind::Count),
     Key::new(Section::Pool, "resolve", Kind::Seconds),

@@ -29,7 +29,10 @@ pub use control::{ControlAddress, ControlPlace, parse_control};
 pub use cpus::CpuList;
 pub use limits::{LimitOptions, OverLimit};
 pub use proxy::{ProxyV2Option, ProxyVersion};
-pub use watchdog::{GaleraOptions, HttpOptions, ProbeSpec, TlsMode, WatchdogOptions};
+pub use watchdog::{
+    AgentOptions, GaleraOptions, HeaderPattern, HttpOptions, HttpRequest, Pattern, ProbeSpec, StatusRange, Statuses,
+    Step, TcpOptions, TlsMode, TlsOptions, WatchdogOptions, compile,
+};
 
 /// What a pool or a service is called.
 pub type Name = Arc<str>;
@@ -260,17 +263,14 @@ impl Config {
     }
 
     fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        let probes = self.pools.iter_mut().filter_map(|pool| pool.watchdog.as_mut()).map(|options| &mut options.probe);
-        let defaults_files = probes.filter_map(|probe| match probe {
-            ProbeSpec::Galera(options) => options.defaults_file.as_mut(),
-            _ => None,
-        });
+        let checks = self.pools.iter_mut().filter_map(|pool| pool.watchdog.as_mut());
+        let files_of_checks = checks.filter_map(|options| options.probe.path());
         let log = match &mut self.log {
             LogTarget::File(path) => Some(path),
             LogTarget::Stderr | LogTarget::Syslog(_) => None,
         };
         let files = [&mut self.file, &mut self.fifo, &mut self.pidfile, &mut self.state].map(Option::as_mut);
         let sockets = self.control.iter_mut().filter_map(ControlAddress::path_mut);
-        files.into_iter().chain([log]).flatten().chain(defaults_files).chain(sockets)
+        files.into_iter().chain([log]).flatten().chain(files_of_checks).chain(sockets)
     }
 }

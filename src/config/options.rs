@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::cpus::{CpuList, parse_cpus};
 use super::limits::{parse_network, parse_over_limit};
 use super::proxy::{parse_proxy_v2_option, parse_proxy_version};
-use super::watchdog::ProbeSpec;
+use super::watchdog::{ProbeSpec, parse_send};
 use super::{
     ControlAddress, DEFAULT_BACKLOG, Greeting, LogTarget, OverLimit, ProxyV2Option, ProxyVersion, ShutdownSessions,
     parse_control,
@@ -351,10 +351,14 @@ pub(super) struct Options {
     #[arg(short, long, help_heading = "Process")]
     pub verbose: bool,
 
-    /// Check destinations, and use only those that are fit. SPEC is galera[:OPTIONS], tcp, http:[PORT][/PATH][;STATUSES]
-    /// or exec:COMMAND. OPTIONS, separated by commas, are defaults-file=PATH, donor=ready|spare|avoid|down, read-only=ok,
-    /// port=N, tls=off|prefer|require|verify-ca, max-recv-queue=N, require-galera=yes|no and login=N. STATUSES, separated
-    /// by semicolons, are ready=N,N..., spare=N,N... and avoid=N,N...
+    /// Check destinations, and use only those that are fit. SPEC is galera[:OPTIONS], tcp[:PORT][;STEPS],
+    /// http[s]:[PORT][/PATH][;WHAT] or exec:COMMAND. OPTIONS, separated by commas, are defaults-file=PATH,
+    /// donor=ready|spare|avoid|down, read-only=ok, port=N, tls=off|prefer|require|verify-ca, max-recv-queue=N,
+    /// require-galera=yes|no and login=N. STEPS, separated by semicolons, are send=TEXT, send-hex=DIGITS, expect=TEXT,
+    /// expect-line=TEXT, expect-hex=DIGITS and expect-regex=REGEX. WHAT, separated by semicolons, are method=NAME,
+    /// version=1.0|1.1, host=NAME, header=NAME: VALUE, body=TEXT, ready=N,N-N..., spare=N..., avoid=N..., expect=TEXT,
+    /// expect-regex=REGEX and expect-header=NAME: TEXT. Both take tls=yes, ca=FILE and sni=NAME. A TEXT may have \r, \n,
+    /// \xHH and \;
     #[arg(short, long, value_name = "SPEC", value_parser = ProbeSpec::parse, help_heading = "Health")]
     pub watchdog: Option<ProbeSpec>,
 
@@ -364,6 +368,10 @@ pub(super) struct Options {
         value_parser = parse_seconds,
         help_heading = "Health")]
     pub interval: Duration,
+
+    /// The same for a destination that is DOWN [default: as otherwise]
+    #[arg(long, value_name = "SECS", value_parser = parse_seconds, help_heading = "Health")]
+    pub down_interval: Option<Duration>,
 
     /// How long a check may take, in seconds [default: the interval, at least 1]
     #[arg(long, value_name = "SECS", value_parser = parse_seconds, help_heading = "Health")]
@@ -403,6 +411,23 @@ pub(super) struct Options {
     #[arg(short = 'x', long, value_name = "SECS", default_value = "0", value_parser = parse_seconds_or_zero,
         hide_default_value = true, help_heading = "Health")]
     pub extra: Duration,
+
+    /// Begin each check with a PROXY header of this version, 1 or 2, which names no client
+    #[arg(long, value_name = "VERSION", value_parser = parse_proxy_version, help_heading = "Health")]
+    pub check_send_proxy: Option<ProxyVersion>,
+
+    /// Ask an agent at this port of each destination's host as well, as HAProxy does: it answers up, down, drain, maint,
+    /// ready or a weight such as 50% (without --watchdog, destinations are checked by tcp)
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Health")]
+    pub agent: Option<u16>,
+
+    /// Seconds between two questions to the agent [default: the interval]
+    #[arg(long, value_name = "SECS", value_parser = parse_seconds, help_heading = "Health")]
+    pub agent_interval: Option<Duration>,
+
+    /// Send this to the agent first; \n is the end of a line
+    #[arg(long, value_name = "TEXT", value_parser = parse_text_to_send, help_heading = "Health")]
+    pub agent_send: Option<Text>,
 
     /// Add the cluster's members that the checks report
     #[arg(short = 'D', long, help_heading = "Health")]
@@ -464,6 +489,8 @@ impl Options {
     /// One line that names the first of them, and what it needs.
     pub fn check(&self) -> Result<(), String> {
         let needs_watchdog = [
+            (self.down_interval.is_some(), "--down-interval"),
+            (self.check_send_proxy.is_some(), "--check-send-proxy"),
             (self.timeout.is_some(), "--timeout"),
             (self.rise.is_some(), "--rise"),
             (self.fall.is_some(), "--fall"),
@@ -514,7 +541,16 @@ impl Options {
             return Err("--proxy-v2-options needs version 2 of the header: give --send-proxy 2".to_owned());
         }
         self.check_control()?;
-        match needs_watchdog.into_iter().find(|(given, _)| *given && self.watchdog.is_none()) {
+        let needs_agent =
+            [(self.agent_interval.is_some(), "--agent-interval"), (self.agent_send.is_some(), "--agent-send")];
+        if let Some((_, option)) = needs_agent.into_iter().find(|(given, _)| *given && self.agent.is_none()) {
+            return Err(format!("{option} needs an agent to ask: give --agent as well"));
+        }
+        if self.check_send_proxy.is_some() && matches!(self.watchdog, Some(ProbeSpec::Exec(_))) {
+            return Err("--check-send-proxy: a script connects by itself".to_owned());
+        }
+        let has_checks = self.watchdog.is_some() || self.agent.is_some();
+        match needs_watchdog.into_iter().find(|(given, _)| *given && !has_checks) {
             Some((_, option)) => Err(format!("{option} needs checks of the destinations: give --watchdog as well")),
             None => self.check_files(),
         }
@@ -550,6 +586,14 @@ impl Options {
 
 /// The highest number of a backup.
 const MOST_BACKUPS: u8 = 16;
+
+/// Bytes in a type of their own: clap would take a list for several values.
+#[derive(Debug, Clone)]
+pub(super) struct Text(pub Vec<u8>);
+
+fn parse_text_to_send(text: &str) -> Result<Text, String> {
+    parse_send(text).map(Text)
+}
 
 /// Those that a program may use which is not the system's own.
 pub(super) const FACILITIES: [(&str, i32); 13] = [

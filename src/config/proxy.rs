@@ -1,7 +1,9 @@
 //! What destinations are told about their clients by the PROXY protocol.
 
+use serde::{Deserialize, Serialize};
+
 /// A version of the PROXY protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProxyVersion {
     /// A line of text.
     V1,

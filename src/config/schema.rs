@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::keys::{KEYS, Key, Kind, POLICIES, Section};
 use super::options::{FACILITIES, Options};
+use super::watchdog::{option_names, step_names};
 use super::{control, proxy};
 
 /// Of a pool and of a service; the file is read by the same.
@@ -62,6 +63,8 @@ fn property(key: &Key, command: &Command) -> Value {
         Kind::Seconds => (seconds(option), help),
         Kind::Choice(values) => (json!({"enum": values}), help),
         Kind::Text => (text(option), help),
+        Kind::Escaped => (json!({"type": "string"}), help),
+        Kind::Check => (check(), help),
         Kind::List => (json!({"type": "array", "items": item(option)}), help),
         Kind::Destinations => (json!({"type": "array", "items": item("backups")}), help),
         Kind::ListenList => (listening_addresses(), help),
@@ -144,7 +147,6 @@ fn text(option: &str) -> Value {
     let facilities = FACILITIES.map(|(name, _)| name).join("|");
     let pattern = match option {
         "log" => format!("^(stderr|syslog(:({facilities}))?|.*/.*)$"),
-        "watchdog" => "^(tcp|http(:.*)?|(galera|mysql)(:.*)?|exec:.+)$".to_owned(),
         "cpus" => "^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$".to_owned(),
         _ if accepts(option, "") => return json!({"type": "string"}),
         _ => return json!({"type": "string", "minLength": 1}),
@@ -164,8 +166,46 @@ fn item(option: &str) -> Value {
     json!({"type": "string", "pattern": pattern})
 }
 
+/// How destinations are checked: the text of the command line, or a table of what that is made of.
+fn check() -> Value {
+    let scalar = || json!({"type": ["string", "integer"]});
+    let scalar_or_list = || json!({"anyOf": [scalar(), {"type": "array", "items": scalar()}]});
+    let kind = |backend: &str, more: &[&str]| {
+        let own = if ["tcp", "http", "https"].contains(&backend) { option_names(backend) } else { Vec::new() };
+        let mut properties: Map<String, Value> =
+            own.into_iter().map(|name| (name.to_owned(), scalar_or_list())).collect();
+        properties.extend(more.iter().map(|name| ((*name).to_owned(), scalar())));
+        properties.insert("type".to_owned(), json!({"const": backend}));
+        if backend == "tcp" {
+            step_names().iter().for_each(|name| _ = properties.remove(*name));
+            let step = |name: &&str| {
+                json!({
+                    "type": "object", "additionalProperties": false, "required": [name],
+                    "properties": {name: {"type": "string"}}
+                })
+            };
+            let steps: Vec<Value> = step_names().iter().map(step).collect();
+            properties.insert("steps".to_owned(), json!({"type": "array", "items": {"anyOf": steps}}));
+        }
+        // The options of a login are many.
+        let more = if ["galera", "mysql"].contains(&backend) { scalar() } else { json!(false) };
+        json!({"type": "object", "additionalProperties": more, "required": ["type"], "properties": properties})
+    };
+    json!({"anyOf": [
+        {"type": "string", "pattern": "^(tcp|https?|galera|mysql|exec)(:|$)"},
+        kind("tcp", &["port"]),
+        kind("http", &["port", "path"]),
+        kind("https", &["port", "path"]),
+        kind("galera", &[]),
+        kind("mysql", &[]),
+        kind("exec", &["command"]),
+    ]})
+}
+
 fn listening_addresses() -> Value {
-    let one = || vec![port(), json!({"type": "string", "pattern": "^(.*[:,])?[0-9]{1,5}(-[0-9]{1,5})?$"})];
+    const ONE: &str = "(unix:[^,]+|([^,]*:)?[0-9]{1,5}(-[0-9]{1,5})?)";
+    let pattern = format!("^{ONE}(,{ONE})*$");
+    let one = || vec![port(), json!({"type": "string", "pattern": pattern})];
     let list = json!({"type": "array", "minItems": 1, "items": {"anyOf": one()}});
     json!({"anyOf": one().into_iter().chain([list]).collect::<Vec<_>>()})
 }

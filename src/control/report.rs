@@ -172,7 +172,7 @@ mod tests {
             since: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_817_405)),
             checked: Some(Instant::now()),
             latency: Duration::from_micros(1250),
-            scale: 1.0,
+            ..Health::unjudged()
         };
         status
     }

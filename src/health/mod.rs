@@ -4,6 +4,7 @@
 //! uses). One [thread](watchdog) carries out what the monitors of all pools decide. It asks the checker for each check, so
 //! that a checker that dies or hangs changes no verdict: no report comes, and nothing is judged.
 
+mod agent;
 mod cluster;
 pub mod fuzz;
 mod hysteresis;

@@ -1,8 +1,11 @@
 //! All destinations that are watched: which to check when, and what the results make of them. No input or output here.
 
+mod agents;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Instant;
 
+use super::agent::AgentWatch;
 use super::cluster::{self, Components, Node};
 use super::hysteresis::Observation;
 use super::members::ClusterView;
@@ -36,6 +39,8 @@ pub(super) struct Monitor {
     outvoted: HashSet<u64>,
     /// Those of the start that have not been judged, and those that are to be judged again.
     unjudged: HashSet<u64>,
+    /// Those of the start whose agents have not answered.
+    unheard_agents: HashSet<u64>,
 }
 
 /// What is to be done at a moment.
@@ -45,6 +50,8 @@ pub(super) struct Due {
     pub checks: Vec<(DestinationId, bool)>,
     /// What the weights are to be multiplied by that have grown.
     pub scales: Vec<(DestinationId, f64)>,
+    /// Those whose agents are to be asked.
+    pub agents: Vec<DestinationId>,
 }
 
 /// What a report makes of a destination.
@@ -76,6 +83,7 @@ impl Monitor {
             components: Components::default(),
             outvoted: HashSet::new(),
             unjudged: HashSet::new(),
+            unheard_agents: HashSet::new(),
         }
     }
 
@@ -93,9 +101,12 @@ impl Monitor {
         }
         self.options = options;
         let all: Vec<u64> = self.watched.keys().copied().collect();
+        let options = self.options.clone();
         for id in all {
-            let (rise, fall) = (self.options.rise, self.options.fall);
-            self.change(id, |it| it.begin_again(rise, fall, now));
+            self.change(id, |it| it.begin_again(&options, now));
+        }
+        if self.options.agent.is_none() {
+            self.unheard_agents.clear();
         }
     }
 
@@ -105,6 +116,9 @@ impl Monitor {
         self.view.is_unfit(id.serial());
         if health.verdict.is_none() {
             self.unjudged.insert(id.serial());
+            if self.options.agent.is_some() {
+                self.unheard_agents.insert(id.serial());
+            }
         }
         self.watched.insert(id.serial(), Watched::new(id, address, health, &self.options, phase, now));
         self.reschedule(id.serial());
@@ -113,7 +127,10 @@ impl Monitor {
     /// To be called after each change of a destination.
     fn reschedule(&mut self, id: u64) {
         let watched = self.watched.get(&id);
-        let deadlines = |it: &Watched| it.next_check().into_iter().chain(it.next_step(&self.options)).min();
+        let deadlines = |it: &Watched| {
+            let agent = it.agent.as_ref().and_then(AgentWatch::next);
+            [it.next_check(), it.next_step(&self.options), agent].into_iter().flatten().min()
+        };
         self.schedule.set(id, watched.and_then(deadlines));
         let is_ready = watched.is_some_and(|it| it.verdict() == Some(Verdict::Ready));
         for (set, belongs) in
@@ -139,6 +156,7 @@ impl Monitor {
         self.reschedule(id.serial());
         self.view.is_unfit(id.serial());
         self.unjudged.remove(&id.serial());
+        self.unheard_agents.remove(&id.serial());
         self.outvoted.remove(&id.serial());
     }
 
@@ -147,9 +165,9 @@ impl Monitor {
         self.watched.contains_key(&id.serial())
     }
 
-    /// Whether every destination has been judged.
+    /// Whether every destination has been judged, and its agent been heard.
     pub(super) fn all_are_judged(&self) -> bool {
-        self.unjudged.is_empty()
+        self.unjudged.is_empty() && self.unheard_agents.is_empty()
     }
 
     /// Every destination and its address.
@@ -166,6 +184,9 @@ impl Monitor {
     pub(super) fn checker_is_gone(&mut self, now: Instant) {
         let waiting: Vec<u64> = self.watched.iter().filter(|(_, it)| it.is_being_checked).map(|(id, _)| *id).collect();
         waiting.into_iter().for_each(|id| self.change(id, |it| it.check_again(now)));
+        let all: Vec<u64> = self.watched.iter().filter(|(_, it)| it.agent.is_some()).map(|(id, _)| *id).collect();
+        let ask_again = |it: &mut Watched| it.agent.iter_mut().for_each(|agent| agent.ask_again(now));
+        all.into_iter().for_each(|id| self.change(id, ask_again));
     }
 
     /// When something is to be done the next time.
@@ -184,6 +205,11 @@ impl Monitor {
             if watched.next_step(&self.options).is_some_and(|step| step <= now) {
                 watched.rescale(&self.view, &self.options, now);
                 due.scales.push((watched.id, watched.health.scale));
+            }
+            if let Some(agent) = watched.agent.as_mut().filter(|agent| agent.next().is_some_and(|next| next <= now)) {
+                // So that not all are asked at the same time for ever.
+                agent.begin(if agent.was_asked() { 1.0 } else { fastrand::f64() }, now);
+                due.agents.push(watched.id);
             }
             self.reschedule(id);
         }

@@ -12,7 +12,7 @@ use super::watched::Timing;
 use super::{OnFirstVerdicts, Settings, Watch, tell};
 use crate::address::PeerAddress;
 use crate::checker::Credentials;
-use crate::checker::protocol::{Finding, ProbeSettings, Request};
+use crate::checker::protocol::{AgentWord, Finding, ProbeSettings, Request};
 use crate::counted::Counted;
 use crate::log::Trouble;
 use crate::pool::health::Reason;
@@ -120,7 +120,13 @@ impl PoolWatch {
     /// What a checker is to be told before it is asked to check anything here.
     pub(super) fn introduction(&self) -> Vec<Request> {
         let (options, credentials) = (self.monitor.options(), self.credentials.clone());
-        let settings = ProbeSettings { spec: options.probe.clone(), credentials, timeout: options.timeout };
+        let settings = ProbeSettings {
+            spec: options.probe.clone(),
+            credentials,
+            timeout: options.timeout,
+            send_proxy: options.send_proxy,
+            agent: options.agent.clone(),
+        };
         let mut requests = vec![Request::Pool { pool: self.pool.number(), settings: Box::new(settings) }];
         requests.extend(self.monitor.addresses().map(|(id, address)| Request::Watch { id: id.into(), address }));
         requests
@@ -128,9 +134,10 @@ impl PoolWatch {
 
     /// Takes the weights into account that have grown, and returns the checks to ask for, which count as begun.
     pub(super) fn begin_checks(&mut self, now: Instant) -> Vec<Request> {
-        let Due { checks, scales } = self.monitor.due(now);
+        let Due { checks, scales, agents } = self.monitor.due(now);
         scales.into_iter().for_each(|(id, scale)| self.pool.rescale(id, scale));
-        checks.into_iter().map(|(id, fresh)| Request::Check { id: id.into(), fresh }).collect()
+        let checks = checks.into_iter().map(|(id, fresh)| Request::Check { id: id.into(), fresh });
+        checks.chain(agents.into_iter().map(|id| Request::AskAgent { id: id.into() })).collect()
     }
 
     /// To be called every [`LOOK`]. Returns true if reports have been late for so long that the checker must be hanging.
@@ -204,6 +211,33 @@ impl PoolWatch {
         Reported::Taken
     }
 
+    /// Takes the word of a destination's agent into account; an error is silence, and changes nothing.
+    pub(super) fn on_agent(
+        &mut self,
+        serial: u64,
+        address: PeerAddress,
+        word: &Result<AgentWord, String>,
+        context: &WatchContext<'_>,
+        now: Instant,
+    ) -> Reported {
+        if !self.monitor.is_watched_at(serial, address) {
+            return Reported::NotWatched;
+        }
+        if !self.monitor.expects_agent(serial, now) {
+            return Reported::Unasked;
+        }
+        match word {
+            Ok(word) => {
+                if let Some(judgement) = self.monitor.hear_agent(serial, word, now) {
+                    self.pool.set_health(judgement.id, judgement.address, judgement.health.clone());
+                    self.follow(&judgement, context);
+                }
+            }
+            Err(why) => debug!("destination {address}: the agent says nothing: {}", Reason::new(why)),
+        }
+        Reported::Taken
+    }
+
     fn carry_out(&mut self, judgement: &Judgement, finding: &Finding, context: &WatchContext<'_>, now: Instant) {
         let Judgement { id, address, health, fit, .. } = judgement;
         debug!("destination {address}: the check says {finding}");
@@ -216,6 +250,13 @@ impl PoolWatch {
             );
         }
         self.pool.judge(*id, *address, health.clone(), *fit);
+        self.follow(judgement, context);
+        self.discover(judgement, context.settings);
+    }
+
+    /// Closes the sessions that have to go now, and tells of a verdict that has changed.
+    fn follow(&mut self, judgement: &Judgement, context: &WatchContext<'_>) {
+        let id = &judgement.id;
         let may_close = context.settings.closes_sessions.load(Ordering::Relaxed);
         let closed = if may_close { self.close_sessions(*id) } else { Vec::new() };
         let told = judgement.changed_from.is_some().then_some(*id);
@@ -227,7 +268,6 @@ impl PoolWatch {
             let sessions = Counted(*count, "session");
             warn!("destination {address} is still DOWN, and another one READY: {sessions} closed");
         }
-        self.discover(judgement, context.settings);
     }
 
     /// Closes the sessions of destinations that have fallen, where clients have somewhere better to go, now that this one

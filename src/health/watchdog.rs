@@ -233,11 +233,22 @@ impl<'a> Watchdog<'a> {
             Report::Checked { id, address, finding, took, is_late } => {
                 // It may be watched no longer, or at another address.
                 let Some(pool) = self.watches.pools.get_mut(&id.pool) else { return };
-                match pool.on_report(id.serial, address, &finding, Timing { took, is_late }, &self.context, now) {
-                    Reported::Taken | Reported::NotWatched => {}
-                    Reported::Unasked => self.lose_checker("reports more than it was asked for", now),
-                }
+                let reported =
+                    pool.on_report(id.serial, address, &finding, Timing { took, is_late }, &self.context, now);
+                self.is_reported(&reported, now);
             }
+            Report::Agent { id, address, word } => {
+                let Some(pool) = self.watches.pools.get_mut(&id.pool) else { return };
+                let reported = pool.on_agent(id.serial, address, &word, &self.context, now);
+                self.is_reported(&reported, now);
+            }
+        }
+    }
+
+    fn is_reported(&mut self, reported: &Reported, now: Instant) {
+        match reported {
+            Reported::Taken | Reported::NotWatched => {}
+            Reported::Unasked => self.lose_checker("reports more than it was asked for", now),
         }
     }
 }

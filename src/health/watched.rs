@@ -1,15 +1,17 @@
 //! One destination that is watched: when it is checked, and what the results make of it. No input or output here.
 
+mod weight;
+
 use std::time::{Duration, Instant};
 
+use super::agent::{self, AgentWatch};
 use super::cluster::Heard;
 use super::hysteresis::{Hysteresis, Observation};
-use super::members::ClusterView;
 use crate::address::PeerAddress;
-use crate::checker::protocol::Answer;
+use crate::checker::protocol::{AgentWord, Answer};
 use crate::config::WatchdogOptions;
-use crate::pool::DestinationId;
-use crate::pool::health::{Health, Verdict};
+use crate::pool::health::{Health, Reason, Verdict};
+use crate::pool::{AgentState, DestinationId};
 
 /// How many times more often a destination is checked while the last result contradicts its verdict.
 const IN_DOUBT: u32 = 4;
@@ -20,11 +22,6 @@ const RECOVERY: Duration = Duration::from_secs(1);
 const ABSENT: u32 = 10;
 /// A hint brings the next check forward, but no closer to the one before than this.
 const HINTED: Duration = Duration::from_millis(100);
-/// In how many steps the weight of one that came back grows.
-const STEPS: u32 = 20;
-const SHORTEST_STEP: Duration = Duration::from_millis(50);
-/// A scale that differs by less is not worth to change all picks for.
-const SAME_SCALE: f64 = 0.05;
 /// Most reports that come of one check: silence, and an answer that is late. The next one may have begun by then.
 const REPORTS: u8 = 2;
 
@@ -33,7 +30,11 @@ pub(super) struct Watched {
     pub id: DestinationId,
     pub address: PeerAddress,
     hysteresis: Hysteresis,
+    /// Why the checks find it as they do.
+    reason: Reason,
     pub health: Health,
+    /// `None` if there is no agent.
+    pub agent: Option<AgentWatch>,
     samples: u32,
     /// Since when its weight grows.
     returned: Option<Instant>,
@@ -88,13 +89,16 @@ impl Watched {
     pub(super) fn new(
         id: DestinationId,
         address: PeerAddress,
-        health: Health,
+        mut health: Health,
         options: &WatchdogOptions,
         phase: f64,
         now: Instant,
     ) -> Watched {
         let known = health.verdict.is_some();
-        let grown = options.slow_start.mul_f64(health.scale.clamp(0.0, 1.0));
+        let grown = options.slow_start.mul_f64((health.scale / health.agent.factor()).clamp(0.0, 1.0));
+        if options.agent.is_none() {
+            health.agent = AgentState::default();
+        }
         let growing = known && options.latency_samples.is_none() && grown < options.slow_start;
         Watched {
             id,
@@ -107,7 +111,9 @@ impl Watched {
             found_ready: None,
             returned: growing.then(|| now.checked_sub(grown)).flatten(),
             grown: now,
+            reason: health.reason.clone(),
             health,
+            agent: options.agent.as_ref().map(|agent| AgentWatch::new(agent.interval, now)),
             asked: None,
             is_being_checked: false,
             // Of an earlier watch of the same.
@@ -121,7 +127,7 @@ impl Watched {
     }
 
     pub(super) fn verdict(&self) -> Option<Verdict> {
-        self.hysteresis.verdict()
+        self.health.verdict
     }
 
     /// Observations in a row, up to the last, that it is down.
@@ -148,8 +154,12 @@ impl Watched {
 
     /// Begins to count anew, and has it checked at once, now that it is checked otherwise. Reports that are under way may
     /// still come.
-    pub(super) fn begin_again(&mut self, rise: u32, fall: u32, now: Instant) {
-        self.hysteresis = Hysteresis::new(rise, fall, self.verdict());
+    pub(super) fn begin_again(&mut self, options: &WatchdogOptions, now: Instant) {
+        self.hysteresis = Hysteresis::new(options.rise, options.fall, self.hysteresis.verdict());
+        self.agent = options.agent.as_ref().map(|agent| AgentWatch::new(agent.interval, now));
+        if self.agent.is_none() {
+            self.health.agent = AgentState::default();
+        }
         self.due_reports = self.due_reports.max(REPORTS);
         self.phase = fastrand::f64();
         self.check_again(now);
@@ -207,25 +217,20 @@ impl Watched {
         now: Instant,
     ) -> Outcome {
         self.is_being_checked = false;
-        let before = self.verdict();
         let observed = observation.verdict();
         let changed = self.hysteresis.observe(observation, timing.is_late);
-        let verdict = self.verdict();
-        self.health.verdict = verdict;
         self.health.checked = Some(now);
-        let fit = observed >= Verdict::Spare && verdict >= Some(Verdict::Spare);
         if observed >= Verdict::Spare {
             self.measure(timing.took, options);
         }
-        if changed || verdict == Some(observed) {
-            self.health.reason = reason.into();
+        if changed || self.hysteresis.verdict() == Some(observed) {
+            self.reason = reason.into();
         }
-        if changed {
-            self.returned = (before.is_some() && verdict == Some(Verdict::Ready)).then_some(now);
-            self.grown = now;
-            self.fallen_at = (verdict == Some(Verdict::Down)).then_some(now);
-            self.ready_since = (verdict == Some(Verdict::Ready)).then_some(now);
-        }
+        let changed_from = self.settle(now);
+        let verdict = self.verdict();
+        // The checks may well find what the agent forbids.
+        let observed = self.health.agent.limit().map_or(observed, |(limit, _)| observed.min(limit));
+        let fit = observed >= Verdict::Spare && verdict >= Some(Verdict::Spare);
         if verdict == Some(Verdict::Down) {
             self.heard.take_if(|heard| heard.is_silent);
         }
@@ -234,7 +239,35 @@ impl Watched {
         self.found_down = begun.filter(|_| observed == Verdict::Down);
         self.found_ready = begun.filter(|_| observed == Verdict::Ready);
         self.next = self.after(self.pause(absent, options), now);
-        Outcome { fit, changed_from: changed.then_some(before) }
+        Outcome { fit, changed_from }
+    }
+
+    /// The agent says something. Returns what came of it.
+    pub(super) fn hear_agent(&mut self, word: &AgentWord, now: Instant) -> Outcome {
+        agent::apply(&mut self.health.agent, word);
+        let changed_from = self.settle(now);
+        if self.verdict() == Some(Verdict::Down) && self.health.agent.limit().is_some() {
+            (self.found_down, self.found_ready) = (Some(now), None);
+        }
+        Outcome { fit: self.verdict() >= Some(Verdict::Spare), changed_from }
+    }
+
+    /// Makes the verdict of what the checks have found and what the agent says. Returns the one before, if that was another.
+    fn settle(&mut self, now: Instant) -> Option<Option<Verdict>> {
+        let (before, found) = (self.health.verdict, self.hysteresis.verdict());
+        let (verdict, reason) = match self.health.agent.limit() {
+            Some((limit, reason)) if found > Some(limit) => (Some(limit), reason),
+            _ => (found, self.reason.clone()),
+        };
+        (self.health.verdict, self.health.reason) = (verdict, reason);
+        if verdict == before {
+            return None;
+        }
+        self.returned = (before.is_some() && verdict == Some(Verdict::Ready)).then_some(now);
+        self.grown = now;
+        self.fallen_at = (verdict == Some(Verdict::Down)).then_some(now);
+        self.ready_since = (verdict == Some(Verdict::Ready)).then_some(now);
+        Some(before)
     }
 
     /// Whether its sessions are to be closed as soon as another destination is READY for certain. One that may just be
@@ -271,48 +304,18 @@ impl Watched {
         self.fallen_at = None;
     }
 
-    /// A moving average, as far as there are samples for one.
-    fn measure(&mut self, took: Duration, options: &WatchdogOptions) {
-        let most = options.latency_samples.unwrap_or(1);
-        self.samples = (self.samples + 1).min(most);
-        let (before, part) = (self.health.latency.as_secs_f64(), f64::from(self.samples));
-        self.health.latency = Duration::from_secs_f64((before + (took.as_secs_f64() - before) / part).max(0.0));
-    }
-
     /// From the beginning of the last check to that of the next.
     fn pause(&self, absent: bool, options: &WatchdogOptions) -> Duration {
+        let down_interval = options.down_interval.filter(|_| self.hysteresis.verdict() == Some(Verdict::Down));
         match () {
             () if self.hysteresis.is_in_doubt() => options.interval / IN_DOUBT,
-            () if absent => options.interval * ABSENT,
-            () => options.interval,
+            () if absent => down_interval.unwrap_or(options.interval * ABSENT),
+            () => down_interval.unwrap_or(options.interval),
         }
     }
 
     fn after(&mut self, pause: Duration, now: Instant) -> Instant {
         let phase = std::mem::replace(&mut self.phase, 1.0);
         (self.asked.unwrap_or(now) + pause.mul_f64(phase)).max(now)
-    }
-
-    /// What its weight is to be multiplied by, unless that hardly differs from before.
-    pub(super) fn rescale(&mut self, view: &ClusterView, options: &WatchdogOptions, now: Instant) {
-        let grown = self.returned.map_or(1.0, |returned| {
-            let part = now.saturating_duration_since(returned).as_secs_f64() / options.slow_start.as_secs_f64();
-            // Also where there is no slow start, and the division gives no number.
-            if part < 1.0 { part.max(1.0 / f64::from(STEPS)) } else { 1.0 }
-        });
-        if grown >= 1.0 {
-            self.returned = None;
-        }
-        let speed = options.latency_samples.map_or(1.0, |_| view.speed(self.health.latency));
-        let (scale, before) = (grown * speed, self.health.scale);
-        if (scale - before).abs() >= SAME_SCALE * before || scale >= 1.0 {
-            self.health.scale = scale;
-        }
-        self.grown = now;
-    }
-
-    /// When its weight is to grow by the next step, if it grows.
-    pub(super) fn next_step(&self, options: &WatchdogOptions) -> Option<Instant> {
-        self.returned.map(|_| self.grown + (options.slow_start / STEPS).max(SHORTEST_STEP))
     }
 }

@@ -3,6 +3,7 @@
 use crate::address::PeerAddress;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::agent::AgentState;
 use super::destination::Destination;
 use super::history::History;
 use super::inner::Inner;
@@ -26,6 +27,8 @@ pub struct Health {
     pub latency: Duration,
     /// What the weight is multiplied by.
     pub scale: f64,
+    /// What the agent has said, where there is one.
+    pub agent: AgentState,
 }
 
 impl Health {
@@ -43,6 +46,7 @@ impl Health {
             checked: None,
             latency: Duration::ZERO,
             scale: 1.0,
+            agent: AgentState::default(),
         }
     }
 
@@ -80,30 +84,18 @@ impl Pool {
 
     /// Sets how the destination is from now on, if it still is at the `address` that the verdict was found for. Clients
     /// that wait for the check hear whether it found it `fit`.
-    pub fn judge(&self, id: DestinationId, address: PeerAddress, mut health: Health, fit: bool) {
+    pub fn judge(&self, id: DestinationId, address: PeerAddress, health: Health, fit: bool) {
         let mut inner = self.lock();
-        let Some(slot) = inner.find(id).filter(|slot| inner.destinations[*slot].address == address) else { return };
-        let before = &inner.destinations[slot].health;
-        let is_ready_again =
-            health.verdict == Some(Verdict::Ready) && before.verdict.is_some_and(|it| it != Verdict::Ready);
-        health.since = if before.verdict == health.verdict { before.since } else { Some(SystemTime::now()) };
-        if let Some(verdict) = health.verdict.filter(|_| before.verdict != health.verdict) {
-            let before = before.verdict;
-            inner.destinations[slot].history.add(before, verdict, &health.reason);
-        }
-        let before = &inner.destinations[slot].health;
-        if before.verdict == health.verdict && before.scale == health.scale {
-            // Its place among the others stays as it is.
-            inner.destinations[slot].health = health;
-        } else {
-            inner.change(slot, |it| it.health = health);
-        }
-        if is_ready_again && inner.settings.shutdown_backup_sessions {
-            inner.close_backups(slot);
-        }
-        if std::mem::take(&mut inner.destinations[slot].awaited) {
+        if let Some(slot) = inner.set_health(id, address, health)
+            && std::mem::take(&mut inner.destinations[slot].awaited)
+        {
             inner.tell(Event::Checked(id, fit));
         }
+    }
+
+    /// The same, where that was not found by a check.
+    pub fn set_health(&self, id: DestinationId, address: PeerAddress, health: Health) {
+        self.lock().set_health(id, address, health);
     }
 
     /// Has clients wait, as for a single destination that moves, until
@@ -135,6 +127,30 @@ impl Pool {
 }
 
 impl Inner {
+    /// Sets how a destination is from now on, if it still is at that address. Returns its place.
+    fn set_health(&mut self, id: DestinationId, address: PeerAddress, mut health: Health) -> Option<usize> {
+        let slot = self.find(id).filter(|slot| self.destinations[*slot].address == address)?;
+        let before = &self.destinations[slot].health;
+        let is_ready_again =
+            health.verdict == Some(Verdict::Ready) && before.verdict.is_some_and(|it| it != Verdict::Ready);
+        health.since = if before.verdict == health.verdict { before.since } else { Some(SystemTime::now()) };
+        if let Some(verdict) = health.verdict.filter(|_| before.verdict != health.verdict) {
+            let before = before.verdict;
+            self.destinations[slot].history.add(before, verdict, &health.reason);
+        }
+        let before = &self.destinations[slot].health;
+        if before.verdict == health.verdict && before.scale == health.scale {
+            // Its place among the others stays as it is.
+            self.destinations[slot].health = health;
+        } else {
+            self.change(slot, |it| it.health = health);
+        }
+        if is_ready_again && self.settings.shutdown_backup_sessions {
+            self.close_backups(slot);
+        }
+        Some(slot)
+    }
+
     /// Clients that wait for first verdicts pick again.
     pub(super) fn end_first_wait(&mut self) {
         if std::mem::take(&mut self.awaits_first_verdicts) {

@@ -6,6 +6,7 @@
 //! a destination; control changes the pool; the workers subscribe to its events, which say which connections must be
 //! closed. A watchdog, where there is one, says what each destination is good for: see [`health`].
 
+mod agent;
 mod avoided;
 mod backups;
 mod by_hand;
@@ -45,6 +46,7 @@ use slab::Slab;
 
 use crate::address::{Endpoint, Host, PeerAddress};
 use crate::counters::{Counters, Totals};
+pub use agent::{AgentMode, AgentState};
 pub use by_hand::SwitchError;
 use destination::Destination;
 pub use destination::DestinationStatus;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::warn;
 use serde::{Deserialize, Serialize};
 
+use super::agent::AgentState;
 use super::health::{Health, Reason, Verdict};
 use super::history::SavedHistory;
 use super::inner::Inner;
@@ -64,6 +65,8 @@ struct SavedDestination {
     latency: Duration,
     scale: f64,
     #[serde(default)]
+    agent: AgentState,
+    #[serde(default)]
     weight_before: Option<f64>,
     #[serde(default)]
     history: SavedHistory,
@@ -89,6 +92,7 @@ impl Pool {
             checked: it.health.checked.map(|checked| now.saturating_duration_since(checked)),
             latency: it.health.latency,
             scale: it.health.scale,
+            agent: it.health.agent.clone(),
             weight_before: it.weight_before,
             history: it.history.save(it.health.verdict),
         });
@@ -130,6 +134,7 @@ impl Pool {
                 checked,
                 latency: it.latency,
                 scale: it.scale,
+                agent: it.agent,
             };
             let (obsolete, leaving, weight_before) = (it.obsolete, it.leaving, it.weight_before);
             inner.destinations[slot].history = it.history.resumed();

@@ -1,12 +1,18 @@
 //! Destinations that are watched: who is fit, and who gets clients.
 
+mod agents;
 mod answers;
 mod authentication;
+mod check_proxy;
 mod checker;
+mod conversations;
 mod crowd;
 mod endurance;
 mod galera;
 mod hints;
+mod options;
+mod pages;
+mod programs;
 mod scripts;
 mod split;
 mod start;

@@ -12,10 +12,8 @@ mod login;
 mod packet;
 mod password;
 mod session;
-mod stream;
 #[cfg(test)]
 pub(super) mod tests;
-pub mod tls;
 
 pub use error::{Error, Result, ServerError};
 pub use login::{Login, LoginTls, log_in};

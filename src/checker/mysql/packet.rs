@@ -4,7 +4,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio_rustls::TlsConnector;
 
 use super::error::{Error, Result, ServerError};
-use super::stream::MaybeTls;
+use crate::checker::maybe_tls::MaybeTls;
 use rustls::pki_types::ServerName;
 
 /// The longest packet that is read. More than the answer of a cluster with a hundred members takes.

@@ -5,19 +5,23 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::fcntl::OFlag;
+use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 
 use super::Setting;
-use crate::checker::mysql::tls::{self, Identity};
 use crate::checker::mysql::{Login, LoginTls};
-use crate::config::{GaleraOptions, ProbeSpec, TlsMode};
+use crate::checker::tls::{self, Identity};
+use crate::config::{GaleraOptions, ProbeSpec, TlsMode, TlsOptions};
 
 /// The longest option file, and the longest of each file that it names. All of them fit into one message between the
 /// daemon and its checker.
 const MAX_SIZE: u64 = 64 * 1024;
 const MAX_PEM: u64 = 14 * 1024;
+/// The longest file of authorities that is the only one.
+const MAX_AUTHORITIES: u64 = 40 * 1024;
 
 /// The account to log in to.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,13 +65,47 @@ impl Credentials {
     /// # Errors
     /// One line that names the file, and says what is wrong with it.
     pub fn for_checks(spec: &ProbeSpec, known: Option<Credentials>) -> Result<Credentials, String> {
-        let ProbeSpec::Galera(options) = spec else { return Ok(Credentials::default()) };
+        let options = match spec {
+            ProbeSpec::Galera(options) => options,
+            spec => return spec.tls().map_or(Ok(Credentials::default()), |tls| Credentials::authorities(tls, known)),
+        };
         let credentials = match &options.defaults_file {
             Some(path) => Credentials::read(path, known, Kind::Any)?,
             None => Credentials::default(),
         };
         credentials.login(options)?;
         Ok(credentials)
+    }
+
+    /// Reads the authorities of which one must have signed a server's certificate.
+    fn authorities(tls: &TlsOptions, known: Option<Credentials>) -> Result<Credentials, String> {
+        let Some(path) = &tls.ca else { return Ok(Credentials::default()) };
+        let credentials = match (read(path, MAX_AUTHORITIES, Kind::Any), known) {
+            (Err(error), Some(known)) if error.kind() == ErrorKind::PermissionDenied => known,
+            (Err(error), _) => return Err(format!("{}: {error}", path.display())),
+            (Ok((contents, metadata)), _) => {
+                let authorities = String::from_utf8(contents).map_err(|_| format!("{}: not PEM", path.display()))?;
+                if escaped_length(&authorities) > MAX_AUTHORITIES {
+                    return Err(format!("{}: too many short lines", path.display()));
+                }
+                let (authorities, sources) = (Some(authorities), vec![Source::of(path, &metadata)]);
+                Credentials { authorities, sources, ..Credentials::default() }
+            }
+        };
+        credentials.tls_config(tls)?;
+        Ok(credentials)
+    }
+
+    /// TLS for a server that is asked for by name, or by address.
+    ///
+    /// # Errors
+    /// One line that says why the authorities are of no use.
+    pub fn tls_config(&self, tls: &TlsOptions) -> Result<Arc<ClientConfig>, String> {
+        let authorities = self.authorities.as_deref().filter(|_| tls.ca.is_some());
+        tls::config_for_names(authorities).map_err(|error| match &tls.ca {
+            Some(path) => error.replacen("ssl-ca", &path.display().to_string(), 1),
+            None => error,
+        })
     }
 
     fn read(path: &Path, known: Option<Credentials>, kind: Kind) -> Result<Credentials, String> {
@@ -156,6 +194,11 @@ impl Credentials {
         };
         Ok(Login { user: self.user.clone(), password: self.password.clone().unwrap_or_default(), tls })
     }
+}
+
+/// How long a text is in a message.
+fn escaped_length(text: &str) -> u64 {
+    serde_json::to_string(text).map_or(u64::MAX, |text| text.len() as u64)
 }
 
 /// What MariaDB takes for true.

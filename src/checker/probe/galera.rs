@@ -22,8 +22,9 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::time::{Instant, timeout};
 
+use super::dialer::Dialer;
 use super::stream::{ByteStream, at_port};
-use super::tcp::{connect, knock};
+use super::tcp::knock;
 use super::{Answer, Asking, Probe};
 use crate::address::PeerAddress;
 use crate::checker::mysql::{self, Error, Login};
@@ -63,6 +64,7 @@ pub(super) struct Galera {
     address: PeerAddress,
     options: GaleraOptions,
     account: Account,
+    dialer: Dialer,
     kept: Option<Session>,
     /// Checks since the last login.
     checks: u32,
@@ -75,10 +77,10 @@ pub(super) struct Galera {
 }
 
 impl Galera {
-    pub(super) fn new(destination: PeerAddress, options: GaleraOptions, account: Account) -> Galera {
+    pub(super) fn new(destination: PeerAddress, options: GaleraOptions, account: Account, dialer: Dialer) -> Galera {
         let address = at_port(destination, options.port);
         let (kept, checks, was_refused, tls_failure, single) = (None, 0, false, None, false);
-        Galera { address, options, account, kept, checks, was_refused, tls_failure, single }
+        Galera { address, options, account, dialer, kept, checks, was_refused, tls_failure, single }
     }
 
     async fn check(&mut self, fresh: bool) -> io::Result<Answer> {
@@ -165,7 +167,7 @@ impl Galera {
     }
 
     async fn log_in(&self, login: &Login) -> mysql::Result<Session> {
-        let stream = connect(self.address).await?;
+        let stream = self.dialer.connect_plain(self.address).await?;
         if !self.address.is_unix() {
             let socket = SockRef::from(&stream);
             socket.set_tcp_nodelay(true)?;

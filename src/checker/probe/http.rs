@@ -1,33 +1,49 @@
 //! Whether an HTTP server, such as clustercheck, says that a destination is fit.
 
 mod answer;
+mod request;
+#[cfg(test)]
+mod tests;
 
 use tokio::io::AsyncWriteExt;
 
+use super::dialer::Dialer;
+use super::matcher::Matcher;
+use super::quoted::quoted;
 use super::stream::at_port;
-use super::tcp::connect;
 use super::{Answer, Asking, Probe};
 use crate::address::PeerAddress;
-use crate::config::HttpOptions;
+use crate::config::{HttpOptions, Pattern, Statuses};
 use crate::pool::health::Verdict;
-pub(in crate::checker) use answer::read_status;
+pub(in crate::checker) use answer::{HttpAnswer, read_answer};
 
-/// Fetches a page, and judges by its status.
+/// As much of a body is looked through.
+const MAX_SEARCHED: usize = 64 * 1024;
+
+/// Asks for a page, and judges by the answer.
 pub(super) struct Http {
     server: PeerAddress,
-    request: String,
-    options: HttpOptions,
+    request: Vec<u8>,
+    expected: Expected,
+    dialer: Dialer,
+}
+
+/// What to think of an answer.
+#[derive(Debug, Clone)]
+pub(super) struct Expected {
+    statuses: Statuses,
+    /// Names, and what their values contain; `None`: whatever they are.
+    headers: Vec<(String, Option<Matcher>)>,
+    body: Vec<Matcher>,
+    /// An answer to this request has no body.
+    is_head: bool,
 }
 
 impl Http {
     /// Asks at the destination's host, and at its port unless there is another.
-    pub(super) fn new(destination: PeerAddress, options: HttpOptions) -> Http {
+    pub(super) fn new(destination: PeerAddress, options: &HttpOptions, expected: Expected, dialer: Dialer) -> Http {
         let server = at_port(destination, options.port);
-        let host = if server.is_unix() { "localhost".to_owned() } else { server.to_string() };
-        let (agent, path) = (concat!("glbd/", env!("CARGO_PKG_VERSION")), &options.path);
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nConnection: close\r\n\r\n");
-        Http { server, request, options }
+        Http { server, request: request::text(&options.request, server), expected, dialer }
     }
 }
 
@@ -38,44 +54,63 @@ impl Probe for Http {
 
     fn ask(&mut self, _fresh: bool) -> Asking<'_> {
         Box::pin(async {
-            let mut stream = connect(self.server).await?;
+            let mut stream = self.dialer.connect(self.server).await?;
             // Some answer without having read anything, and are gone by now.
-            let asked = stream.write_all(self.request.as_bytes()).await;
-            match read_status(&mut stream).await {
-                Ok(status) => Ok(judge(status, &self.options)),
+            let asked = async {
+                stream.write_all(&self.request).await?;
+                stream.flush().await
+            };
+            let asked = asked.await;
+            match read_answer(&mut stream, !self.expected.is_head, self.expected.searched()).await {
+                Ok(answer) => Ok(self.expected.judge(&answer)),
                 Err(error) => Err(asked.err().unwrap_or(error)),
             }
         })
     }
 }
 
-fn judge(status: u16, options: &HttpOptions) -> Answer {
-    let reason = format!("HTTP status {status}");
-    match status {
-        _ if options.ready.contains(&status) => Answer::new(Verdict::Ready, ""),
-        _ if options.spare.contains(&status) => Answer::new(Verdict::Spare, reason),
-        _ if options.avoid.contains(&status) => Answer::new(Verdict::Avoid, reason),
-        _ => Answer::new(Verdict::Down, reason),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_status_means_what_the_options_say_and_is_the_reason() {
-        let path = "/".to_owned();
-        let options = HttpOptions { port: None, path, ready: vec![200, 204], spare: vec![429], avoid: vec![503] };
-        for (status, verdict, reason) in [
-            (200, Verdict::Ready, ""),
-            (204, Verdict::Ready, ""),
-            (429, Verdict::Spare, "HTTP status 429"),
-            (503, Verdict::Avoid, "HTTP status 503"),
-            (201, Verdict::Down, "HTTP status 201"),
-            (500, Verdict::Down, "HTTP status 500"),
-        ] {
-            assert_eq!(judge(status, &options), Answer::new(verdict, reason));
+impl Expected {
+    /// # Errors
+    /// One line that says what is wrong with a regular expression, which the daemon has checked.
+    pub(super) fn new(options: &HttpOptions) -> Result<Expected, String> {
+        let mut headers = Vec::new();
+        for header in &options.headers {
+            let value = Some(&header.value).filter(|value| !value.is_empty());
+            let value = value.map(|value| Matcher::new(&Pattern::Text(value.clone()))).transpose()?;
+            headers.push((header.name.clone(), value));
         }
+        let body = options.body.iter().map(Matcher::new).collect::<Result<_, _>>()?;
+        let is_head = options.request.method == "HEAD";
+        Ok(Expected { statuses: options.statuses.clone(), headers, body, is_head })
+    }
+
+    /// How much of a body there is a use for.
+    fn searched(&self) -> usize {
+        if self.body.is_empty() { 0 } else { MAX_SEARCHED }
+    }
+
+    fn judge(&self, answer: &HttpAnswer) -> Answer {
+        let reason = format!("HTTP status {}", answer.status);
+        let verdict = self.statuses.verdict(answer.status);
+        match self.missing(answer).filter(|_| verdict > Verdict::Down) {
+            Some(missing) => Answer::new(Verdict::Down, format!("{reason}, {missing}")),
+            None if verdict == Verdict::Ready => Answer::new(verdict, ""),
+            None => Answer::new(verdict, reason),
+        }
+    }
+
+    /// What an answer does not have, in words.
+    fn missing(&self, answer: &HttpAnswer) -> Option<String> {
+        for (name, matcher) in &self.headers {
+            let mut values = answer.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).peekable();
+            let Some((_, first)) = values.peek() else { return Some(format!("no header {name}")) };
+            let Some(matcher) = matcher else { continue };
+            let first = quoted(first);
+            if !values.any(|(_, value)| matcher.is_in(value)) {
+                return Some(format!("expected {} in {name}, got {first}", matcher.wanted));
+            }
+        }
+        let missing = self.body.iter().find(|matcher| !matcher.is_in(&answer.body))?;
+        Some(format!("expected {}, got {}", missing.wanted, quoted(&answer.body)))
     }
 }

@@ -1,24 +1,34 @@
 //! How a destination is asked how it is: each way in a file of its own.
 
+mod conversation;
+mod dialer;
 mod exec;
 mod galera;
 mod http;
+mod matcher;
+mod quoted;
 mod stream;
 mod tcp;
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::time::Duration;
 
-use super::option_file::{Credentials, OptionFile};
-use super::protocol::GaleraFacts;
+use super::option_file::OptionFile;
+use super::protocol::{GaleraFacts, ProbeSettings};
 use crate::address::PeerAddress;
 use crate::config::{GaleraOptions, HttpOptions, ProbeSpec};
 use crate::pool::health::Verdict;
+pub(super) use conversation::{Conversation, Progress};
+use dialer::Dialer;
 pub(super) use exec::parse as parse_script_answer;
 pub(super) use exec::{are_any_ending, log_to, warn};
 pub use exec::{mark, take_mark};
-pub(super) use http::read_status;
+pub(super) use http::read_answer;
+pub(super) use quoted::quoted;
+pub(super) use stream::at_port;
+pub(super) use tcp::connect;
 
 /// What a probe found out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,24 +87,32 @@ pub struct Prober(Kind);
 #[derive(Clone)]
 enum Kind {
     Exec(String),
-    Tcp,
-    Http(HttpOptions),
-    Galera(GaleraOptions, galera::Account),
+    Tcp { port: Option<u16>, conversation: Conversation, dialer: Dialer, patience: Duration },
+    Http(Box<HttpOptions>, http::Expected, Dialer),
+    Galera(GaleraOptions, galera::Account, Dialer),
 }
 
 impl Prober {
-    /// Makes probes as `spec` says, which log in as `credentials` say.
+    /// Makes probes as a pool's settings say.
     ///
     /// # Errors
-    /// One line that says what is wrong with the credentials, which the daemon has checked.
-    pub fn new(spec: &ProbeSpec, credentials: Credentials) -> Result<Prober, String> {
-        Ok(Prober(match spec.clone() {
+    /// One line that says what is wrong with the credentials or the options, which the daemon has checked.
+    pub fn new(settings: ProbeSettings) -> Result<Prober, String> {
+        let ProbeSettings { spec, credentials, timeout, send_proxy, .. } = settings;
+        let dialer = Dialer::new(&spec, &credentials, send_proxy)?;
+        Ok(Prober(match spec {
             ProbeSpec::Exec(command) => Kind::Exec(command),
-            ProbeSpec::Tcp => Kind::Tcp,
-            ProbeSpec::Http(options) => Kind::Http(options),
+            ProbeSpec::Tcp(options) => {
+                let (port, conversation) = (options.port, Conversation::new(&options.steps)?);
+                Kind::Tcp { port, conversation, dialer, patience: timeout }
+            }
+            ProbeSpec::Http(options) => {
+                let expected = http::Expected::new(&options)?;
+                Kind::Http(options, expected, dialer)
+            }
             ProbeSpec::Galera(options) => {
                 let account = galera::Account::new(OptionFile::new(options.clone(), credentials)?);
-                Kind::Galera(options, account)
+                Kind::Galera(options, account, dialer)
             }
         }))
     }
@@ -103,9 +121,11 @@ impl Prober {
     pub(super) fn probe(&self, address: PeerAddress) -> Box<dyn Probe> {
         match self.0.clone() {
             Kind::Exec(command) => Box::new(exec::Exec::new(&command, address)),
-            Kind::Tcp => Box::new(tcp::Tcp::new(address)),
-            Kind::Http(options) => Box::new(http::Http::new(address, options)),
-            Kind::Galera(options, account) => Box::new(galera::Galera::new(address, options, account)),
+            Kind::Tcp { port, conversation, dialer, patience } => {
+                Box::new(tcp::Tcp::new(address, port, conversation, dialer, patience))
+            }
+            Kind::Http(options, expected, dialer) => Box::new(http::Http::new(address, &options, expected, dialer)),
+            Kind::Galera(options, account, dialer) => Box::new(galera::Galera::new(address, options, account, dialer)),
         }
     }
 }

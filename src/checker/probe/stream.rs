@@ -1,7 +1,7 @@
 //! Connecting to a destination, over TCP or a UNIX socket.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -16,13 +16,21 @@ use crate::address::{PeerAddress, UnixPath};
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 
 /// A connection of either kind.
-pub(super) trait ByteStream: AsyncRead + AsyncWrite + AsFd + Unpin {}
+pub(in crate::checker) trait ByteStream: AsyncRead + AsyncWrite + AsFd + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> ByteStream for S {}
 
 /// Where a probe asks: at the destination itself, or at another port of its host. That of a UNIX socket is this machine.
-pub(super) fn at_port(destination: PeerAddress, port: Option<u16>) -> PeerAddress {
-    port.map_or(destination, |port| (destination.ip().unwrap_or(Ipv4Addr::LOCALHOST.into()), port).into())
+pub(in crate::checker) fn at_port(destination: PeerAddress, port: Option<u16>) -> PeerAddress {
+    match (destination, port) {
+        // The interface of a link-local address stays.
+        (PeerAddress::Inet(mut address), Some(port)) => {
+            address.set_port(port);
+            address.into()
+        }
+        (PeerAddress::Unix(_), Some(port)) => SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into(),
+        (destination, None) => destination,
+    }
 }
 
 /// Connects to a UNIX socket. While its backlog is full, the kernel does not let connect(2) wait without blocking, nor

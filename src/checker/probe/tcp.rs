@@ -1,15 +1,18 @@
-//! Whether a destination accepts connections.
+//! Whether a destination accepts connections, and answers as it should.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use super::stream::{ByteStream, connect_unix};
+use super::conversation::{Conversation, Progress};
+use super::dialer::{Dialer, Stream};
+use super::stream::{ByteStream, at_port, connect_unix};
 use super::{Answer, Asking, Probe};
 use crate::address::PeerAddress;
 use crate::pool::health::Verdict;
@@ -17,32 +20,82 @@ use crate::pool::health::Verdict;
 /// How long a handshake may take. The pauses between the kernel's attempts double: a new one finds a host that is back
 /// sooner.
 const LATE: Duration = Duration::from_secs(3);
+/// The part of a check's time within which a conversation must come to its end, so that there is time to say how far it came.
+const TIME_TO_TALK: f64 = 0.95;
+/// How long a server may take to close a connection that it was said goodbye on.
+const GOODBYE: Duration = Duration::from_millis(200);
 
-/// Connects, and takes that for an answer.
+/// Connects, and says what there is to say.
 pub(super) struct Tcp {
-    address: PeerAddress,
+    server: PeerAddress,
+    conversation: Conversation,
+    dialer: Dialer,
+    /// How long a check may take.
+    patience: Duration,
 }
 
 impl Tcp {
-    pub(super) fn new(address: PeerAddress) -> Tcp {
-        Tcp { address }
+    /// Asks at the destination's host, and at its port unless there is another.
+    pub(super) fn new(
+        destination: PeerAddress,
+        port: Option<u16>,
+        conversation: Conversation,
+        dialer: Dialer,
+        patience: Duration,
+    ) -> Tcp {
+        Tcp { server: at_port(destination, port), conversation, dialer, patience }
+    }
+
+    async fn talk(&self) -> io::Result<Answer> {
+        let mut progress = Progress::default();
+        let talking = async {
+            let mut stream = self.dialer.connect(self.server).await?;
+            let answer = self.conversation.hold(&mut stream, &mut progress).await?;
+            Ok((answer, stream))
+        };
+        match timeout(self.patience.mul_f64(TIME_TO_TALK), talking).await {
+            Ok(Ok((answer, stream))) => {
+                tokio::task::spawn_local(say_goodbye(stream));
+                Ok(answer)
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => progress.contradiction().ok_or_else(|| {
+                let seconds = self.patience.as_secs_f64();
+                let what = if progress.began { "got nothing" } else { "no answer" };
+                io::Error::new(io::ErrorKind::TimedOut, progress.missing(&format!("{what} within {seconds} s")))
+            }),
+        }
     }
 }
 
 impl Probe for Tcp {
     fn ask(&mut self, _fresh: bool) -> Asking<'_> {
         Box::pin(async {
-            knock(self.address).await?;
+            if !self.conversation.is_empty() || self.dialer.has_tls() {
+                return self.talk().await;
+            }
+            knock(self.server).await?;
             Ok(Answer::new(Verdict::Ready, ""))
         })
     }
 }
 
-/// Connects to a destination.
+/// Has a server see the end of a connection, and not a reset, which would cost it what it was sent last.
+async fn say_goodbye(mut stream: Stream) {
+    let farewell = async {
+        let mut rest = [0; 1024];
+        // Whatever it says, and however it ends.
+        let _ = stream.shutdown().await;
+        while stream.read(&mut rest).await.is_ok_and(|count| count > 0) {}
+    };
+    let _ = timeout(GOODBYE, farewell).await;
+}
+
+/// Connects to a server.
 ///
 /// # Errors
 /// Those of connect(2).
-pub(super) async fn connect(address: PeerAddress) -> io::Result<Box<dyn ByteStream>> {
+pub(in crate::checker) async fn connect(address: PeerAddress) -> io::Result<Box<dyn ByteStream>> {
     let connect = async {
         Ok(match address {
             PeerAddress::Inet(address) => Box::new(socket(address)?.connect(address).await?) as Box<dyn ByteStream>,

@@ -6,11 +6,16 @@ use clap::Parser;
 use toml::Spanned;
 use toml::de::{DeArray, DeValue};
 
+use super::check;
 use super::control::control_words;
 use crate::address::{parse_destination, parse_listen_addresses};
 use crate::config::command_line::in_one_line;
 use crate::config::keys::{Key, Kind, POLICIES};
 use crate::config::options::Options;
+use crate::config::watchdog::printable;
+
+/// What is wrong, and where.
+pub(super) type Wrong = (Range<usize>, String);
 
 /// What a section says, as a part of a command line would.
 #[derive(Debug, Default)]
@@ -30,10 +35,26 @@ impl Said {
     /// Takes note of what a key says.
     ///
     /// # Errors
-    /// Why it cannot say that.
-    pub(super) fn read_value(&mut self, key: &'static Key, path: &str, value: &Spanned<DeValue>) -> Result<(), String> {
+    /// Why it cannot say that, and where: what follows its name in a complaint.
+    pub(super) fn read_value(
+        &mut self,
+        key: &'static Key,
+        path: &str,
+        value: &Spanned<DeValue>,
+    ) -> Result<(), Vec<Wrong>> {
         self.places.push((key.option(), format!("{path}.{}", key.name), value.span()));
-        let (place, value) = (value.span(), value.get_ref());
+        let text = match (key.kind, value.get_ref().as_table()) {
+            (Kind::Check, Some(table)) => Some(check::text_of(table, value.span())?),
+            _ => None,
+        };
+        let read = match text {
+            Some(text) => self.say(key.option(), text),
+            None => self.read_plain(key, value.span(), value.get_ref()),
+        };
+        read.map_err(|reason| vec![(value.span(), format!(": {reason}"))])
+    }
+
+    fn read_plain(&mut self, key: &'static Key, place: Range<usize>, value: &DeValue) -> Result<(), String> {
         let option = key.option();
         match key.kind {
             Kind::Flag | Kind::Off => {
@@ -50,6 +71,8 @@ impl Said {
                 self.say(option, seconds.ok_or_else(|| wrong_kind(value, "a number of seconds"))?)
             }
             Kind::Text | Kind::Choice(_) => self.say(option, text(value)?),
+            Kind::Escaped => self.say(option, printable(&text(value)?)),
+            Kind::Check => self.say(option, check::without_controls(text(value)?)),
             Kind::List => self.say(option, texts(value)?.join(",")),
             Kind::Control => control_words(value)?.into_iter().try_for_each(|word| self.say(option, word)),
             Kind::ListenList => {
@@ -115,7 +138,7 @@ impl Said {
     }
 }
 
-fn whole_number(value: &DeValue) -> Option<String> {
+pub(super) fn whole_number(value: &DeValue) -> Option<String> {
     let number = value.as_integer()?;
     i64::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string())
 }

@@ -11,6 +11,7 @@ use crate::address::PeerAddress;
 use crate::config::Config;
 use crate::pool::{Balancing, DestinationStatus, PolicyKind, Pool, PoolSettings, Rotation};
 
+mod agents;
 mod checks;
 mod reports;
 mod weights;

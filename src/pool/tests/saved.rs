@@ -46,6 +46,12 @@ fn all_that_is_known_of_a_destination_is_handed_over() {
         scale: 0.5,
         checked,
         since: None,
+        agent: AgentState {
+            percent: 50,
+            mode: AgentMode::Drain,
+            mode_reason: "busy".into(),
+            down: Some("fail".into()),
+        },
     };
     table.judge(table.snapshot()[1].id, at(2), health, true);
     table.give(&name("db"), at(1), 3.0).expect("there is room");

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::checker::mysql::tls::{Identity, config};
+use crate::checker::tls::{Identity, config};
 
 const AUTHORITY: &str = include_str!("ca.pem");
 const OTHER_AUTHORITY: &str = include_str!("other.pem");

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use super::judge::judge;
 use super::refusal::{Context, Kind, kind, refused};
-use crate::checker::mysql::tls::config;
 use crate::checker::mysql::{Error, Login, LoginTls, ServerError};
 use crate::checker::probe::Answer;
+use crate::checker::tls::config;
 use crate::config::GaleraOptions;
 use crate::pool::health::Verdict;
 

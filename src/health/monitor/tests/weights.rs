@@ -7,7 +7,7 @@ use super::*;
 fn steps(watch: &mut Watch) -> Vec<(u128, f64)> {
     let (mut steps, end) = (Vec::new(), watch.now + Duration::from_secs(60));
     while let Some(next) = watch.monitor.next_deadline().filter(|next| *next < end) {
-        let Due { checks, scales } = watch.monitor.due(next);
+        let Due { checks, scales, .. } = watch.monitor.due(next);
         for (id, _) in checks {
             let timing = Timing { took: Duration::ZERO, is_late: false };
             watch.monitor.report(id.serial(), &says(Verdict::Ready), timing, next).expect("it is watched");

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 
-use super::super::{Account, Galera, WITHOUT_TLS, io_error};
+use super::super::{Account, Dialer, Galera, WITHOUT_TLS, io_error};
 use super::*;
 use crate::checker::mysql::tests::{END, NATIVE, OK, greeting_with, packet, read_packet, refusal};
 use crate::checker::option_file::{Credentials, OptionFile};
@@ -113,7 +113,11 @@ impl Conversation {
         let state = Arc::new(Mutex::new(state));
         runtime.spawn(accept(listener, Arc::clone(&state)));
         let file = OptionFile::new(options.clone(), Credentials::default()).expect("an account");
-        Conversation { probe: Galera::new(address.into(), options, Account::new(file)), state, runtime }
+        Conversation {
+            probe: Galera::new(address.into(), options, Account::new(file), Dialer::default()),
+            state,
+            runtime,
+        }
     }
 
     /// With a login at each check.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -29,9 +29,26 @@ pub struct Identity<'a> {
 /// # Errors
 /// One line that says which of the texts is of no use.
 pub fn config(authorities: Option<&str>, identity: Option<Identity<'_>>) -> Result<Arc<ClientConfig>, String> {
+    config_with(authorities, identity, false)
+}
+
+/// The same without a certificate to show. With authorities, a server's certificate must be for the name that it is asked
+/// for, if there is one.
+///
+/// # Errors
+/// One line that says why the authorities are of no use.
+pub fn config_for_names(authorities: Option<&str>) -> Result<Arc<ClientConfig>, String> {
+    config_with(authorities, None, true)
+}
+
+fn config_with(
+    authorities: Option<&str>,
+    identity: Option<Identity<'_>>,
+    checks_names: bool,
+) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(ring::default_provider());
     let roots = authorities.map(roots).transpose()?;
-    let verifier = Arc::new(Verifier { roots, provider: Arc::clone(&provider) });
+    let verifier = Arc::new(Verifier { roots, checks_names, provider: Arc::clone(&provider) });
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
@@ -72,11 +89,13 @@ fn certified(identity: Identity<'_>, provider: &CryptoProvider) -> Result<Single
     Ok(CertifiedKey::new(chain, key).into())
 }
 
-/// Checks a server's certificate against the authorities, and never against the host.
+/// Checks a server's certificate against the authorities, and never against the address of the host.
 #[derive(Debug)]
 struct Verifier {
     /// `None`: any certificate is accepted.
     roots: Option<RootCertStore>,
+    /// Whether it must be for the DNS name that was asked for, where there is one.
+    checks_names: bool,
     provider: Arc<CryptoProvider>,
 }
 
@@ -96,7 +115,7 @@ impl ServerCertVerifier for Verifier {
         &self,
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
+        name: &ServerName<'_>,
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
@@ -104,6 +123,9 @@ impl ServerCertVerifier for Verifier {
             let algorithms = self.provider.signature_verification_algorithms.all;
             let certificate = ParsedCertificate::try_from(certificate)?;
             verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
+            if self.checks_names && matches!(name, ServerName::DnsName(_)) {
+                verify_server_name(&certificate, name)?;
+            }
         }
         Ok(ServerCertVerified::assertion())
     }
