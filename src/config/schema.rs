@@ -181,7 +181,7 @@ fn check() -> Value {
             let step = |name: &&str| {
                 json!({
                     "type": "object", "additionalProperties": false, "required": [name],
-                    "properties": {name: {"type": "string"}}
+                    "properties": {*name: {"type": "string"}}
                 })
             };
             let steps: Vec<Value> = step_names().iter().map(step).collect();
