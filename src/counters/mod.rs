@@ -213,6 +213,13 @@ struct Shared {
 pub struct Open(Counters);
 
 impl Counters {
+    /// Counters that begin with what was counted elsewhere.
+    pub fn of(totals: Totals) -> Counters {
+        let counters = Counters::default();
+        counters.add(&totals);
+        counters
+    }
+
     /// One worker's part. Two threads must not add to the same one.
     pub fn shard(&self, worker: usize) -> Arc<Shard> {
         let mut shards = self.0.shards.lock();

@@ -158,6 +158,9 @@ fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Resu
     }
     crate::log::events::resume(state.events);
     crate::status::resume(state.started);
+    let setup = running.inventory.now();
+    handover::enter(&setup, &state.ledger);
+    handover::enter_highest(&setup, &state.highest);
     info!("taken over from process {pid}");
     say_what_runs(&config, &prepared);
     // Whoever waits for it to name this process finds that all is done.

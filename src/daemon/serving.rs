@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
 use super::STOPPING;
 use super::control_sockets::ControlDoor;
 use super::handover::{
-    HandedAddress, HandedPool, HandedService, LeftAddress, Offer, Predecessors, Reports, State, Successor,
+    HandedAddress, HandedPool, HandedService, LeftAddress, Offer, Predecessors, Reports, State, Successor, ledger,
     own_connections,
 };
 use super::listening::Door;
@@ -189,7 +189,10 @@ impl Serving {
         let links = running.predecessors.as_ref().map(Predecessors::pause).unwrap_or_default();
         let (handed, janitor) = leftovers.to_hand_over();
         let setup = running.inventory.now();
+        let (ledger, highest) = ledger(&setup);
         let state = State {
+            ledger,
+            highest,
             pid: std::process::id(),
             directory: self.directory.clone(),
             pools: handed_pools(&setup, &running.credentials),

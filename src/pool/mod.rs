@@ -322,6 +322,29 @@ impl Pool {
         totals
     }
 
+    /// What the connections of destinations have come to that have been removed.
+    pub fn gone(&self) -> Totals {
+        self.lock().gone.clone()
+    }
+
+    /// Adds what another process has counted of the destination at `address`, or of one that is gone.
+    pub fn count_elsewhere(&self, address: PeerAddress, counted: &Totals) {
+        let mut inner = self.lock();
+        match inner.at(address) {
+            Some(slot) => inner.destinations[slot].counters.add(counted),
+            None => inner.gone += counted,
+        }
+    }
+
+    /// The destination at `address` has had so many connections at a time in another process.
+    pub fn were_open(&self, address: PeerAddress, highest: usize) {
+        let mut inner = self.lock();
+        if let Some(slot) = inner.at(address) {
+            let destination = &mut inner.destinations[slot];
+            destination.highest = destination.highest.max(highest);
+        }
+    }
+
     /// The destinations, what their connections have come to, and what has become of their verdicts.
     pub fn accounts(&self) -> Vec<Account> {
         let inner = self.lock();

@@ -140,7 +140,7 @@ impl Worker {
             }
             Next::Connect => self.begin_to_connect(key),
             Next::Close(ending) => {
-                self.connections.remove(key.slot as usize).close(ending);
+                self.connections.remove(key.slot as usize).close(ending, self.kit.now);
                 if self.connections.is_empty() {
                     self.kit.tools.rest();
                 }

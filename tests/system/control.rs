@@ -4,6 +4,7 @@ mod abuse;
 mod browser;
 mod changes;
 mod conversation;
+mod counters;
 mod events;
 mod fifo;
 mod floods;

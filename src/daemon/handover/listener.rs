@@ -162,6 +162,7 @@ impl Listener {
                             };
                         }
                     }
+                    Ok(Some((Message::Counted(ledger), _))) => super::enter(&self.inventory.now(), &ledger),
                     Ok(Some(_)) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break true,
                     // It has ended.

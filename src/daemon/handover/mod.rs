@@ -15,6 +15,7 @@
 //! what becomes of their destinations.
 
 mod inheritance;
+mod ledger;
 mod listener;
 mod predecessors;
 mod reports;
@@ -40,6 +41,7 @@ use crate::service::{PoolEntry, Setup};
 use crate::stats::{SavedStats, Totals};
 use crate::worker;
 pub(super) use inheritance::{Inheritance, Predecessor};
+pub(super) use ledger::{Highest, Ledger, enter, enter_highest, ledger};
 pub(super) use predecessors::{PredecessorLink, Predecessors};
 pub(super) use reports::Reports;
 pub(super) use successor::{Offer, Successor};
@@ -67,6 +69,8 @@ enum Message {
     Serving,
     /// So many connections the old process has to these destinations, and so much it has counted since the last time.
     Traffic { connections: Connections, counted: Totals },
+    /// What it has counted of services and destinations since the last time.
+    Counted(Ledger),
     /// What the old process is to do.
     Orders(Vec<Order>),
 }
@@ -193,6 +197,11 @@ pub(super) struct State {
     pub paused: bool,
     pub stats: SavedStats,
     pub leftovers: Handed,
+    /// What services and destinations have come to, and the most connections of each.
+    #[serde(default)]
+    pub ledger: Ledger,
+    #[serde(default)]
+    pub highest: Highest,
     /// Connections that the old process has.
     pub connections: Connections,
     /// Connections that those before it have, and what they have not been told, in the order of their descriptors.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::ledger::Told;
 use super::{Channel, Connections, Holder, Message, Order, PORTION, State, Successor, holders, own_connections};
 use crate::address::PeerAddress;
 use crate::service::Inventory;
@@ -36,6 +37,8 @@ pub(super) struct Reporter {
     /// Those of which it may have heard before it moved a destination, or after: reported again, changed or not.
     uncertain: BTreeSet<(Holder, PeerAddress)>,
     totals: Totals,
+    /// What it has heard of the counters.
+    told: Told,
 }
 
 impl Reports {
@@ -53,7 +56,8 @@ impl Reports {
     ) -> io::Result<Reports> {
         let channel = successor.let_go();
         let ending = Arc::new(AtomicBool::new(false));
-        let reporter = Reporter::new(channel, &state.connections, state.stats.totals, inventory, stats, &ending);
+        let mut reporter = Reporter::new(channel, &state.connections, state.stats.totals, inventory, stats, &ending);
+        reporter.told = Told::new(&state.ledger);
         let thread = supervise::spawn("reports", move || reporter.run(stop))?;
         Ok(Reports { ending, thread })
     }
@@ -86,6 +90,7 @@ impl Reporter {
             connections: keyed(connections.iter().cloned()),
             uncertain: BTreeSet::new(),
             totals,
+            told: Told::default(),
         }
     }
 
@@ -97,8 +102,10 @@ impl Reporter {
                 // Whoever took over is gone, and this process not told to stop: the connections go on.
                 Err(_) => return self.inventory.now().follow_nobody(),
             }
+            self.report_counters();
             self.report();
         }
+        self.report_counters();
         self.report();
     }
 
@@ -136,6 +143,16 @@ impl Reporter {
                 setup.service(&name).into_iter().for_each(|it| it.rotation().follow_single(address));
             }
             Order::Stop => stop(),
+        }
+    }
+
+    /// Tells what has been counted. What cannot be said now is said the next time.
+    fn report_counters(&mut self) {
+        for portion in self.told.news(&self.inventory.now()) {
+            if self.channel.send(&Message::Counted(portion.clone()), &[]).is_err() {
+                return;
+            }
+            self.told.note(&portion);
         }
     }
 

@@ -13,6 +13,7 @@ use log::debug;
 
 use super::connecting::Connecting;
 use super::{Connection, Ending, Next, Stage};
+use crate::counters::Cause;
 use crate::service::{Permit, Reservation};
 use crate::worker::duplex::Direction;
 use crate::worker::flow::{ProxyHeader, Traffic};
@@ -135,6 +136,7 @@ impl Connection {
             }
             Err(refused) => {
                 kit.refused(&self.service.name, self.client_address, refused);
+                self.record.ends_for(Cause::Denied);
                 return Next::Close(Ending::Reset);
             }
         }
@@ -142,8 +144,9 @@ impl Connection {
         Next::Connect
     }
 
-    fn refuse_header(&self, fault: &str, kit: &Kit) -> Next {
+    fn refuse_header(&mut self, fault: &str, kit: &Kit) -> Next {
         kit.without_header(self.client_address, fault);
+        self.record.ends_for(Cause::Header);
         Next::Close(Ending::Reset)
     }
 }

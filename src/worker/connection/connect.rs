@@ -10,6 +10,7 @@ use super::connecting::Phase;
 use super::greeting::what_follows;
 use super::upstream::{Manner, acknowledge_at_once, has_answered, is_itself, lacks_local_port, open};
 use super::{Connection, Ending, Next, Stage};
+use crate::counters::Cause;
 use crate::pool::{DestinationId, Lease, Pick};
 use crate::sys;
 use crate::worker::duplex::Direction;
@@ -78,10 +79,14 @@ impl Connection {
             }
             Outcome::Failed => self.connect(kit),
             Outcome::OutOfPatience => self.await_destination(kit),
-            Outcome::OutOfResources => Next::Close(Ending::Clean),
+            Outcome::OutOfResources => {
+                self.record.ends_for(Cause::Shortage);
+                Next::Close(Ending::Clean)
+            }
             Outcome::ClientGone(ending) => Next::Close(ending),
             Outcome::InALoop => {
                 kit.in_a_loop(self.client_address);
+                self.record.ends_for(Cause::NoDestination);
                 Next::Close(Ending::Clean)
             }
         }
@@ -139,6 +144,7 @@ impl Connection {
                 connecting.enter(Phase::Opening, until);
                 connecting.suspect_at =
                     self.service.inspects_greeting().then(|| kit.now + self.service.options.suspect_after);
+                self.record.attempt(&lease, kit);
                 (self.server, self.lease) = (Some(server), Some(lease));
                 Outcome::Begun
             }
@@ -152,7 +158,8 @@ impl Connection {
             }
             Err(error) => {
                 let (id, retries) = (lease.id(), lease.retries());
-                give_back(lease, &error, kit);
+                self.record.attempt(&lease, kit);
+                self.give_back(lease, &error, kit);
                 self.after_failure(id, retries, kit)
             }
         }
@@ -192,7 +199,8 @@ impl Connection {
         connecting.crowded_since = None;
         let reason = format!("its backlog has been full for {} s", timeout.as_secs_f64());
         let (id, retries) = (lease.id(), lease.retries());
-        give_back(lease, &io::Error::new(ErrorKind::TimedOut, reason), kit);
+        self.record.attempt(&lease, kit);
+        self.give_back(lease, &io::Error::new(ErrorKind::TimedOut, reason), kit);
         self.after_failure(id, retries, kit)
     }
 
@@ -207,10 +215,11 @@ impl Connection {
         connecting.tried.add(id);
         connecting.attempts += 1;
         let has_one_attempt = connecting.hop_limit.is_some_and(HopLimit::has_one_attempt);
-        match has_one_attempt || connecting.attempts >= self.service.options.most_attempts {
-            true => Outcome::OutOfPatience,
-            false => Outcome::Failed,
+        if has_one_attempt || connecting.attempts >= self.service.options.most_attempts {
+            return Outcome::OutOfPatience;
         }
+        self.record.redispatched();
+        Outcome::Failed
     }
 
     /// Goes on after the attempt under way has failed and its lease was given back.
@@ -224,7 +233,7 @@ impl Connection {
     pub(super) fn next_destination(&mut self, error: &io::Error, kit: &mut Kit) -> Next {
         let Some(lease) = self.lease.take() else { return self.connect(kit) };
         let (id, retries) = (lease.id(), lease.retries());
-        give_back(lease, error, kit);
+        self.give_back(lease, error, kit);
         self.go_on(id, retries, kit)
     }
 
@@ -268,6 +277,7 @@ impl Connection {
     pub(super) fn begin_to_relay(&mut self, kit: &mut Kit) -> Next {
         if let Some(lease) = &mut self.lease {
             debug!("client {}: passed on to {}", self.client_address, lease.address());
+            self.record.connected(lease, kit);
             if lease.connected() {
                 info!("destination {} can be reached again", lease.address());
             }
@@ -287,15 +297,16 @@ impl Connection {
         next
     }
 
+    fn give_back(&mut self, lease: Lease, error: &io::Error, kit: &Kit) {
+        self.record.attempt_failed(&lease, error, kit);
+        let (address, follows) = (lease.address(), what_follows(lease.retries()));
+        if lease.failed(kit.now) {
+            warn!("destination {address} cannot be reached: {error}; {follows}");
+        }
+    }
+
     /// Whether the client has said something that the destination may hear as soon as it accepts.
     fn has_something_to_say(&self) -> bool {
         !self.service.inspects_greeting() && self.flows.up.holds_anything()
-    }
-}
-
-fn give_back(lease: Lease, error: &io::Error, kit: &Kit) {
-    let (address, follows) = (lease.address(), what_follows(lease.retries()));
-    if lease.failed(kit.now) {
-        warn!("destination {address} cannot be reached: {error}; {follows}");
     }
 }

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 use log::{debug, warn};
 
 use super::{Connection, Ending, Next, Stage};
+use crate::counters::Cause;
 use crate::worker::Kit;
 use crate::worker::duplex::Direction;
 use crate::worker::first_packet;
@@ -37,6 +38,7 @@ impl Connection {
             Err(Failure::Source(error)) => self.next_destination(&error, kit),
             Err(Failure::Sink(error)) => {
                 debug!("client {}: cannot send to the client: {error}", self.client_address);
+                self.record.ends_for(Cause::ClientReset);
                 Next::Close(Ending::Reset)
             }
         }
@@ -47,6 +49,7 @@ impl Connection {
         let Some(lease) = self.lease.take() else { return self.connect(kit) };
         let (address, id, retries) = (lease.address(), lease.id(), lease.retries());
         debug!("client {}: refused by {address}: {reason}", self.client_address);
+        self.record.turned_down(&lease, kit);
         if lease.refused(kit.now, reason) {
             warn!("destination {address} refuses clients: {reason}; {}", what_follows(retries));
         }

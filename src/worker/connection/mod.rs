@@ -7,6 +7,7 @@ mod farewell;
 mod greeting;
 mod idle;
 mod queue;
+mod record;
 mod relay;
 mod replaced;
 mod send_proxy;
@@ -30,12 +31,14 @@ use super::source::Sign;
 use super::stream::Stream;
 use super::{Attempt, Key, Kit, Side};
 use crate::address::PeerAddress;
+use crate::counters::Cause;
 use crate::pool::{DestinationId, Lease, RotationId};
 use crate::service::Service;
 use accept_proxy::AwaitedHeader;
 use connecting::Connecting;
 use farewell::Farewell;
 use idle::LastActive;
+use record::Record;
 use turn_away::TurnedAway;
 
 /// What there is to hear of a connection's sockets, all of it from the beginning.
@@ -89,6 +92,7 @@ pub(super) struct Connection {
     /// Only with idle timeouts.
     last_active: Option<Box<LastActive>>,
     admitted: Admitted,
+    record: Record,
 }
 
 enum Stage {
@@ -115,6 +119,7 @@ impl Connection {
         let mut flows = Duplex::new(!service.options.reset_on_close);
         // It may have spoken before it was let in.
         flows.up.hear(Sign::Readable);
+        let record = Record::new(&service, kit);
         Connection {
             key,
             service,
@@ -131,6 +136,7 @@ impl Connection {
             armed: None,
             last_active: None,
             admitted,
+            record,
         }
     }
 
@@ -231,6 +237,7 @@ impl Connection {
             self.connect(kit)
         } else {
             debug!("client {}: closed with all of its destination", self.client_address);
+            self.record.ends_for(Cause::DestinationClosed);
             Next::Close(Ending::Cut)
         }
     }
@@ -243,6 +250,7 @@ impl Connection {
         }
         if self.has_idled(kit.now) {
             debug!("client {}: closed after having been idle", self.client_address);
+            self.record.ends_for(Cause::Idle);
             return Next::Close(Ending::Reset);
         }
         if self.deadline(kit).is_none_or(|deadline| deadline > kit.now) {
@@ -283,13 +291,16 @@ impl Connection {
     }
 
     /// Returns true, and logs why, if the kernel has reported an error of a socket that no call has met.
-    fn has_failed(&self, side: Side) -> bool {
+    fn has_failed(&mut self, side: Side) -> bool {
         let (stream, name) = match side {
             Side::Client => (Some(&self.client), "client"),
             Side::Server(_) => (self.server.as_ref(), "destination"),
         };
         let error = stream.and_then(|stream| stream.take_error().unwrap_or_else(Some));
-        error.iter().for_each(|error| debug!("client {}: the {name}'s side has failed: {error}", self.client_address));
+        if let Some(error) = &error {
+            debug!("client {}: the {name}'s side has failed: {error}", self.client_address);
+            self.record.ends_for(if side == Side::Client { Cause::ClientReset } else { Cause::ServerReset });
+        }
         error.is_some()
     }
 
@@ -299,7 +310,13 @@ impl Connection {
     }
 
     /// Closes both sides.
-    pub(super) fn close(self, ending: Ending) {
+    pub(super) fn close(self, ending: Ending, now: Instant) {
+        let unknown = match self.stage {
+            Stage::AwaitingHeader(_) | Stage::Connecting(_) => Cause::LeftEarly,
+            Stage::TurnedAway(_) => Cause::NoDestination,
+            Stage::Relaying | Stage::Farewell(_) => Cause::Client,
+        };
+        self.record.ended(unknown, now);
         self.prepare_to_close(ending);
     }
 

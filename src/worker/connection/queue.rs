@@ -2,6 +2,7 @@
 
 use super::connecting::Phase;
 use super::{Connection, Ending, Next, Stage};
+use crate::counters::Cause;
 use crate::pool::{Lease, Pick, Turn};
 use crate::worker::Kit;
 use crate::worker::message::Message;
@@ -28,6 +29,7 @@ impl Connection {
             }
         }
         kit.no_room(&self.service.name);
+        self.record.queued();
         connecting.enter(Phase::Room, end);
         // Nothing is lacking as long as nothing is asked for.
         self.admitted.set_short(false);
@@ -46,7 +48,9 @@ impl Connection {
             Turn::Wait => Next::Wait,
             Turn::PickAgain => self.connect(kit),
             Turn::Leased(lease) => {
-                (connecting.ticket, connecting.queued_since) = (None, None);
+                connecting.ticket = None;
+                let since = connecting.queued_since.take();
+                since.iter().for_each(|since| self.record.waited(*since, kit.now));
                 self.connect_to(lease, kit)
             }
         }
@@ -59,6 +63,7 @@ impl Connection {
     }
 
     fn turn_away_from_queue(&mut self, kit: &mut Kit) -> Next {
+        self.record.ends_for(Cause::NoRoom);
         self.end_attempt();
         self.dismiss(kit)
     }

@@ -5,6 +5,7 @@ use std::io;
 use log::debug;
 
 use super::{Connection, Ending, Next};
+use crate::counters::Cause;
 use crate::worker::duplex::Direction;
 use crate::worker::flow::{Failure, Progress, Traffic};
 use crate::worker::stream::Stream;
@@ -43,6 +44,8 @@ impl Connection {
                 Err(Failure::Source(error)) => return self.source_failed(direction, &error),
                 Err(Failure::Sink(error)) => {
                     debug!("client {}: cannot send to the {}: {error}", self.client_address, direction.sink());
+                    let is_server = direction == Direction::Up;
+                    self.record.ends_for(if is_server { Cause::ServerReset } else { Cause::ClientReset });
                     self.flows.sink_failed(direction);
                     again = true;
                 }
@@ -66,8 +69,10 @@ impl Connection {
         progress
     }
 
-    pub(super) fn source_failed(&self, direction: Direction, error: &io::Error) -> Next {
+    pub(super) fn source_failed(&mut self, direction: Direction, error: &io::Error) -> Next {
         debug!("client {}: cannot receive from the {}: {error}", self.client_address, direction.source());
+        let is_client = direction == Direction::Up;
+        self.record.ends_for(if is_client { Cause::ClientReset } else { Cause::ServerReset });
         Next::Close(Ending::Reset)
     }
 
@@ -83,6 +88,7 @@ impl Connection {
     }
 
     pub(super) fn account(&mut self, direction: Direction, traffic: &Traffic, kit: &Kit) {
+        self.record.add(direction, traffic, kit.now);
         let stats = kit.stats();
         match direction {
             Direction::Up => stats.from_clients.add(traffic.received),
@@ -108,6 +114,7 @@ impl Connection {
 
     /// Half-closes the sink, unless the other direction has ended as well and all will be closed anyway.
     fn pass_on_end(&mut self, direction: Direction, kit: &mut Kit) {
+        self.record.ends_for(if direction == Direction::Up { Cause::Client } else { Cause::Server });
         if !self.flows.pass_on_end(direction) {
             return;
         }

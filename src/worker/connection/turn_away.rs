@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use log::debug;
 
 use super::{Connection, Ending, Next, Stage};
+use crate::counters::Cause;
 use crate::worker::Kit;
 use crate::worker::duplex::Direction;
 use crate::worker::flow::Traffic;
@@ -28,6 +29,7 @@ impl Connection {
     /// Ends the client's connection, after the last error packet that a destination sent, if there was one.
     pub(super) fn turn_away(&mut self, kit: &mut Kit) -> Next {
         kit.nowhere_to_go(self.client_address);
+        self.record.ends_for(Cause::NoDestination);
         self.dismiss(kit)
     }
 
