@@ -46,6 +46,7 @@ pub mod process;
 pub mod repeat;
 pub mod resolve;
 pub mod service;
+pub mod sessions;
 pub mod state;
 pub mod stats;
 pub mod status;

@@ -7,13 +7,14 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::events::EventQuery;
+use super::sessions::{SessionQuery, Then};
 use crate::address::{DestinationSpec, parse_destination, split_name};
 
 /// How long sessions on the former single destination have to end, unless `writer` says so.
 const GRACE: Duration = Duration::from_secs(10);
 const WEIGHT: &str = "weight HOST:PORT:WEIGHT, 0 or more";
 /// What a line may begin with.
-const WORDS: [&str; 18] = [
+const WORDS: [&str; 21] = [
     "getinfo",
     "getwatch",
     "getstats",
@@ -32,6 +33,9 @@ const WORDS: [&str; 18] = [
     "getevents",
     "gethistory",
     "watch",
+    "getconns",
+    "getclients",
+    "kick",
 ];
 const HISTORY: &str = "gethistory HOST:PORT [json]";
 const LOG_LEVEL: &str = "loglevel error|warn|info|debug";
@@ -69,6 +73,8 @@ pub(super) enum Command {
     Events(EventQuery),
     /// What has become of a destination's verdict, in JSON or not. The weight says nothing.
     History(Target, bool),
+    /// Connections, and what is to be done with them.
+    Sessions(SessionQuery),
     /// Every event as it happens, in JSON or not.
     WatchEvents(bool),
     /// Read the configuration file again.
@@ -142,6 +148,7 @@ impl Command {
             Command::Info | Command::Watch | Command::Stats | Command::Help | Command::Version => true,
             Command::Json(_) | Command::Events(_) | Command::History(..) | Command::WatchEvents(_) => true,
             Command::Prompt | Command::Quit | Command::Nothing => true,
+            Command::Sessions(query) => !matches!(query.then, Then::Kick(_)),
             Command::Change(_) | Command::Reweigh(_) | Command::Enable(_) | Command::Writer(..) => false,
             Command::Reload | Command::LogLevel(_) => false,
         }
@@ -166,6 +173,9 @@ impl Command {
             "reload" => Ok(Command::Reload),
             "quit" | "exit" => Ok(Command::Quit),
             "watch" => Ok(Command::WatchEvents(false)),
+            "getconns" | "getclients" | "kick" => {
+                SessionQuery::parse(&lower, &[]).map(Command::Sessions).map_err(|reason| format!("'{lower}': {reason}"))
+            }
             "getevents" => Ok(Command::Events(EventQuery::default())),
             _ if let Some(part) = json_part(&lower) => Ok(Command::Json(part)),
             _ if lower.starts_with("getinfo") => Ok(Command::Info),
@@ -213,6 +223,9 @@ fn parse_words(line: &str, port: Option<u16>) -> Result<Command, String> {
             if has_weight(text) { Err(usage()) } else { Ok(Command::Writer(target, grace)) }
         }
         ("getevents", words) => EventQuery::parse(words).map(Command::Events).map_err(told),
+        ("getconns" | "getclients" | "kick", words) => {
+            SessionQuery::parse(&verb, words).map(Command::Sessions).map_err(told)
+        }
         ("gethistory", [text, json @ ..]) if json.is_empty() || is_json(json) => match destination(text)? {
             _ if has_weight(text) => Err(usage(HISTORY)),
             target => Ok(Command::History(target, is_json(json))),

@@ -18,6 +18,7 @@ use crate::log::events::CONFIGURATION;
 use crate::pool::{Change, Pool, SwitchError, TableError};
 use crate::resolve::{self, OwnAddresses, Resolver};
 use crate::service::{Inventory, PoolEntry, ServiceEntry, Setup};
+use crate::sessions::SessionControl;
 use crate::state::StateFile;
 use crate::stats::Stats;
 use crate::status;
@@ -26,8 +27,8 @@ const RETIRED: &str = "this glbd takes no changes any more: ask the one that has
 
 const READ_ONLY: &str = "nothing can be changed here: this control address is read-only";
 /// The lines of [`HELP`] for those who may change nothing.
-const QUERIES: [&str; 9] =
-    ["getinfo", "getwatch", "getstats", "getevents", "gethistory", "watch", "version", "prompt", "quit"];
+const QUERIES: [&str; 10] =
+    ["getinfo", "getwatch", "getstats", "getconns", "getevents", "gethistory", "watch", "version", "prompt", "quit"];
 
 const HELP: &str = "\
 getinfo            the destinations, their weights and connections
@@ -35,6 +36,8 @@ getwatch           the destinations as the watchdog judges them
 getstats           traffic since the last getstats
 getevents          what has changed, when and by whom; since=TIME|AGE|NUMBER, kind=KIND, limit=N may follow
 gethistory H:P     the verdicts that a destination has had
+getconns           who is connected to what; getclients: the same by client
+kick ID            close a connection; client=NETWORK, dest=H:P, idle=SECS: such connections; pace=N: so many a second
 watch              events as they happen, until you hang up
 HOST:PORT:WEIGHT   add the destination, or change its weight (1 when left out)
 HOST:PORT:0        drain it: no new connections, those that there are go on (not the writer's)
@@ -62,6 +65,8 @@ pub(super) struct Executor {
     pub own_addresses: OwnAddresses,
     /// Where changes are kept; `None`: nowhere.
     pub state: Option<Arc<StateFile>>,
+    /// Finds and closes connections.
+    pub sessions: Box<dyn SessionControl>,
     /// Has the configuration file read again; `None`: there is none.
     pub reload: Option<Reload>,
     /// Resolves names of new destinations.
@@ -116,6 +121,10 @@ impl Executor {
             Ok(Command::Json(part)) => Reply::Text(self.json(part)),
             Ok(Command::Events(query)) => Reply::Text(query.answer()),
             Ok(Command::History(target, json)) => Reply::Text(history(&setup, &target, json)),
+            Ok(Command::Sessions(query)) => {
+                self.sessions.find(query.filter.clone(), late.found(query));
+                Reply::Later
+            }
             Ok(Command::WatchEvents(json)) => Reply::Watch(json),
             Ok(Command::Help) => Reply::Text(HELP.to_owned()),
             Ok(Command::Version) => Reply::Text(concat!("glbd ", env!("CARGO_PKG_VERSION"), "\n").to_owned()),

@@ -9,9 +9,11 @@ use mio::Waker;
 
 use super::command::Target;
 use super::listeners::ControlListener;
+use super::sessions::SessionQuery;
 use super::stream::Peer;
 use crate::address::PeerAddress;
 use crate::pool::{Event, Pool, SwitchDone};
+use crate::sessions::{Found, Session};
 
 /// Where a command came from, and a late answer goes to.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +43,8 @@ pub(super) enum LateReport {
     Resolved { asker: Asker, target: Target, addresses: io::Result<Vec<PeerAddress>> },
     /// A move of the single destination to this one has ended, or was given up for this reason.
     Switched { asker: Asker, target: Target, result: Result<(), String> },
+    /// Connections were found.
+    Found { asker: Asker, query: SessionQuery, found: Vec<Session> },
     /// The configuration file was read again, or not, for these reasons.
     Reloaded { asker: Asker, outcome: ReloadOutcome },
     /// These are the control sockets from now on.
@@ -98,6 +102,12 @@ impl LateAnswer<'_> {
     pub(super) fn resolved(self) -> impl FnOnce(Target, io::Result<Vec<PeerAddress>>) + Send + 'static {
         let (sender, asker) = (self.sender.clone(), self.asker);
         move |target, addresses| sender.send(LateReport::Resolved { asker, target, addresses })
+    }
+
+    /// For the workers, which find connections.
+    pub(super) fn found(self, query: SessionQuery) -> Found {
+        let (sender, asker) = (self.sender.clone(), self.asker);
+        Box::new(move |found| sender.send(LateReport::Found { asker, query, found }))
     }
 
     /// For the thread that reads the configuration file.

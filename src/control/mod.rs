@@ -11,6 +11,7 @@ mod lines;
 mod listeners;
 mod lookup;
 mod report;
+mod sessions;
 mod still;
 mod stream;
 
@@ -28,6 +29,7 @@ use slab::Slab;
 use crate::log::{Trouble, events as log_events};
 use crate::resolve::{OwnAddresses, Resolver};
 use crate::service::Inventory;
+use crate::sessions::SessionControl;
 use crate::state::StateFile;
 use crate::stats::Stats;
 use crate::supervise;
@@ -40,6 +42,7 @@ pub use late::{ReloadDone, ReloadOutcome};
 pub use listeners::ControlListener;
 use listeners::{Caller, Listeners};
 pub use report::{info, watch};
+use sessions::{Kicks, Then};
 pub use still::Handle;
 use still::Wish;
 
@@ -68,6 +71,8 @@ pub struct Settings {
     pub own_addresses: OwnAddresses,
     /// Has the configuration file read again; `None`: there is none.
     pub reload: Option<Reload>,
+    /// Finds and closes connections.
+    pub sessions: Box<dyn SessionControl>,
     /// Where changes are kept; `None`: nowhere.
     pub state: Option<Arc<StateFile>>,
 }
@@ -88,6 +93,7 @@ pub struct Control {
     generation: u64,
     unfinished: bool,
     executor: Executor,
+    kicks: Kicks,
     sender: ReportSender,
     reports: Receiver<LateReport>,
     wish: Arc<Wish>,
@@ -119,6 +125,7 @@ impl Control {
             own_addresses: settings.own_addresses,
             state: settings.state,
             reload: settings.reload,
+            sessions: settings.sessions,
             resolver: Resolver::default(),
             is_retired: false,
             unwritten: RefCell::default(),
@@ -137,6 +144,7 @@ impl Control {
             generation: 0,
             unfinished: false,
             executor,
+            kicks: Kicks::default(),
             sender,
             reports,
             wish: Arc::default(),
@@ -182,6 +190,7 @@ impl Control {
             if self.heed_wish(now) {
                 self.unfinished = false;
                 self.read_reports();
+                self.kicks.go_on(now, &*self.executor.sessions);
                 self.read_fifo(now);
                 self.accept(now);
                 self.go_on_with_conversations(now);
@@ -202,7 +211,8 @@ impl Control {
         let fifo = self.fifo.as_ref().and_then(Fifo::deadline);
         let now = Instant::now();
         let patience = self.patient_until.filter(|until| *until > now);
-        let deadline = conversations.chain(fifo).chain(self.retry_at).chain(patience).chain(switchover).min()?;
+        let deadline = conversations.chain(fifo).chain(self.retry_at).chain(patience).chain(switchover);
+        let deadline = deadline.chain(self.kicks.deadline()).min()?;
         Some(deadline.saturating_duration_since(now))
     }
 
@@ -221,6 +231,14 @@ impl Control {
                         Asker::Fifo => self.fifo.iter_mut().for_each(|fifo| fifo.report(&answer)),
                         asker => self.answer_late(asker, &answer),
                     }
+                }
+                LateReport::Found { asker, query, found } => {
+                    let answer = match query.then {
+                        Then::Show(shown) => sessions::connections(found, shown),
+                        Then::ShowClients(shown) => sessions::clients(&found, shown),
+                        Then::Kick(pace) => self.kicks.begin(&found, pace, asker, &*self.executor.sessions),
+                    };
+                    self.answer_late(asker, &answer);
                 }
                 LateReport::Reloaded { asker, outcome } => {
                     let answer = match outcome {

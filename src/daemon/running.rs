@@ -126,6 +126,7 @@ pub(super) fn start(
         own_addresses: prepared.own_addresses.clone(),
         state: prepared.state.clone(),
         reload: config.file.as_ref().map(|_| reload),
+        sessions: Box::new(workers.handle().clone()),
     })?;
     let (workers, threads) = workers.start(config.cpus.numbers())?;
     let mut running = Running {

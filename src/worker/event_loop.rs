@@ -15,9 +15,11 @@ use super::connection::{Connection, Ending, Next};
 use super::kit::Kit;
 use super::mailbox::{Inbox, MailboxSender};
 use super::message::Message;
+use super::surveys::Surveys;
 use super::synchronous::ConnectTurns;
 use super::{Key, MAIL};
 use crate::pool::Event;
+use crate::sessions::SessionId;
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 1024;
@@ -36,6 +38,7 @@ pub(super) struct Worker {
     /// Connections that have more to do than they were given time for.
     unfinished: VecDeque<Key>,
     turns: ConnectTurns,
+    surveys: Surveys,
     kit: Kit,
 }
 
@@ -57,6 +60,7 @@ impl Worker {
             generation: 0,
             unfinished: VecDeque::new(),
             turns: ConnectTurns::default(),
+            surveys: Surveys::default(),
             kit,
         }
     }
@@ -93,6 +97,9 @@ impl Worker {
         self.on_timers();
         self.give_a_turn();
         self.connect_in_turn();
+        if !self.surveys.is_empty() {
+            self.surveys.go_on(&self.connections, self.kit.index, self.kit.now);
+        }
     }
 
     /// Passes events on. Returns true if one of them is the mailbox's.
@@ -118,7 +125,7 @@ impl Worker {
 
     /// `None`: until something happens.
     fn time_to_wait(&mut self) -> Option<Duration> {
-        if !self.unfinished.is_empty() || self.acceptors.may_have_more() {
+        if !self.unfinished.is_empty() || !self.surveys.is_empty() || self.acceptors.may_have_more() {
             return Some(Duration::ZERO);
         }
         let connections = &self.connections;
@@ -173,6 +180,12 @@ impl Worker {
                 Message::Replaced => {
                     self.acceptors.follow_replacements();
                     self.with_all(Connection::follow_replacement);
+                }
+                Message::Survey(survey) => self.surveys.add(survey),
+                Message::Kick(ids) => {
+                    for SessionId { slot, generation, .. } in ids {
+                        self.with(Key { generation, slot }, Connection::kick);
+                    }
                 }
                 Message::Settle(heard) => drop(heard),
                 Message::Drain => {

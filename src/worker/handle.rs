@@ -16,6 +16,7 @@ use super::message::Message;
 use super::troubles::Troubles;
 use crate::pool::{Event, Pool};
 use crate::service::{Listener, Service};
+use crate::sessions::{Found, SessionControl, SessionFilter, SessionId, Survey};
 
 /// How the rest of the program reaches the workers, before and after they are started. Cheap to clone.
 #[derive(Clone)]
@@ -167,7 +168,30 @@ impl Handle {
         let _ = done.recv_timeout(patience);
     }
 
+    /// The workers that are there.
+    fn count(&self) -> usize {
+        self.0.workers.len()
+    }
+
     fn send_to_all(&self, message: impl Fn() -> Message) {
         self.0.workers.iter().for_each(|worker| worker.mailbox.send(message()));
+    }
+}
+
+impl SessionControl for Handle {
+    fn find(&self, filter: SessionFilter, done: Found) {
+        let parts = Survey::new(filter, self.count(), done);
+        for (worker, part) in self.0.workers.iter().zip(parts) {
+            worker.mailbox.send(Message::Survey(part));
+        }
+    }
+
+    fn close(&self, ids: &[SessionId]) {
+        for (index, worker) in self.0.workers.iter().enumerate() {
+            let own: Vec<SessionId> = ids.iter().filter(|id| id.worker as usize == index).copied().collect();
+            if !own.is_empty() {
+                worker.mailbox.send(Message::Kick(own));
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@ use super::Key;
 use super::accept::{Acceptor, Newcomer};
 use super::listener_group::ListenerGroup;
 use crate::pool::Event;
+use crate::sessions::{SessionId, SurveyPart};
 
 /// What a worker is told by other threads.
 pub(super) enum Message {
@@ -23,6 +24,10 @@ pub(super) enum Message {
     Retire(ListenerGroup),
     /// Services have been replaced: acceptors and connections go over to those that have taken their place.
     Replaced,
+    /// Describe connections.
+    Survey(SurveyPart),
+    /// Close these connections.
+    Kick(Vec<SessionId>),
     /// Drop this: everything that was said before has been heard.
     Settle(Sender<()>),
     /// Accept no clients for now, or accept them again.

@@ -25,6 +25,7 @@ mod proxy_protocol;
 mod socket;
 mod source;
 mod stream;
+mod surveys;
 mod sync;
 mod synchronous;
 mod timers;

@@ -14,5 +14,6 @@ pub mod name_server;
 mod names;
 mod netcats;
 mod reports;
+mod sessions;
 mod sockets;
 mod usual_fifo;

@@ -3,6 +3,7 @@
 mod accept_proxy;
 mod connect;
 mod connecting;
+mod described;
 mod farewell;
 mod greeting;
 mod idle;
@@ -240,6 +241,13 @@ impl Connection {
             self.record.ends_for(Cause::DestinationClosed);
             Next::Close(Ending::Cut)
         }
+    }
+
+    /// A person puts an end to it.
+    pub(super) fn kick(&mut self, _kit: &mut Kit) -> Next {
+        debug!("client {}: closed by hand", self.client_address);
+        self.record.ends_for(Cause::Kicked);
+        Next::Close(Ending::Cut)
     }
 
     /// A deadline that a timer was set for is over.

@@ -1,0 +1,305 @@
+//! Who is connected to what, and putting an end to it: `getconns`, `getclients` and `kick`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use log::info;
+
+use super::late::Asker;
+use crate::address::{PeerAddress, parse_destination};
+use crate::counted::Counted;
+use crate::sessions::{Session, SessionControl, SessionFilter, SessionId};
+
+const CONNECTIONS: &str = "getconns [SERVICE] [client=NETWORK] [dest=HOST:PORT] [older=SECS] [idle=SECS] [sort=bytes|age|idle] [limit=N] [json]";
+const CLIENTS: &str = "getclients [SERVICE] [client=NETWORK] [dest=HOST:PORT] [sort=bytes|age|idle] [limit=N] [json]";
+const KICK: &str = "kick ID|client=NETWORK|dest=HOST:PORT|idle=SECS|older=SECS [pace=N]";
+/// How many connections are closed at a time, where a pace is asked for.
+const KICKS_A_SECOND: usize = 10;
+
+/// What is to be done with the connections that are found.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct SessionQuery {
+    pub filter: SessionFilter,
+    pub then: Then,
+}
+
+/// What is to be done with the connections that are found.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Then {
+    /// They are shown.
+    Show(Shown),
+    /// Their clients are.
+    ShowClients(Shown),
+    /// They are closed, so many a second; `None`: at once.
+    Kick(Option<f64>),
+}
+
+/// How they are shown.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Shown {
+    sort: Sort,
+    limit: usize,
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Bytes,
+    Age,
+    Idle,
+}
+
+impl SessionQuery {
+    /// Reads what stands behind `getconns`, `getclients` or `kick`.
+    ///
+    /// # Errors
+    /// What was not understood, and what is.
+    pub(super) fn parse(verb: &str, words: &[&str]) -> Result<SessionQuery, String> {
+        let usage = match verb {
+            "getconns" => CONNECTIONS,
+            "getclients" => CLIENTS,
+            _ => KICK,
+        };
+        let expected = || format!("expected {usage}");
+        let (mut filter, mut pace) = (SessionFilter::default(), None);
+        let mut shown = Shown { sort: Sort::Age, limit: usize::MAX, json: false };
+        for word in words {
+            match word.split_once('=') {
+                Some(("client", text)) => filter.client = Some(parse_client(text)?),
+                Some(("dest", text)) => filter.destination = Some(parse_place(text)?),
+                Some(("older", text)) => filter.older = Some(parse_seconds(text)?),
+                Some(("idle", text)) => filter.idle = Some(parse_seconds(text)?),
+                Some(("sort", text)) if verb != "kick" => shown.sort = parse_sort(text)?,
+                Some(("limit", text)) if verb != "kick" => {
+                    shown.limit = text.parse().map_err(|_| format!("'{text}' is not a number"))?;
+                }
+                Some(("pace", text)) if verb == "kick" => pace = Some(parse_pace(text)?),
+                None if verb != "kick" && word.eq_ignore_ascii_case("json") => shown.json = true,
+                None if verb != "kick" && filter.service.is_none() => filter.service = Some((*word).to_owned()),
+                None if verb == "kick" && filter.id.is_none() => filter.id = Some(parse_id(word)?),
+                _ => return Err(expected()),
+            }
+        }
+        let then = match verb {
+            "getconns" => Then::Show(shown),
+            "getclients" => Then::ShowClients(shown),
+            // Whoever forgets to say which has not meant all.
+            _ if filter == SessionFilter::default() => return Err(expected()),
+            _ => Then::Kick(pace),
+        };
+        Ok(SessionQuery { filter, then })
+    }
+}
+
+fn parse_client(text: &str) -> Result<IpNet, String> {
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| format!("'{text}' is neither an address nor a network, such as 10.0.0.0/8"))
+}
+
+fn parse_place(text: &str) -> Result<PeerAddress, String> {
+    let parsed = parse_destination(text, None).map_err(|error| format!("'{text}': {error}"))?;
+    parsed.endpoint.address().ok_or_else(|| format!("'{text}' is a name: say the address that getinfo shows"))
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| format!("'{text}' is not a number of seconds"))
+}
+
+fn parse_pace(text: &str) -> Result<f64, String> {
+    let pace = text.parse::<f64>().ok().filter(|pace| (0.001..=1e6).contains(pace));
+    pace.ok_or_else(|| format!("'{text}' is not a pace (connections a second, 0.001 to 1000000)"))
+}
+
+fn parse_sort(text: &str) -> Result<Sort, String> {
+    match text {
+        "bytes" => Ok(Sort::Bytes),
+        "age" => Ok(Sort::Age),
+        "idle" => Ok(Sort::Idle),
+        _ => Err(format!("'{text}' is not one of bytes, age, idle")),
+    }
+}
+
+/// Of one of this process's connections: behind the process's number.
+fn parse_id(text: &str) -> Result<SessionId, String> {
+    let wrong = || format!("'{text}' is not the number of a connection, as getconns shows it");
+    let (process, id) = text.split_once('.').ok_or_else(wrong)?;
+    match process.parse() {
+        Ok(process) if process == std::process::id() => id.parse().map_err(|()| wrong()),
+        Ok::<u32, _>(process) => Err(format!("'{text}' is a connection of process {process}, not of this one")),
+        Err(_) => Err(wrong()),
+    }
+}
+
+fn order(sessions: &mut [Session], sort: Sort) {
+    // The most of it first.
+    match sort {
+        Sort::Bytes => sessions.sort_by_key(|it| std::cmp::Reverse(it.bytes_in + it.bytes_out)),
+        Sort::Age => sessions.sort_by_key(|it| std::cmp::Reverse(it.age)),
+        Sort::Idle => sessions.sort_by_key(|it| std::cmp::Reverse(it.idle)),
+    }
+}
+
+/// Connections, a line for each.
+pub(super) fn connections(mut found: Vec<Session>, shown: Shown) -> String {
+    order(&mut found, shown.sort);
+    let count = found.len();
+    let mut text = String::new();
+    if !shown.json {
+        text += "id service client local destination state age idle bytes_in bytes_out\n";
+    }
+    for it in found.iter().take(shown.limit) {
+        let Session { service, client, state, bytes_in, bytes_out, .. } = it;
+        let id = format!("{}.{}", std::process::id(), it.id);
+        let (age, idle) = (tenths(it.age), tenths(it.idle));
+        let local = it.local.map(|local| local.to_string());
+        let destination = it.destination.map(|destination| destination.to_string());
+        // Writing to a string cannot fail.
+        let _ = if shown.json {
+            writeln!(
+                text,
+                "{}",
+                serde_json::json!({
+                    "id": id, "service": &**service, "client": client.to_string(), "local": local,
+                    "destination": destination, "state": state, "age": age, "idle": idle, "bytes_in": bytes_in,
+                    "bytes_out": bytes_out
+                })
+            )
+        } else {
+            let (local, destination) = (local.as_deref().unwrap_or("-"), destination.as_deref().unwrap_or("-"));
+            writeln!(
+                text,
+                "{id} {service} {client} {local} {destination} {state} {age:.1} {idle:.1} {bytes_in} {bytes_out}"
+            )
+        };
+    }
+    if !shown.json {
+        let _ = writeln!(text, "Connections: {count}");
+    }
+    text
+}
+
+/// What one client has.
+#[derive(Default)]
+struct Client {
+    connections: usize,
+    bytes_in: u64,
+    bytes_out: u64,
+    age: Duration,
+    idle: Option<Duration>,
+}
+
+/// The clients of connections, a line for each address.
+pub(super) fn clients(found: &[Session], shown: Shown) -> String {
+    let mut clients: BTreeMap<String, Client> = BTreeMap::new();
+    for it in found {
+        let name = it.client.ip().map_or_else(|| it.client.to_string(), |ip| ip.to_string());
+        let client = clients.entry(name).or_default();
+        client.connections += 1;
+        client.bytes_in += it.bytes_in;
+        client.bytes_out += it.bytes_out;
+        client.age = client.age.max(it.age);
+        client.idle = Some(client.idle.map_or(it.idle, |idle| idle.min(it.idle)));
+    }
+    let count = clients.len();
+    let mut clients: Vec<(String, Client)> = clients.into_iter().collect();
+    match shown.sort {
+        Sort::Bytes => clients.sort_by_key(|(_, it)| std::cmp::Reverse(it.bytes_in + it.bytes_out)),
+        // Who has the most is who is looked for.
+        Sort::Age => clients.sort_by_key(|(_, it)| std::cmp::Reverse(it.connections)),
+        Sort::Idle => clients.sort_by_key(|(_, it)| std::cmp::Reverse(it.idle)),
+    }
+    let mut text = String::new();
+    if !shown.json {
+        text += "client connections bytes_in bytes_out oldest idle\n";
+    }
+    for (name, it) in clients.iter().take(shown.limit) {
+        let Client { connections, bytes_in, bytes_out, .. } = it;
+        let (oldest, idle) = (tenths(it.age), tenths(it.idle.unwrap_or_default()));
+        // Writing to a string cannot fail.
+        let _ = if shown.json {
+            writeln!(
+                text,
+                "{}",
+                serde_json::json!({
+                    "client": name, "connections": connections, "bytes_in": bytes_in, "bytes_out": bytes_out,
+                    "oldest": oldest, "idle": idle
+                })
+            )
+        } else {
+            writeln!(text, "{name} {connections} {bytes_in} {bytes_out} {oldest:.1} {idle:.1}")
+        };
+    }
+    if !shown.json {
+        let _ = writeln!(text, "Clients: {count}, connections: {}", found.len());
+    }
+    text
+}
+
+/// In seconds.
+fn tenths(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10.0).round() / 10.0
+}
+
+/// Connections that are to be closed, a few at a time.
+#[derive(Default)]
+pub(super) struct Kicks(VecDeque<PacedKick>);
+
+struct PacedKick {
+    ids: VecDeque<SessionId>,
+    /// Between two.
+    pause: Duration,
+    next: Instant,
+}
+
+impl Kicks {
+    /// Closes what was found, at this pace. Returns the answer.
+    pub(super) fn begin(
+        &mut self,
+        found: &[Session],
+        pace: Option<f64>,
+        asker: Asker,
+        sessions: &dyn SessionControl,
+    ) -> String {
+        let ids: Vec<SessionId> = found.iter().map(|it| it.id).collect();
+        let count = Counted(ids.len(), "connection");
+        match pace {
+            None => {
+                sessions.close(&ids);
+                info!("{count} closed by hand, {asker}");
+                format!("{count} closed\nOk\n")
+            }
+            Some(pace) => {
+                info!("{count} being closed by hand, {pace} a second, {asker}");
+                let answer = format!("{count} being closed, {pace} a second\nOk\n");
+                let pause = Duration::from_secs_f64(1.0 / pace);
+                self.0.push_back(PacedKick { ids: ids.into(), pause, next: Instant::now() });
+                answer
+            }
+        }
+    }
+
+    /// When to go on.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.0.iter().map(|it| it.next).min()
+    }
+
+    /// Closes those whose time has come.
+    pub(super) fn go_on(&mut self, now: Instant, sessions: &dyn SessionControl) {
+        for kick in &mut self.0 {
+            let mut due = Vec::new();
+            while kick.next <= now && due.len() < KICKS_A_SECOND * 1000 {
+                let Some(id) = kick.ids.pop_front() else { break };
+                due.push(id);
+                kick.next += kick.pause;
+            }
+            if !due.is_empty() {
+                sessions.close(&due);
+            }
+        }
+        self.0.retain(|kick| !kick.ids.is_empty());
+    }
+}
