@@ -73,8 +73,10 @@ fn a_client_whose_node_refuses_goes_on_to_another() {
 #[test]
 fn a_node_that_redirects_is_fit_for_haproxy_and_not_for_glbd() {
     play_with_both("galera", nodes, |scene, nodes| {
+        nodes.iter().for_each(|node| scene.wait_for(SECTION, node, 3306, Up));
         nodes[0].say(302);
         nodes[1].say(503);
+        scene.wait_for(SECTION, &nodes[0], 3306, if scene.is_haproxy() { Up } else { Down });
         scene.wait_for(SECTION, &nodes[1], 3306, Down);
         let of_the_first = clients(6, address()).iter().filter(|(name, _)| name == "1").count();
         scene.differs("clients of the first of two", of_the_first, 3, 0);
