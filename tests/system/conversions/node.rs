@@ -80,6 +80,10 @@ impl Node {
 
 fn serve(mut stream: &TcpStream, name: &str, announced: Announced, status: &AtomicU16) -> io::Result<()> {
     let announcement = if announced == Announced::Yes { read_announcement(stream)? } else { String::new() };
+    let mut protocol = [0; 8];
+    if stream.peek(&mut protocol)? >= 4 && protocol.starts_with(b"AMQP") {
+        return speak_amqp(stream, status);
+    }
     let question = read_line(stream)?;
     match question.split(' ').next() {
         // A header that was not taken for one is a question as well.
@@ -98,6 +102,17 @@ fn serve(mut stream: &TcpStream, name: &str, announced: Announced, status: &Atom
         }
         _ => Ok(()),
     }
+}
+
+/// Answers a client of AMQP with the beginning of the method connection.start, if its page would be answered as well.
+fn speak_amqp(mut stream: &TcpStream, status: &AtomicU16) -> io::Result<()> {
+    stream.read_exact(&mut [0; 8])?;
+    if status.load(Ordering::SeqCst) == HANGS {
+        return stream.read(&mut [0]).map(drop);
+    }
+    // A method frame of channel 0: class 10, method 10, version 0.9.
+    stream.write_all(&[1, 0, 0, 0, 0, 0, 6, 0, 10, 0, 10, 0, 9, 0xce])?;
+    stream.read(&mut [0]).map(drop)
 }
 
 /// Reads a PROXY header; returns the addresses of the client and of what it has connected to.

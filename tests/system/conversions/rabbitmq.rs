@@ -4,7 +4,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Instant;
 
 use super::balancer::Opinion::{Down, Up};
-use super::node::{Announced, Node};
+use super::node::{Announced, HANGS, Node};
 use super::scene::{Ending, Scene, client, clients, counts, ending, order, play_with_both, served_by, waits};
 use crate::harness::{echoes, reset, wait_until};
 
@@ -149,6 +149,26 @@ fn a_client_that_waits_for_too_long_is_turned_away() {
         let waited = begun.elapsed().as_secs_f64();
         assert!((19.9..30.0).contains(&waited), "{}: {waited} s", scene.balancer.name());
         scene.note("others are served as before", held.iter().all(|(_, client)| echoes(client)));
+    });
+}
+
+#[test]
+fn a_node_that_accepts_and_does_not_speak_amqp_gets_no_clients() {
+    play_with_both("rabbitmq", nodes, |scene, nodes| {
+        let mut held: Vec<_> = (1..=3).map(|number| served(number, 5672)).collect();
+        nodes[1].say(HANGS);
+        scene.wait_for("amqp", &nodes[1], 5672, Down);
+        scene.note("those that it has stay", held.iter().filter(|(_, client)| echoes(client)).count());
+        held.extend((4..=7).map(|number| served(number, 5672)));
+        scene.note("new ones go to the others", counts(&held[3..]));
+        scene.note(
+            "where only the port is tried it serves",
+            counts(&(1..=6).map(|number| served(number, 1883)).collect::<Vec<_>>()),
+        );
+        nodes[1].say(200);
+        scene.wait_for("amqp", &nodes[1], 5672, Up);
+        held.extend((8..=10).map(|number| served(number, 5672)));
+        scene.note("it serves again", counts(&held[7..]));
     });
 }
 
