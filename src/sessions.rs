@@ -111,7 +111,7 @@ pub struct SurveyPart(Arc<Survey>);
 
 impl Survey {
     /// A question to so many workers. `done` is called when all have answered, or are gone.
-    pub fn new(filter: SessionFilter, workers: usize, done: Found) -> Vec<SurveyPart> {
+    pub fn ask(filter: SessionFilter, workers: usize, done: Found) -> Vec<SurveyPart> {
         let survey = Arc::new(Survey {
             filter,
             found: Mutex::default(),
@@ -166,7 +166,7 @@ mod tests {
     fn a_survey_is_over_when_the_last_worker_has_answered_or_is_gone() {
         let (sender, receiver) = crossbeam_channel::bounded(1);
         let mut parts =
-            Survey::new(SessionFilter::default(), 2, Box::new(move |found| sender.send(found).expect("one")));
+            Survey::ask(SessionFilter::default(), 2, Box::new(move |found| sender.send(found).expect("one")));
         drop(parts.pop());
         assert!(receiver.try_recv().is_err());
         drop(parts);

@@ -192,7 +192,7 @@ fn check() -> Value {
         json!({"type": "object", "additionalProperties": more, "required": ["type"], "properties": properties})
     };
     json!({"anyOf": [
-        {"type": "string", "pattern": "^(tcp|https?|galera|mysql|exec)(:|$)"},
+        {"type": "string", "pattern": "^((tcp|https?|galera|mysql)(:|$)|exec:.)"},
         kind("tcp", &["port"]),
         kind("http", &["port", "path"]),
         kind("https", &["port", "path"]),

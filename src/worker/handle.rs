@@ -180,7 +180,7 @@ impl Handle {
 
 impl SessionControl for Handle {
     fn find(&self, filter: SessionFilter, done: Found) {
-        let parts = Survey::new(filter, self.count(), done);
+        let parts = Survey::ask(filter, self.count(), done);
         for (worker, part) in self.0.workers.iter().zip(parts) {
             worker.mailbox.send(Message::Survey(part));
         }

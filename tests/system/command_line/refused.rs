@@ -113,7 +113,7 @@ fn wrong_values_are_named_with_their_option() {
         ("--control", &["0", "65536", "localhost", "127.0.0.1", "127.0.0.1:", "::1:8011", "[::1]", "1.2.3:8011", ""]),
         (
             "--watchdog",
-            &["exec", "exec:", "mysql:check", "", "tcp:1", "http:0", "http:a", "galera:password=x", "galera:donor=x"],
+            &["exec", "exec:", "mysql:check", "", "tcp:0", "tcp:a", "http:0", "http:a", "galera:password=x", "galera:donor=x"],
         ),
         ("--extra", &["-1", "x", "nan", ""]),
         ("--latency", &["-1", "1.5", "x", ""]),
