@@ -1,0 +1,299 @@
+//! What is shown of a daemon: tables of its answers.
+
+use super::model::{ClientLine, Connection, Destination, Event, History, Service, Status};
+use super::table::{Paint, Table, Tone, cell};
+use super::text::{age, bytes, took, weight};
+
+/// `glbctl status`.
+pub fn status(status: &Status, paint: Paint) -> String {
+    let process = &status.process;
+    let mut text = format!(
+        "glbd {}, process {}, up {}: {} of {} connections, {} clients accepted, {} in, {} out\n\n",
+        process.version,
+        process.pid,
+        age(process.uptime),
+        process.connections,
+        process.max_connections,
+        process.accepted,
+        bytes(process.bytes_in as f64),
+        bytes(process.bytes_out as f64)
+    );
+    text += &services(status).show(paint);
+    text += "\n";
+    let mut table =
+        Table::new(&["POOL", "DESTINATION", "VERDICT", ">WEIGHT", ">CONNS", ">TOTAL", ">FAILED", "ROLE", "REASON"]);
+    for (pool, destination) in status.destinations() {
+        table.row([
+            cell(if status.pools.len() > 1 { pool.name.as_str() } else { "" }),
+            cell(&destination.address),
+            verdict(destination),
+            cell(weights(destination)),
+            cell(conns(destination.connections.now, pool.max_connections)),
+            cell(destination.connections.total),
+            failures(destination.connects.failures()),
+            cell(if destination.writer { "writer" } else { "" }),
+            cell(destination.remarks()),
+        ]);
+    }
+    text += &shown(&table, "no destinations", paint);
+    text + &notes(status, paint)
+}
+
+fn services(status: &Status) -> Table {
+    let titles = ["SERVICE", "POOL", "LISTEN", "POLICY", ">CONNS", ">HIGHEST", ">TOTAL", ">QUEUE", "STATE"];
+    let mut table = Table::new(&titles);
+    for service in &status.services {
+        table.row([
+            cell(&service.name),
+            cell(&service.pool),
+            cell(&service.listen),
+            cell(&service.policy),
+            cell(conns(service.connections.now, service.max_connections)),
+            cell(service.connections.highest),
+            cell(service.connections.total),
+            cell(service.queue),
+            state(service),
+        ]);
+    }
+    table
+}
+
+/// `glbctl destinations`.
+pub fn destinations(status: &Status, paint: Paint) -> String {
+    let titles = [
+        "POOL",
+        "DESTINATION",
+        "NAMES",
+        "VERDICT",
+        "SINCE",
+        ">WEIGHT",
+        ">CONNS",
+        ">HIGHEST",
+        ">TOTAL",
+        ">FAILED",
+        ">CONNECT P99",
+        ">CHECK",
+        ">IN",
+        ">OUT",
+        ">DOWNS",
+        "ROLE",
+        "REASON",
+    ];
+    let mut table = Table::new(&titles);
+    for (pool, destination) in status.destinations() {
+        let names = destination.names.iter().filter(|name| **name != destination.address);
+        let connect = destination.times("connect").and_then(|times| times.p99);
+        table.row([
+            cell(&pool.name),
+            cell(&destination.address),
+            cell(names.map(ToString::to_string).collect::<Vec<_>>().join(",")),
+            verdict(destination),
+            cell(destination.since.as_ref().map(ToString::to_string).unwrap_or_default()),
+            cell(weights(destination)),
+            cell(conns(destination.connections.now, pool.max_connections)),
+            cell(destination.connections.highest),
+            cell(destination.connections.total),
+            failures(destination.connects.failures()),
+            cell(connect.map(took).unwrap_or_default()),
+            cell(if destination.latency > 0.0 { took(destination.latency) } else { String::new() }),
+            cell(bytes(destination.bytes_in as f64)),
+            cell(bytes(destination.bytes_out as f64)),
+            cell(destination.down_count),
+            cell(if destination.writer { "writer" } else { "" }),
+            cell(destination.remarks()),
+        ]);
+    }
+    shown(&table, "no destinations", paint) + &notes(status, paint)
+}
+
+/// What is to be said of pools.
+fn notes(status: &Status, paint: Paint) -> String {
+    let mut text = String::new();
+    for pool in &status.pools {
+        for name in &pool.unresolved {
+            let said = format!("{}: name not resolved: {}", name.name, name.reason);
+            text += &format!("{}\n", paint.text(&said, Tone::Bad));
+        }
+        if let Some(note) = &pool.checks_note {
+            text += &format!(
+                "{}\n",
+                paint.text(&format!("pool {}: no checks at the moment: {note}", pool.name), Tone::Bad)
+            );
+        }
+    }
+    text
+}
+
+fn shown(table: &Table, nothing: &str, paint: Paint) -> String {
+    if table.is_empty() { format!("{nothing}\n") } else { table.show(paint) }
+}
+
+fn verdict(destination: &Destination) -> (String, Tone) {
+    (destination.verdict.to_string(), Tone::of(destination.verdict.as_str()))
+}
+
+fn state(service: &Service) -> (String, Tone) {
+    let tone = if service.ready && !service.full { Tone::Good } else { Tone::Bad };
+    (service.state().to_owned(), tone)
+}
+
+fn failures(count: u64) -> (String, Tone) {
+    (count.to_string(), if count > 0 { Tone::Odd } else { Tone::Plain })
+}
+
+/// The weight, and the one in force where that is another one.
+fn weights(destination: &Destination) -> String {
+    let (set, in_force) = (weight(destination.weight), weight(destination.weight_in_force));
+    if set == in_force { set } else { format!("{set} ({in_force})") }
+}
+
+fn conns(now: u64, most: Option<u64>) -> String {
+    most.map_or_else(|| now.to_string(), |most| format!("{now}/{most}"))
+}
+
+/// `glbctl conns`.
+pub fn connections(connections: &[Connection], paint: Paint) -> String {
+    let titles = [
+        "ID",
+        "SERVICE",
+        "CLIENT",
+        "VIA",
+        "LOCAL",
+        "DESTINATION",
+        "STATE",
+        ">AGE",
+        ">IDLE",
+        ">IN",
+        ">OUT",
+        ">ATTEMPTS",
+    ];
+    let mut table = Table::new(&titles);
+    let optional = |text: &Option<super::text::Text>| cell(text.as_ref().map(ToString::to_string).unwrap_or_default());
+    for it in connections {
+        table.row([
+            cell(&it.id),
+            cell(&it.service),
+            cell(&it.client),
+            optional(&it.via),
+            optional(&it.local),
+            optional(&it.destination),
+            cell(&it.state),
+            cell(age(it.age)),
+            cell(age(it.idle)),
+            cell(bytes(it.bytes_in as f64)),
+            cell(bytes(it.bytes_out as f64)),
+            cell(it.attempts),
+        ]);
+    }
+    shown(&table, "no connections", paint)
+}
+
+/// `glbctl clients`.
+pub fn clients(clients: &[ClientLine], paint: Paint) -> String {
+    let mut table = Table::new(&["CLIENT", ">CONNS", ">IN", ">OUT"]);
+    for it in clients {
+        table.row([
+            cell(&it.client),
+            cell(it.connections),
+            cell(bytes(it.bytes_in as f64)),
+            cell(bytes(it.bytes_out as f64)),
+        ]);
+    }
+    shown(&table, "no clients", paint)
+}
+
+/// A line of `glbctl events`.
+pub fn event(event: &Event, paint: Paint) -> String {
+    let tone = match event.level.as_str() {
+        "error" => Tone::Bad,
+        "warn" => Tone::Odd,
+        _ => Tone::Plain,
+    };
+    format!("{}  {:<13}  {}\n", event.time, event.kind, paint.text(event.text.as_str(), tone))
+}
+
+/// `glbctl history`.
+pub fn history(history: &History, paint: Paint) -> String {
+    let verdict = |text: &str| paint.text(text, Tone::of(text));
+    let mut text = format!("{} is {}", history.destination, verdict(history.verdict.as_str()));
+    text += &if history.reason.is_empty() { "\n".into() } else { format!(": {}\n", history.reason) };
+    let (day, all) = (&history.last_day, &history.seconds);
+    let mut table = Table::new(&["", ">READY", ">SPARE", ">AVOID", ">DOWN", ">TIMES DOWN"]);
+    let held = |seconds: f64| cell(age(seconds.round()));
+    let days = [&day.ready, &day.spare, &day.avoid, &day.down].map(|day| held(day.seconds));
+    let [ready, spare, avoid, down] = days;
+    table.row([cell("last 24 hours"), ready, spare, avoid, down, cell(day.down.count)]);
+    let [ready, spare, avoid, down] = [all.ready, all.spare, all.avoid, all.down].map(held);
+    table.row([cell("since it was added"), ready, spare, avoid, down, cell(history.down_count)]);
+    text += &format!("\n{}", table.show(paint));
+    let mut table = Table::new(&["FROM", "VERDICT", ">FOR", "REASON"]);
+    for spell in &history.changes {
+        let verdict = (spell.verdict.to_string(), Tone::of(spell.verdict.as_str()));
+        table.row([cell(&spell.time), verdict, cell(age(spell.seconds)), cell(&spell.reason)]);
+    }
+    if !table.is_empty() {
+        text += &format!("\n{}", table.show(paint));
+    }
+    let before = history.change_count.saturating_sub(history.changes.len() as u64);
+    if before > 0 {
+        text += &format!("and {before} changes before these\n");
+    }
+    text
+}
+
+/// `glbctl stats`.
+pub fn stats(status: &Status, paint: Paint) -> String {
+    let process = &status.process;
+    let mut text = format!(
+        "since {} ({}): {} clients accepted, {} in, {} out\n",
+        process.started,
+        age(process.uptime),
+        process.accepted,
+        bytes(process.bytes_in as f64),
+        bytes(process.bytes_out as f64)
+    );
+    let titles = [
+        "",
+        ">CONNS",
+        ">HIGHEST",
+        ">TOTAL",
+        ">IN",
+        ">OUT",
+        ">TRIED",
+        ">REFUSED",
+        ">TIMED OUT",
+        ">TURNED DOWN",
+        ">FAILED",
+        ">CONNECT P50",
+        ">P99",
+    ];
+    let mut table = Table::new(&titles);
+    let services = status.services.iter();
+    let services = services
+        .map(|it| (format!("service {}", it.name), it.connections, it.bytes_in, it.bytes_out, it.connects, &it.times));
+    let of_destination = |it: &Destination| it.address.to_string();
+    let destinations = status.destinations().map(|(_, it)| it);
+    let destinations =
+        destinations.map(|it| (of_destination(it), it.connections, it.bytes_in, it.bytes_out, it.connects, &it.times));
+    for (name, connections, bytes_in, bytes_out, connects, times) in services.chain(destinations) {
+        let connect = times.iter().find(|times| times.what.as_str() == "connect");
+        let time = |time: Option<f64>| cell(time.map(took).unwrap_or_default());
+        table.row([
+            cell(name),
+            cell(connections.now),
+            cell(connections.highest),
+            cell(connections.total),
+            cell(bytes(bytes_in as f64)),
+            cell(bytes(bytes_out as f64)),
+            cell(connects.tried),
+            failures(connects.refused),
+            failures(connects.timed_out),
+            failures(connects.turned_down),
+            failures(connects.failed),
+            time(connect.and_then(|it| it.p50)),
+            time(connect.and_then(|it| it.p99)),
+        ]);
+    }
+    text += &format!("\n{}", table.show(paint));
+    text
+}
