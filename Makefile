@@ -102,10 +102,14 @@ deny:
 
 install: $(BINARY) $(MANUAL)/glbd.8
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/glbd
-	install -D -m 644 $(MANUAL)/glbd.8 $(DESTDIR)$(PREFIX)/share/man/man8/glbd.8
+	install -D -m 755 $(dir $(BINARY))glbctl $(DESTDIR)$(PREFIX)/bin/glbctl
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 $(MANUAL)/glbd.8 $(MANUAL)/glbctl.8
 	install -D -m 644 $(MANUAL)/glbd.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/glbd
+	install -D -m 644 $(MANUAL)/glbctl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/glbctl
 	install -D -m 644 $(MANUAL)/_glbd $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_glbd
+	install -D -m 644 $(MANUAL)/_glbctl $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_glbctl
 	install -D -m 644 $(MANUAL)/glbd.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/glbd.fish
+	install -D -m 644 $(MANUAL)/glbctl.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/glbctl.fish
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/share/glbd scripts/watch-http scripts/watch-mysql
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/glbd init/glbd.schema.json
 	install -D -m 755 init/glbd $(DESTDIR)/etc/init.d/glbd
@@ -123,10 +127,14 @@ uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man8/glbd.8 $(DESTDIR)$(PREFIX)/share/bash-completion/completions/glbd
 	rm -f $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_glbd
 	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/glbd.fish
+	rm -f $(DESTDIR)$(PREFIX)/bin/glbctl $(DESTDIR)$(PREFIX)/share/man/man8/glbctl.8
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/glbctl
+	rm -f $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_glbctl
+	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/glbctl.fish
 	rm -rf $(DESTDIR)$(PREFIX)/share/glbd
 
 deb: deb-tools $(BINARY) $(MANUAL)/glbd.8
-	gzip --best --no-name --force --keep $(MANUAL)/glbd.8
+	gzip --best --no-name --force --keep $(MANUAL)/glbd.8 $(MANUAL)/glbctl.8
 	$(CARGO) deb --quiet --no-build --output $(DEB_DIR)/ $(CARGO_DEB_FLAGS)
 
 deb-tools:

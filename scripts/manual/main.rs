@@ -1,12 +1,17 @@
-//! Writes glbd's manual page and the shells' completions into a directory. The options are those of the program's own
-//! definition of its command line; what the page says besides is in `head.8` and `sections.8`.
+//! Writes the manual pages of glbd and glbctl and the shells' completions into a directory. The options are those of the
+//! programs' own definitions of their command lines; what glbd's page says besides is in `head.8` and `sections.8`.
+
+#[path = "../../src/glbctl/arguments.rs"]
+#[allow(dead_code, reason = "of a program that is not run here")]
+mod arguments;
+mod glbctl;
 
 use std::env;
 use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
 
-use clap::Arg;
+use clap::{Arg, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
@@ -18,10 +23,13 @@ const SECTIONS: &str = include_str!("sections.8");
 fn main() -> Result<(), Box<dyn Error>> {
     let directory = PathBuf::from(env::args_os().nth(1).ok_or("which directory to write to?")?);
     fs::create_dir_all(&directory)?;
-    fs::write(directory.join("glbd.8"), page()?)?;
+    fs::write(directory.join("glbctl.8"), glbctl::page(arguments::Arguments::command())?)?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         clap_complete::generate_to(shell, &mut glbd::config::command(), "glbd", &directory)?;
+        clap_complete::generate_to(shell, &mut arguments::Arguments::command(), "glbctl", &directory)?;
     }
+    // The last one: make looks at it.
+    fs::write(directory.join("glbd.8"), page()?)?;
     Ok(())
 }
 
