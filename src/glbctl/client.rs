@@ -169,15 +169,21 @@ fn connect(address: &ControlAddress, deadline: Instant) -> io::Result<Socket> {
 }
 
 fn connect_to(address: &SockAddr, domain: Domain, deadline: Instant) -> io::Result<Socket> {
-    loop {
-        let socket = Socket::new(domain, Type::STREAM, None)?;
-        match socket.connect_timeout(address, left(deadline)?) {
-            // The backlog of a UNIX socket is full.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(BUSY.min(left(deadline)?)),
-            Err(error) => return Err(error),
-            Ok(()) => return Ok(socket),
+    let socket = Socket::new(domain, Type::STREAM, None)?;
+    if domain != Domain::UNIX {
+        socket.connect_timeout(address, left(deadline)?)?;
+        return Ok(socket);
+    }
+    // A UNIX socket is connected at once, or its backlog is full.
+    socket.set_nonblocking(true)?;
+    while let Err(error) = socket.connect(address) {
+        match error.kind() {
+            ErrorKind::WouldBlock => thread::sleep(BUSY.min(left(deadline)?)),
+            _ => return Err(error),
         }
     }
+    socket.set_nonblocking(false)?;
+    Ok(socket)
 }
 
 /// Resolves in a thread of its own, which may take longer than there is time.

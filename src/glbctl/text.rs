@@ -121,7 +121,7 @@ pub fn took(seconds: f64) -> String {
 /// How long ago something was, or how long it lasts.
 pub fn age(seconds: f64) -> String {
     // What is no number becomes 0, and what is longer than three centuries was not measured.
-    let seconds = seconds.max(0.0).min(1e10);
+    let seconds = if seconds.is_nan() { 0.0 } else { seconds.clamp(0.0, 1e10) };
     let whole = Duration::from_secs_f64(seconds).as_secs();
     match whole {
         0..10 if seconds.fract() != 0.0 => format!("{seconds:.1}s"),

@@ -6,6 +6,7 @@ mod endings;
 mod failover;
 mod faults;
 mod galera;
+mod glbctl;
 mod greeting;
 mod harness;
 mod idle;

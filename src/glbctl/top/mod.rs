@@ -33,7 +33,7 @@ const MOST: usize = 32;
 enum News {
     Saw {
         daemon: usize,
-        look: Result<Look, String>,
+        look: Box<Result<Look, String>>,
     },
     /// What became of a command, and whether that is bad.
     Told {
@@ -63,8 +63,7 @@ pub fn run(clients: Vec<Client>, filter: Filter, interval: Duration) -> Result<(
         let (client, sender) = (clients[daemon].clone(), sender.clone());
         thread::spawn(move || sender.send(tell(&client, &command)));
     })
-    // A terminal that is gone needs no message.
-    .or(Ok(()))
+    .map_err(|error| Failure::Unreachable(format!("the terminal: {error}")))
 }
 
 fn show(
@@ -78,13 +77,14 @@ fn show(
     while !signals.quit() {
         for news in news.try_iter() {
             match news {
-                News::Saw { daemon, look } => app.saw(daemon, look, Instant::now()),
+                News::Saw { daemon, look } => app.saw(daemon, *look, Instant::now()),
                 News::Told { text, is_bad } => app.was_told(text, is_bad),
             }
             drawn = None;
         }
         if signals.stop() {
             screen.suspend()?;
+            drawn = None;
         }
         if signals.resumed() {
             screen.resume()?;
@@ -120,7 +120,7 @@ fn watch(client: &Client, daemon: usize, interval: Duration, news: &Sender<News>
         // The daemon's name stands above what is said of it.
         let name = format!("{}: ", client.name());
         let look = look(client).map_err(|failure| failure.to_string().replacen(&name, "", 1));
-        if news.send(News::Saw { daemon, look }).is_err() {
+        if news.send(News::Saw { daemon, look: Box::new(look) }).is_err() {
             return;
         }
         thread::sleep(interval.saturating_sub(begun.elapsed()));

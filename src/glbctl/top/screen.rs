@@ -1,5 +1,6 @@
 //! The terminal: taken over, and given back as it was however this ends.
 
+use std::env;
 use std::io::{self, IsTerminal, Stdout, stdin, stdout};
 use std::panic;
 use std::sync::Arc;
@@ -9,6 +10,8 @@ use crossterm::cursor::{Hide, Show};
 use crossterm::execute;
 use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use ratatui::backend::CrosstermBackend;
+use ratatui::layout::{Position, Rect};
+use ratatui::style::Color;
 use ratatui::{Frame, Terminal};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP};
 use signal_hook::flag;
@@ -17,6 +20,7 @@ use signal_hook::low_level::raise;
 /// The terminal, while it is taken over.
 pub struct Screen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
+    coloured: bool,
 }
 
 /// What signals have asked for.
@@ -69,18 +73,29 @@ impl Screen {
         }));
         let terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
         // From here on, dropping it leaves the terminal as it was.
-        let screen = Screen { terminal };
+        let coloured = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let screen = Screen { terminal, coloured };
         enter()?;
         Ok(screen)
     }
 
     pub fn draw(&mut self, draw: impl FnOnce(&mut Frame)) -> io::Result<()> {
-        self.terminal.draw(draw).map(|_| ())
+        let coloured = self.coloured;
+        let drawn = self.terminal.draw(|frame| {
+            draw(frame);
+            if !coloured {
+                let cells = frame.buffer_mut().content.iter_mut();
+                cells.for_each(|cell| _ = cell.set_fg(Color::Reset).set_bg(Color::Reset));
+            }
+        });
+        drawn.map(|_| ())
     }
 
-    /// Draws everything anew, next time.
+    /// Draws everything anew, next time. (The terminal's own way to do so asks where the cursor is, and not every one
+    /// answers.)
     pub fn clear(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+        let size = self.terminal.size()?;
+        self.terminal.resize(Rect::from((Position::ORIGIN, size)))
     }
 
     /// Takes the terminal over again, after something else had it.

@@ -25,7 +25,12 @@ fn make_install_puts_everything_below_destdir() {
 
         let below = |path: &str| root.path().join(path.trim_start_matches('/'));
         assert_eq!(mode(&below(&format!("{prefix}/sbin/glbd"))), 0o755);
+        assert_eq!(mode(&below(&format!("{prefix}/bin/glbctl"))), 0o755);
         for file in [
+            "man/man8/glbctl.8",
+            "bash-completion/completions/glbctl",
+            "zsh/site-functions/_glbctl",
+            "fish/vendor_completions.d/glbctl.fish",
             "man/man8/glbd.8",
             "bash-completion/completions/glbd",
             "zsh/site-functions/_glbd",

@@ -46,3 +46,20 @@ fn every_unit_of_the_service_and_every_script_is_in_the_package() {
         }
     }
 }
+
+#[test]
+fn glbctl_is_in_the_package_with_its_manual_page_and_completions() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    unpack(root.path());
+    for file in [
+        "usr/bin/glbctl",
+        "usr/share/man/man8/glbctl.8.gz",
+        "usr/share/bash-completion/completions/glbctl",
+        "usr/share/zsh/vendor-completions/_glbctl",
+        "usr/share/fish/vendor_completions.d/glbctl.fish",
+    ] {
+        assert!(root.path().join(file).exists(), "{file}");
+    }
+    let version = Command::new(root.path().join("usr/bin/glbctl")).arg("--version").output().expect("glbctl starts");
+    assert!(version.status.success(), "{version:?}");
+}

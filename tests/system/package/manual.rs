@@ -4,16 +4,21 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::glbctl::CTL;
 use crate::harness::Glbd;
 use crate::harness::glbd::run;
 use crate::harness::manual::manual;
 
 fn page() -> Output {
+    page_of("glbd")
+}
+
+fn page_of(program: &str) -> Output {
     Command::new("man")
         .env("LC_ALL", "C.UTF-8")
         .env("MANWIDTH", "80")
         .args(["--warnings", "--local-file"])
-        .arg(manual().join("glbd.8"))
+        .arg(manual().join(format!("{program}.8")))
         .output()
         .expect("man, from Debian's package man-db")
 }
@@ -34,10 +39,12 @@ fn words(text: &str, beginning: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_manual_page_is_formatted_without_a_warning() {
-    let page = page();
-    assert!(page.status.success(), "{page:?}");
-    assert_eq!(String::from_utf8_lossy(&page.stderr), "");
+fn the_manual_pages_are_formatted_without_a_warning() {
+    for program in ["glbd", "glbctl"] {
+        let page = page_of(program);
+        assert!(page.status.success(), "{page:?}");
+        assert_eq!(String::from_utf8_lossy(&page.stderr), "");
+    }
 }
 
 #[test]
@@ -48,6 +55,25 @@ fn the_manual_page_names_what_the_help_does() {
         assert!(!names.is_empty(), "{beginning} in {help}");
         for name in names {
             assert!(page.contains(&name), "{name} in {page}");
+        }
+    }
+}
+
+#[test]
+fn the_manual_page_of_glbctl_names_what_its_help_does() {
+    let page = String::from_utf8(page_of("glbctl").stdout).expect("text");
+    let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    let help = |arguments: &[&str]| -> String {
+        String::from_utf8(Command::new(CTL).args(arguments).output().expect("glbctl starts").stdout).expect("text")
+    };
+    let own = help(&["--help"]);
+    let commands = own.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| line.starts_with(' '));
+    let commands: Vec<&str> = commands.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(commands.contains(&"top") && commands.len() > 15, "{commands:?}");
+    for command in commands.into_iter().filter(|command| *command != "help") {
+        assert!(page.contains(command), "{command} in {page}");
+        for option in words(&help(&[command, "--help"]), "--") {
+            assert!(page.contains(&option), "{option} of {command} in {page}");
         }
     }
 }
@@ -92,12 +118,17 @@ fn shell(shell: &str, arguments: &[&str], file: &Path) -> String {
 
 #[test]
 fn bash_completes_options() {
+    let ask = r#". "$0"; COMP_WORDS=(glbctl hist) COMP_CWORD=1; _glbctl glbctl hist glbctl; echo "${COMPREPLY[@]}""#;
+    assert_eq!(shell("bash", &["--norc", "-c", ask], &manual().join("glbctl.bash")), "history\n");
     let ask = r#". "$0"; COMP_WORDS=(glbd --thr) COMP_CWORD=1; _glbd glbd --thr glbd; echo "${COMPREPLY[@]}""#;
     assert_eq!(shell("bash", &["--norc", "-c", ask], &manual().join("glbd.bash")), "--threads\n");
 }
 
 #[test]
 fn fish_completes_options() {
+    let ask = r#"source $argv[1]; complete --do-complete "glbctl hist""#;
+    let said = shell("fish", &["--no-config", "--command", ask], &manual().join("glbctl.fish"));
+    assert!(said.starts_with("history\t"), "{said}");
     let ask = r#"source $argv[1]; complete --do-complete "glbd --thr""#;
     let said = shell("fish", &["--no-config", "--command", ask], &manual().join("glbd.fish"));
     assert!(said.starts_with("--threads\t"), "{said}");
@@ -106,6 +137,9 @@ fn fish_completes_options() {
 /// zsh completes at a terminal only.
 #[test]
 fn zsh_accepts_the_completions() {
+    let file = manual().join("_glbctl");
+    assert_eq!(shell("zsh", &["-f", "-n"], &file), "");
+    assert!(fs::read_to_string(&file).expect("the completions").starts_with("#compdef glbctl\n"));
     let file = manual().join("_glbd");
     assert_eq!(shell("zsh", &["-f", "-n"], &file), "");
     let text = fs::read_to_string(&file).expect("the completions");

@@ -1,0 +1,91 @@
+//! Connections and clients: how they are asked for, and shown.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
+
+use super::ctl;
+use crate::harness::Server;
+
+/// A daemon that answers each command by what `answer` says, and what it was asked.
+fn pretend(answer: fn(&str) -> String) -> (Server, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
+    let server = Server::serving(move |mut stream: &TcpStream| {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let answer = match line.as_str() {
+                "quit" => return,
+                "version" => "glbd 2.0.0\n".to_owned(),
+                command => {
+                    log.lock().expect("commands").push(command.to_owned());
+                    answer(command)
+                }
+            };
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    (server, asked)
+}
+
+#[test]
+fn connections_are_asked_for_as_said_and_shown_in_a_table() {
+    let (daemon, asked) = pretend(|_| {
+        "{\"id\":\"7.0.3\",\"service\":\"main\",\"client\":\"10.0.0.9:40000\",\"via\":null,\"local\":\"10.0.0.5:51234\",\
+         \"destination\":\"10.0.0.1:3306\",\"state\":\"connected\",\"age\":12.3,\"idle\":0.5,\"bytes_in\":1,\
+         \"bytes_out\":2000,\"attempts\":1}\n"
+            .into()
+    });
+    let text = ctl(
+        &daemon,
+        "conns --service main --client 10.0.0.0/8 --dest 10.0.0.1:3306 --older 5 --idle 1 --sort age --limit 9",
+    );
+    let expected = "\
+        ID     SERVICE  CLIENT          LOCAL           DESTINATION    STATE      AGE  IDLE   IN     OUT  ATTEMPTS\n\
+        7.0.3  main     10.0.0.9:40000  10.0.0.5:51234  10.0.0.1:3306  connected  12s  0.5s  1 B  2.0 kB         1\n";
+    assert_eq!(text.text(), expected);
+    assert_eq!(
+        asked.lock().expect("commands").remove(0),
+        "getconns main client=10.0.0.0/8 dest=10.0.0.1:3306 older=5 idle=1 sort=age limit=9 json"
+    );
+    assert_eq!(ctl(&daemon, "conns --json").json()[0]["local"], "10.0.0.5:51234");
+    assert_eq!(asked.lock().expect("commands").remove(0), "getconns json");
+    for command in ["conns --sort size", "conns --client", "conns --limit x"] {
+        assert_eq!(ctl(&daemon, command).status, Some(2), "{command}");
+    }
+}
+
+#[test]
+fn clients_with_the_most_connections_come_first() {
+    let (daemon, _) = pretend(|_| {
+        "{\"client\":\"10.0.0.9\",\"connections\":3,\"bytes_in\":0,\"bytes_out\":0}\n\
+         {\"client\":\"10.0.0.7\",\"connections\":44,\"bytes_in\":5,\"bytes_out\":6}\n"
+            .into()
+    });
+    let text = ctl(&daemon, "clients");
+    assert_eq!(text.text(), "CLIENT    CONNS   IN  OUT\n10.0.0.7     44  5 B  6 B\n10.0.0.9      3  0 B  0 B\n");
+    let first = ctl(&daemon, "clients --json --limit 1").json();
+    assert_eq!((first.len(), first[0]["client"].as_str()), (1, Some("10.0.0.7")));
+    let (empty, _) = pretend(|_| String::new());
+    assert_eq!((ctl(&empty, "clients").text(), ctl(&empty, "conns").text()), ("no clients\n", "no connections\n"));
+}
+
+#[test]
+fn connections_are_closed_as_said() {
+    let (daemon, asked) = pretend(|command| match command.contains("nosuch") {
+        true => "Error: nosuch: no such connection\n".into(),
+        false => "2 connections\nOk\n".into(),
+    });
+    assert_eq!(ctl(&daemon, "kick dest=10.0.0.1:3306").text(), "2 connections\n");
+    assert_eq!(
+        ctl(&daemon, "kick client=10.0.0.9 --pace 50 --json").text(),
+        "{\"lines\":[\"2 connections\"],\"ok\":true}\n"
+    );
+    assert_eq!(ctl(&daemon, "kick nosuch").refusal(1), "nosuch: no such connection\n");
+    assert_eq!(
+        *asked.lock().expect("commands"),
+        ["kick dest=10.0.0.1:3306", "kick client=10.0.0.9 pace=50", "kick nosuch"]
+    );
+    assert_eq!(ctl(&daemon, "kick").status, Some(2));
+}
