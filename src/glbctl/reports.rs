@@ -297,3 +297,48 @@ pub fn stats(status: &Status, paint: Paint) -> String {
     text += &format!("\n{}", table.show(paint));
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::health::report;
+    use super::super::model::{Filter, lines, value};
+    use super::*;
+
+    /// What no daemon says, and any program that pretends to be one may.
+    const NUMBERS: [&str; 6] = ["0", "-0.0", "1e308", "-1e308", "5e-324", "1e10"];
+
+    #[test]
+    fn no_number_and_no_text_is_too_much() {
+        for number in NUMBERS {
+            for text in ["", "a", "\u{1f600}\u{301}"] {
+                let times = format!(r#"[{{"what":"connect","p50":{number},"p99":{number}}}]"#);
+                let most = u64::MAX;
+                let connections = format!(r#"{{"now":{most},"highest":{most},"total":{most}}}"#);
+                let connects = format!(r#"{{"refused":{most},"timed_out":{most},"failed":{most}}}"#);
+                let answer = format!(
+                    r#"{{"process":{{"uptime":{number},"connections":{most},"bytes_in":{most}}},
+                        "services":[{{"name":"{text}","queue":{most},"connections":{connections}}},{{"queue":{most}}}],
+                        "pools":[{{"max_connections":{most},"destinations":[{{"address":"{text}","weight":{number},
+                        "weight_in_force":{number},"latency":{number},"verdict":"{text}","bytes_in":{most},
+                        "connections":{connections},"connects":{connects},"times":{times}}}]}}]}}"#
+                );
+                let all: Status = value(&answer).expect("JSON");
+                for shown in [status, destinations, stats].map(|report| report(&all, Paint::plain())) {
+                    assert!(!shown.is_empty());
+                }
+                assert!(!report(Ok(all), &Filter::default(), 0, usize::MAX).text().is_empty());
+                let answer = format!(
+                    r#"{{"destination":"{text}","seconds":{{"READY":{number}}},"last_day":{{"DOWN":{{"seconds":{number}}}}},
+                        "change_count":{most},"changes":[{{"seconds":{number}}}]}}"#
+                );
+                assert!(!history(&value(&answer).expect("JSON"), Paint::plain()).is_empty());
+                let answer = format!(r#"{{"age":{number},"idle":{number},"bytes_in":{most}}}"#);
+                assert!(!connections_of(&answer).is_empty());
+            }
+        }
+    }
+
+    fn connections_of(answer: &str) -> String {
+        connections(&lines::<Connection>(answer).expect("JSON"), Paint::plain())
+    }
+}

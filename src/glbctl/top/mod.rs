@@ -7,6 +7,7 @@ mod screen;
 mod tests;
 mod view;
 
+use std::env;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -93,6 +94,8 @@ fn show(
         if drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW) {
             screen.draw(|frame| view::draw(frame, app))?;
             drawn = Some(Instant::now());
+            // For a test of what becomes of the terminal.
+            assert!(env::var_os("GLBCTL_PANIC").is_none(), "GLBCTL_PANIC asks for it");
         }
         if !event::poll(TICK)? {
             continue;

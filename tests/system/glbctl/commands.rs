@@ -23,6 +23,7 @@ fn status_shows_services_and_destinations() {
     let control = glbd.control_address();
     wait_until("it is seen", || glbd.control("getwatch").contains("DOWN"));
     let client = served(glbd.address().port());
+    wait_until("it is counted", || ctl(control, "status").text().contains("1/50"));
     let text = ctl(control, "status").text().to_owned();
     assert!(text.starts_with("glbd 2.0.0, process "), "{text}");
     let service = row(&text, "main");

@@ -2,13 +2,14 @@
 
 use super::ctl;
 use crate::harness::{Glbd, Server, free_port, wait_until};
+use crate::services::served;
 
 #[test]
 fn the_status_is_that_of_a_monitoring_plugin() {
     let mut servers = [Server::echo(), Server::echo(), Server::echo()];
     let addresses: Vec<String> = servers.iter().map(ToString::to_string).collect();
     let options = ["-w", "tcp", "--interval=0.2", "--fall=1", "--rise=1"];
-    let glbd = Glbd::builder().args(options).destinations(&addresses).start();
+    let glbd = Glbd::builder().args(options).arg("--service-max-connections=1").destinations(&addresses).start();
     let control = glbd.control_address();
     let down = |count| {
         wait_until("it is seen", || glbd.watch().rows.iter().filter(|row| row.state == "DOWN").count() == count);
@@ -32,6 +33,11 @@ fn the_status_is_that_of_a_monitoring_plugin() {
     assert_eq!(down(1).status, Some(0));
     let json: serde_json::Value = serde_json::from_str(&ctl(control, "health --json").stdout).expect("JSON");
     assert_eq!(json["state"], "OK");
+    {
+        let _only = served(glbd.address().port());
+        wait_until("it is full", || ctl(control, "health").stdout.contains("service main is full"));
+        assert_eq!(ctl(control, "health").status, Some(2));
+    }
     for address in &addresses {
         ctl(control, &format!("drain {address}")).text();
     }

@@ -188,6 +188,16 @@ fn the_terminal_is_given_back_by_signals_and_taken_again() {
 }
 
 #[test]
+fn the_terminal_is_given_back_by_a_panic_too_and_shows_it() {
+    let glbd = Glbd::start([Server::echo().address()]);
+    let arguments = ["-c", &glbd.control_address().to_string(), "top"].map(str::to_owned);
+    let mut screen = Screen::start(&arguments, &[("GLBCTL_PANIC", "1")]);
+    assert_eq!(screen.end().code(), Some(101));
+    screen.shows("GLBCTL_PANIC asks for it");
+    wait_until("the terminal is as before", || screen.is_as_before());
+}
+
+#[test]
 fn daemons_stand_side_by_side_go_away_and_come_back_on_any_size() {
     let server = Server::echo();
     let port = free_port();
