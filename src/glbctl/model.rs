@@ -193,6 +193,8 @@ pub struct ClientLine {
     pub connections: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    pub oldest: Option<f64>,
+    pub idle: Option<f64>,
 }
 
 /// A line of `getconns json`.
@@ -210,7 +212,7 @@ pub struct Connection {
     pub idle: f64,
     pub bytes_in: u64,
     pub bytes_out: u64,
-    pub attempts: u64,
+    pub attempts: Option<u64>,
 }
 
 /// The answer to `gethistory json`.

@@ -182,7 +182,7 @@ pub fn connections(connections: &[Connection], paint: Paint) -> String {
             cell(age(it.idle)),
             cell(bytes(it.bytes_in as f64)),
             cell(bytes(it.bytes_out as f64)),
-            cell(it.attempts),
+            cell(it.attempts.map(|attempts| attempts.to_string()).unwrap_or_default()),
         ]);
     }
     shown(&table, "no connections", paint)
@@ -190,13 +190,15 @@ pub fn connections(connections: &[Connection], paint: Paint) -> String {
 
 /// `glbctl clients`.
 pub fn clients(clients: &[ClientLine], paint: Paint) -> String {
-    let mut table = Table::new(&["CLIENT", ">CONNS", ">IN", ">OUT"]);
+    let mut table = Table::new(&["CLIENT", ">CONNS", ">IN", ">OUT", ">OLDEST", ">IDLE"]);
     for it in clients {
         table.row([
             cell(&it.client),
             cell(it.connections),
             cell(bytes(it.bytes_in as f64)),
             cell(bytes(it.bytes_out as f64)),
+            cell(it.oldest.map(age).unwrap_or_default()),
+            cell(it.idle.map(age).unwrap_or_default()),
         ]);
     }
     shown(&table, "no clients", paint)

@@ -225,7 +225,8 @@ impl Session {
     }
 
     fn clients(&self, limit: Option<usize>) -> Result<(), Failure> {
-        let answer = self.ask("getclients json")?;
+        let words = limit.map(|limit| format!(" limit={limit}")).unwrap_or_default();
+        let answer = self.ask(&format!("getclients{words} json"))?;
         let found: Vec<ClientLine> = lines(&answer)?;
         let mut found: Vec<(&str, ClientLine)> = answer.lines().zip(found).collect();
         found.sort_by_key(|(_, client)| std::cmp::Reverse(client.connections));

@@ -132,7 +132,8 @@ fn watch(client: &Client, daemon: usize, interval: Duration, news: &Sender<News>
 
 fn look(client: &Client) -> Result<Look, Failure> {
     let deadline = Instant::now() + PATIENCE;
-    let answers = client.ask_all(&["getinfo json", "getevents limit=100 json", "getclients json"], deadline)?;
+    let answers =
+        client.ask_all(&["getinfo json", "getevents limit=100 json", "getclients limit=1000 json"], deadline)?;
     let [status, events, clients] = answers.as_slice() else { return Err(Failure::Refused(Vec::new())) };
     let clients = match clients.starts_with("Error: ") {
         true => Err(client::reasons(clients).join("; ")),

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
 use super::ctl;
-use crate::harness::Server;
+use crate::harness::{Glbd, Server, connect_from, echoes, wait_until};
 
 /// A daemon that answers each command by what `answer` says, and what it was asked.
 fn pretend(answer: fn(&str) -> String) -> (Server, Arc<Mutex<Vec<String>>>) {
@@ -88,4 +88,30 @@ fn connections_are_closed_as_said() {
         ["kick dest=10.0.0.1:3306", "kick client=10.0.0.9 pace=50", "kick nosuch"]
     );
     assert_eq!(ctl(&daemon, "kick").status, Some(2));
+}
+
+#[test]
+fn who_is_connected_where_is_shown_and_ended() {
+    let servers = [Server::echo(), Server::echo()];
+    let glbd = Glbd::start(&servers);
+    let control = glbd.control_address();
+    let from = |last| connect_from([127, 0, 0, last], glbd.address()).expect("glbd accepts");
+    let clients = [from(1), from(9), from(9), from(9)];
+    assert!(clients.iter().all(echoes));
+    wait_until("all are listed", || ctl(control, "conns --json").json().len() == 4);
+    let text = ctl(control, &format!("conns --client {}", clients[0].local_addr().expect("an address").ip()));
+    let row = text.text().lines().nth(1).expect("a row").to_owned();
+    assert!(row.contains(&clients[0].local_addr().expect("an address").to_string()), "{text:?}");
+    assert!(row.contains("main") && row.contains("connected"), "{text:?}");
+    let first = ctl(control, "clients --limit 1");
+    assert!(first.text().lines().nth(1).is_some_and(|it| it.starts_with("127.0.0.9      3 ")), "{first:?}");
+    assert_eq!(ctl(control, "conns --dest 127.0.0.1:1").text(), "no connections\n");
+    let kicked = ctl(control, "kick client=127.0.0.9");
+    assert!(kicked.text().starts_with("3 connections"), "{kicked:?}");
+    wait_until("they are closed", || ctl(control, "conns --json").json().len() == 1);
+    let id = ctl(control, "conns --json").json()[0]["id"].as_str().expect("an ID").to_owned();
+    ctl(control, &format!("kick {id} --pace 5")).text();
+    wait_until("the last one is", || ctl(control, "clients").text() == "no clients\n");
+    assert_eq!(ctl(control, &format!("kick {id}")).text(), "0 connections closed\n");
+    assert!(!ctl(control, "kick client=nonsense").refusal(1).is_empty());
 }

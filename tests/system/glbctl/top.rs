@@ -12,7 +12,7 @@ use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::{Pid, ttyname};
 
 use super::{CTL, ctl};
-use crate::harness::{Glbd, PATIENCE, Server, free_port, proc, wait_until};
+use crate::harness::{Glbd, PATIENCE, Server, echoes, free_port, proc, wait_until};
 
 /// A terminal with a program on it.
 struct Screen {
@@ -148,7 +148,15 @@ fn everything_is_shown_and_changed_by_key_after_a_question() {
     screen.press("Wy");
     wait_until("it is the writer", || glbd.info().row(&servers[1]).is_single);
     screen.shows(&format!("*{}", servers[1]));
-    screen.press("/nothing like it\r");
+    let client = glbd.connect();
+    assert!(echoes(&client));
+    screen.press("c");
+    screen.shows("127.0.0.1 ");
+    screen.press("K");
+    screen.shows("close the connections of client 127.0.0.1?");
+    screen.press("y");
+    wait_until("the client is let go", || glbd.info().total == 0);
+    screen.press("e/nothing like it\r");
     wait_until("it is filtered", || !screen.text().contains(&servers[0].to_string()));
     screen.press("?");
     screen.shows("any key closes this");
