@@ -4,6 +4,7 @@
 //!
 //! - [`daemon`] puts the parts together: binds everything, goes to the background, drops privileges, starts the
 //!   threads, waits for signals.
+//! - [`http`] is metrics, health, the API and the page, in a thread of its own.
 //! - [`worker`] is the data path: threads that each run one event loop. Accept, pick, connect, relay, close.
 //! - [`health`] makes verdicts of what the checker process reports, and writes them into the table.
 //! - [`checker`] is that process: it asks destinations how they are, and holds no connection.
@@ -39,6 +40,7 @@ pub mod counters;
 pub mod daemon;
 pub mod desired;
 pub mod health;
+pub mod http;
 pub mod log;
 pub mod names;
 pub mod pool;

@@ -35,6 +35,8 @@ pub(super) enum Kind {
     List,
     /// A port, a string, or a list of them.
     ListenList,
+    /// An address: a port, or a string.
+    Address,
     /// Control addresses: one, or a list, of ports, strings and tables. The option may be given several times.
     Control,
     /// Strings, each of which is a destination.
@@ -107,6 +109,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::of_option(Section::Process, "connection-rate", Kind::Count, "process-connection-rate"),
     Key::new(Section::Process, "control", Kind::Control),
     Key::new(Section::Process, "fifo", Kind::Text),
+    Key::new(Section::Process, "http", Kind::Address),
+    Key::new(Section::Process, "http-host", Kind::List),
+    Key::new(Section::Process, "http-admin", Kind::Text),
     Key::new(Section::Process, "daemon", Kind::Flag),
     Key::new(Section::Process, "user", Kind::Text),
     Key::new(Section::Process, "pidfile", Kind::Text),

@@ -6,6 +6,7 @@ mod control;
 mod cpus;
 mod file;
 pub mod fuzz;
+mod http;
 mod keys;
 mod limits;
 mod options;
@@ -27,6 +28,7 @@ pub use balancing::{PolicyKind, ShutdownSessions};
 pub use command_line::{command, own_arguments};
 pub use control::{ControlAddress, ControlPlace, parse_control};
 pub use cpus::CpuList;
+pub use http::HttpAddress;
 pub use limits::{LimitOptions, OverLimit};
 pub use proxy::{ProxyV2Option, ProxyVersion};
 pub use watchdog::{
@@ -65,6 +67,12 @@ pub struct Config {
     pub control: Vec<ControlAddress>,
     /// Where the control FIFO is to be; `None`: at its usual place.
     pub fifo: Option<PathBuf>,
+    /// Where HTTP is spoken; `None`: nowhere.
+    pub http: Option<HttpAddress>,
+    /// What else than addresses HTTP clients may call this machine.
+    pub http_hosts: Vec<String>,
+    /// The file with the token of those who may change things through HTTP; `None`: nobody may.
+    pub http_admin: Option<PathBuf>,
     /// Whether only to look if everything is in order for a start.
     pub check: bool,
     /// Whether to go to the background.
@@ -269,8 +277,10 @@ impl Config {
             LogTarget::File(path) => Some(path),
             LogTarget::Stderr | LogTarget::Syslog(_) => None,
         };
-        let files = [&mut self.file, &mut self.fifo, &mut self.pidfile, &mut self.state].map(Option::as_mut);
+        let socket = self.http.as_mut().and_then(HttpAddress::path_mut);
+        let files = [&mut self.file, &mut self.fifo, &mut self.pidfile, &mut self.state, &mut self.http_admin];
+        let files = files.map(Option::as_mut).into_iter().chain([log, socket]).flatten();
         let sockets = self.control.iter_mut().filter_map(ControlAddress::path_mut);
-        files.into_iter().chain([log]).flatten().chain(files_of_checks).chain(sockets)
+        files.chain(files_of_checks).chain(sockets)
     }
 }

@@ -8,6 +8,7 @@ use clap::Parser;
 use ipnet::IpNet;
 
 use super::cpus::{CpuList, parse_cpus};
+use super::http::{HttpAddress, parse_http_address, parse_http_host};
 use super::limits::{parse_network, parse_over_limit};
 use super::proxy::{parse_proxy_v2_option, parse_proxy_version};
 use super::watchdog::{ProbeSpec, parse_send};
@@ -295,6 +296,19 @@ pub(super) struct Options {
     #[arg(short, long, aliases = ["f", "fi"], value_name = "PATH", value_parser = parse_path, help_heading = "Control")]
     pub fifo: Option<PathBuf>,
 
+    /// Speak HTTP, for metrics, health, an API and a page: [HOST:]PORT, HOST defaults to 127.0.0.1, or unix:PATH, behind which
+    /// owner=USER, group=GROUP and mode=MODE may follow, each after a comma
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_http_address, help_heading = "Control")]
+    pub http: Option<HttpAddress>,
+
+    /// Names by which HTTP clients may call this machine beside its addresses, its own name and that of --http
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = parse_http_host, help_heading = "Control")]
+    pub http_host: Vec<String>,
+
+    /// Let HTTP clients drain, reweigh, move the writer and kick with the token in this file
+    #[arg(long, value_name = "FILE", value_parser = parse_path, help_heading = "Control")]
+    pub http_admin: Option<PathBuf>,
+
     /// Take all that is not said here from this file, in TOML; only options below Control and Process may stand beside it,
     /// and win over the file
     #[arg(long, value_name = "FILE", value_parser = parse_path, help_heading = "Process")]
@@ -513,6 +527,10 @@ impl Options {
         }
         if self.daemon && self.log == Some(LogTarget::Stderr) {
             return Err("--log stderr: in the background there is none; leave out --daemon".to_owned());
+        }
+        if self.http.is_none() && (self.http_admin.is_some() || !self.http_host.is_empty()) {
+            let option = if self.http_admin.is_some() { "--http-admin" } else { "--http-host" };
+            return Err(format!("{option}: no HTTP is spoken: give --http as well"));
         }
         if !self.tcp_user_timeout.is_zero() && self.tcp_user_timeout.as_millis() == 0 {
             return Err("--tcp-user-timeout: less than a millisecond".to_owned());

@@ -61,7 +61,7 @@ fn value_of(key: &Key, service: Option<&ServiceConfig>, matches: &ArgMatches) ->
         Kind::Choice(_) if id == "shutdown_sessions" && matches.get_flag("keep_sessions") => {
             Some(Value::String("never".to_owned()))
         }
-        Kind::Text | Kind::Choice(_) | Kind::Escaped | Kind::Check => last().map(Value::String),
+        Kind::Text | Kind::Address | Kind::Choice(_) | Kind::Escaped | Kind::Check => last().map(Value::String),
         Kind::ListenList => last().map(|all| match all.split_once(',') {
             None => Value::String(all),
             Some(_) => list(all.split(',').map(str::to_owned).collect()),

@@ -68,6 +68,10 @@ fn property(key: &Key, command: &Command) -> Value {
         Kind::List => (json!({"type": "array", "items": item(option)}), help),
         Kind::Destinations => (json!({"type": "array", "items": item("backups")}), help),
         Kind::ListenList => (listening_addresses(), help),
+        Kind::Address => {
+            let pattern = "^(unix:.+|(.*:)?[0-9]{1,5})$";
+            (json!({"anyOf": [port(), {"type": "string", "pattern": pattern}]}), help)
+        }
         Kind::Control => (control_addresses(), help),
         Kind::Policy => {
             let policies = POLICIES.map(|(name, _)| name);

@@ -85,7 +85,7 @@ fn parse_kind(text: &str) -> Result<EventKind, String> {
 }
 
 /// An event as `getevents` and `watch` show it.
-pub(super) fn line(event: &Event, json: bool) -> String {
+pub fn line(event: &Event, json: bool) -> String {
     let at = humantime::format_rfc3339_millis(event.at);
     let Event { number, kind, level, text, .. } = event;
     match json {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
@@ -19,7 +20,16 @@ use crate::sessions::{Found, Session};
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Asker {
     Fifo,
-    Conversation { slot: usize, generation: u64, peer: Peer },
+    Conversation {
+        slot: usize,
+        generation: u64,
+        peer: Peer,
+    },
+    /// Another thread, for a client of its own.
+    Thread {
+        number: u64,
+        peer: Option<SocketAddr>,
+    },
 }
 
 impl fmt::Display for Asker {
@@ -27,6 +37,8 @@ impl fmt::Display for Asker {
         match self {
             Asker::Fifo => f.write_str("through the FIFO"),
             Asker::Conversation { peer, .. } => write!(f, "by {peer}"),
+            Asker::Thread { peer: Some(peer), .. } => write!(f, "by {peer} over HTTP"),
+            Asker::Thread { peer: None, .. } => f.write_str("over HTTP"),
         }
     }
 }
@@ -37,8 +49,24 @@ pub type ReloadOutcome = Result<Vec<String>, Vec<String>>;
 /// Called with it, once.
 pub type ReloadDone = Box<dyn FnOnce(ReloadOutcome) + Send>;
 
+/// Called with the answer to a command, once.
+pub type CommandDone = Box<dyn FnOnce(String) + Send>;
+
+/// How another thread gives commands.
+#[derive(Clone)]
+pub struct Commands(pub(super) ReportSender);
+
+impl Commands {
+    /// Has the control thread obey one line, for a client at `peer`. Nobody is answered while that stands still.
+    pub fn give(&self, line: String, peer: Option<SocketAddr>, done: CommandDone) {
+        self.0.send(LateReport::Command { line, peer, done });
+    }
+}
+
 /// What other threads report to this one.
 pub(super) enum LateReport {
+    /// Another thread gives this command for a client of its own, and is answered by `done`.
+    Command { line: String, peer: Option<SocketAddr>, done: CommandDone },
     /// A name was resolved.
     Resolved { asker: Asker, target: Target, addresses: io::Result<Vec<PeerAddress>> },
     /// A move of the single destination to this one has ended, or was given up for this reason.

@@ -16,8 +16,10 @@ mod still;
 mod stream;
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,11 +36,12 @@ use crate::state::StateFile;
 use crate::stats::Stats;
 use crate::supervise;
 use conversation::{Conversation, Next};
-use executor::Executor;
+pub use events::line as event_line;
+use executor::{Executor, Reply};
 use fifo::Fifo;
 pub use fifo::{create_fifo, remove_stale_fifo};
 use late::{Asker, LateReport, ReportSender};
-pub use late::{ReloadDone, ReloadOutcome};
+pub use late::{CommandDone, Commands, ReloadDone, ReloadOutcome};
 pub use listeners::ControlListener;
 use listeners::{Caller, Listeners};
 pub use report::{info, watch};
@@ -92,6 +95,8 @@ pub struct Control {
     max_conversations: usize,
     generation: u64,
     unfinished: bool,
+    /// Other threads that wait for an answer, by their number.
+    waiting: HashMap<u64, CommandDone>,
     executor: Executor,
     kicks: Kicks,
     sender: ReportSender,
@@ -143,6 +148,7 @@ impl Control {
             max_conversations: settings.max_conversations,
             generation: 0,
             unfinished: false,
+            waiting: HashMap::new(),
             executor,
             kicks: Kicks::default(),
             sender,
@@ -220,6 +226,7 @@ impl Control {
         let mut has_changed = false;
         while let Ok(report) = self.reports.try_recv() {
             match report {
+                LateReport::Command { line, peer, done } => self.obey(&line, peer, done),
                 LateReport::Resolved { asker, target, addresses } => {
                     let answer = self.executor.finish(&target, addresses, asker);
                     self.answer_late(asker, &answer);
@@ -264,12 +271,26 @@ impl Control {
         }
     }
 
+    /// Obeys another thread. It bounds how many of its clients wait for an answer.
+    fn obey(&mut self, line: &str, peer: Option<SocketAddr>, done: CommandDone) {
+        self.generation += 1;
+        let number = self.generation;
+        match self.executor.execute(line, self.sender.answering(Asker::Thread { number, peer })) {
+            Reply::Text(answer) => done(answer),
+            Reply::Later | Reply::Switching => drop(self.waiting.insert(number, done)),
+            Reply::Prompt | Reply::Quit | Reply::Watch(_) => done("Error: there is no conversation\n".to_owned()),
+        }
+    }
+
     fn answer_late(&mut self, asker: Asker, answer: &str) {
         match asker {
             Asker::Fifo => self.fifo.iter_mut().for_each(|fifo| fifo.answer_late(answer)),
             Asker::Conversation { slot, generation, .. } => {
                 let asking = self.conversations.get_mut(slot).filter(|it| it.generation == generation);
                 asking.into_iter().for_each(|it| it.answer_late(answer));
+            }
+            Asker::Thread { number, .. } => {
+                self.waiting.remove(&number).into_iter().for_each(|done| done(answer.to_owned()));
             }
         }
     }

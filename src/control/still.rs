@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Control;
 use super::fifo::Fifo;
-use super::late::{LateReport, ReportSender};
+use super::late::{Commands, LateReport, ReportSender};
 use super::listeners::ControlListener;
 use crate::pool::Pool;
 
@@ -46,6 +46,11 @@ impl Handle {
     /// Listens at these sockets and no others. Conversations go on to their end.
     pub fn listen_at(&self, listeners: Vec<ControlListener>) {
         self.sender.send(LateReport::ListenAt(listeners));
+    }
+
+    /// How another thread gives commands.
+    pub fn commands(&self) -> Commands {
+        Commands(self.sender.clone())
     }
 
     /// Takes care of a pool that is new.

@@ -172,6 +172,10 @@ impl ControlDoor {
         ControlListener { name: self.address.to_string(), socket: None, read_only: self.address.read_only }
     }
 
+    pub(super) fn into_socket(self) -> Socket {
+        self.socket
+    }
+
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

@@ -27,7 +27,11 @@ impl Limits {
         const MOST_BY_DEFAULT: usize = 1_000_000;
         let addresses = config.services.iter().map(|service| service.listen.iter().count()).sum::<usize>();
         let each_worker = 3 + 2 * addresses;
-        let reserve = |conversations, pipes| FOR_THE_REST + config.threads * each_worker + conversations + 2 * pipes;
+        // HTTP has as many connections as the control port has conversations, and its event queue.
+        let http = |conversations| if config.http.is_some() { conversations + 4 } else { 0 };
+        let reserve = |conversations, pipes| {
+            FOR_THE_REST + config.threads * each_worker + conversations + http(conversations) + 2 * pipes
+        };
         let wanted = config.max_connections.map_or(0, |most| 2 * most + reserve(64, MOST_PIPES));
         let descriptors = process::raise_descriptor_limit(wanted as u64)
             .map_err(|error| format!("cannot read the limit of open files: {error}"))?;

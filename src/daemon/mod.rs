@@ -5,6 +5,7 @@ mod display;
 mod filling;
 pub mod fuzz;
 mod handover;
+mod http_socket;
 mod limits;
 mod listening;
 mod opened;
@@ -34,6 +35,7 @@ use crate::resolve;
 use crate::service::{PoolEntry, ServiceEntry, Setup};
 use control_sockets::ControlDoor;
 use handover::{HandedAddress, HandedService, Inheritance, Predecessor, PredecessorLink, State};
+use http_socket::HttpSocket;
 use listening::{Door, ListenPlace};
 use opened::{OpenSockets, Opened};
 use prepared::Prepared;
@@ -200,7 +202,7 @@ impl Ready {
     /// Gets ready, and waits for its turn.
     fn from(config: Config, predecessor: &Predecessor) -> Result<Ready, String> {
         let inheritance = predecessor.inherit().map_err(|error| format!("nothing is handed over: {error}"))?;
-        let Inheritance { mut state, listeners, control, fifo, janitor, predecessors } = inheritance;
+        let Inheritance { mut state, listeners, control, http, fifo, janitor, predecessors } = inheritance;
         let mut config = config.with_paths_in(&state.directory);
         let open = sockets_handed_over(&config, &state, listeners);
         let control = ControlDoor::handed(control, &state.controls, state.borrowed_control);
@@ -210,7 +212,10 @@ impl Ready {
         let signals = Signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
         let unwanted_control = std::mem::take(&mut prepared.control.unwanted);
         let mut new_files = Leftovers::default();
+        let http = HttpSocket::take_over(&config, state.http.as_ref(), http)?;
+        http.iter().for_each(|http| http.note(&mut new_files));
         let mut opened = Opened::inherited(&config, &mut prepared, open, fifo, &mut new_files)?;
+        opened.http = http;
         listen_where_control_is(&mut config, &opened);
         let unused = std::mem::take(&mut opened.unused);
         start_log(&config).map_err(|error| format!("cannot start the log: {error}"))?;

@@ -9,6 +9,7 @@ use log::Level;
 
 use super::control_sockets::{ControlDoor, ControlSpot, Sorted};
 use super::handover::LeftAddress;
+use super::http_socket::HttpSocket;
 use super::listen_trouble;
 use super::listening::{self, Door, Opening};
 use super::prepared::{Notice, Prepared};
@@ -28,6 +29,7 @@ pub(super) struct Opened {
     pub listening: Vec<Opening>,
     pub control: Vec<ControlListener>,
     pub fifo: Option<File>,
+    pub http: Option<HttpSocket>,
     pub doors: Doors,
 }
 
@@ -125,7 +127,7 @@ impl Opened {
         let told = |error: io::Error| format!("cannot listen: {error}");
         let doors = Doors::of(control, fifo.as_ref()).map_err(told)?;
         let control = doors.control_listeners().map_err(told)?;
-        Ok(Opened { unused: Vec::new(), listening, control, fifo, doors })
+        Ok(Opened { unused: Vec::new(), listening, control, fifo, http: None, doors })
     }
 }
 
@@ -146,6 +148,8 @@ pub(super) fn open(
         }
     }
     let control = open_control(std::mem::take(&mut prepared.control), leftovers)?;
+    let http = HttpSocket::open(config, prepared.identity.as_ref())?;
+    http.iter().for_each(|http| http.note(leftovers));
     let fifo = open_fifo(config, leftovers, &mut prepared.notices)?;
     if let Some(path) = &config.pidfile {
         leftovers.write_pidfile(path)?;
@@ -164,7 +168,7 @@ pub(super) fn open(
         }
         identity.assume(config.services.iter().any(|service| service.connections.uses_any_address()))?;
     }
-    Opened::with(listening, control, fifo)
+    Ok(Opened { http, ..Opened::with(listening, control, fifo)? })
 }
 
 /// The control sockets: those that are open already, and new ones, whose files are to be removed at the end.

@@ -12,6 +12,7 @@ use log::{info, warn};
 use super::control_sockets::ControlDoor;
 use super::display;
 use super::handover::{PredecessorLink, Predecessors};
+use super::http_socket::HttpSocket;
 use super::listening::Door;
 use super::opened::{Doors, Opened, fifo_path};
 use super::prepared::Prepared;
@@ -20,12 +21,14 @@ use crate::checker::{self, Credentials};
 use crate::config::{Config, Name};
 use crate::control::{self, Control, ReloadDone};
 use crate::health;
+use crate::http;
 use crate::names;
 use crate::pool::{Pool, Rotation};
 use crate::repeat::Repeating;
 use crate::resolve::{self, OwnAddresses};
 use crate::service::{Inventory, PoolEntry, Setup};
 use crate::stats::{SavedStats, Stats};
+use crate::status::Source;
 use crate::worker::{self, ListenerGroup, Workers};
 
 /// The threads, how to reach them, and what they share.
@@ -51,6 +54,11 @@ pub(super) struct Running {
     /// `None` once the threads close the sockets in their own time, or another process has them.
     pub doors: Option<Doors>,
     pub predecessors: Option<Predecessors>,
+    pub http: Option<http::Handle>,
+    /// What is to be served there once this process serves.
+    waiting_http: Option<HttpSocket>,
+    source: Source,
+    max_http_connections: usize,
     /// Who the checks of each pool log in as.
     pub credentials: HashMap<Name, Credentials>,
     pub own_addresses: OwnAddresses,
@@ -129,6 +137,7 @@ pub(super) fn start(
         sessions: Box::new(workers.handle().clone()),
     })?;
     let (workers, threads) = workers.start(config.cpus.numbers())?;
+    let source = Source { inventory: inventory.clone(), stats: stats.clone(), max_connections };
     let mut running = Running {
         inventory,
         stats,
@@ -144,6 +153,10 @@ pub(super) fn start(
         shows: Vec::new(),
         doors: Some(doors),
         predecessors: None,
+        http: None,
+        waiting_http: None,
+        source,
+        max_http_connections: prepared.limits.conversations,
         credentials: HashMap::new(),
         own_addresses: prepared.own_addresses.clone(),
         gates,
@@ -159,6 +172,10 @@ pub(super) fn start(
             running.watch(entry, setup, credentials, move || gates.iter().for_each(Gate::remove_obstacle))?;
         }
         running.resolve_names(entry)?;
+    }
+    match waits {
+        true => running.waiting_http = opened.http,
+        false => running.speak_http(opened.http)?,
     }
     Ok(running)
 }
@@ -264,6 +281,7 @@ impl Running {
             return;
         }
         self.workers.pause(pause);
+        self.http.iter().for_each(|http| http.pause(pause));
         match pause {
             true => info!("paused: new clients wait in the backlog until SIGTTIN comes"),
             false => info!("resumed: new clients are served again"),
@@ -275,8 +293,31 @@ impl Running {
         self.doors.iter().flat_map(|doors| &doors.control)
     }
 
+    /// Speaks HTTP like this from now on, if at all.
+    ///
+    /// # Errors
+    /// When there is no thread for it.
+    pub(super) fn speak_http(&mut self, socket: Option<HttpSocket>) -> io::Result<()> {
+        let Some(HttpSocket { listener, access, .. }) = socket else { return Ok(()) };
+        let settings = http::Settings {
+            listener,
+            access,
+            source: self.source.clone(),
+            commands: self.control.commands(),
+            max_connections: self.max_http_connections,
+        };
+        let handle = http::start(settings, self.http.as_ref())?;
+        handle.pause(self.paused.load(Ordering::Relaxed));
+        self.http = Some(handle);
+        Ok(())
+    }
+
     /// Serves from now on.
-    pub(super) fn begin(&self) {
+    pub(super) fn begin(&mut self) {
+        let socket = self.waiting_http.take();
+        if let Err(error) = self.speak_http(socket) {
+            warn!("HTTP is not spoken: {error}");
+        }
         self.gates.values().for_each(Gate::remove_obstacle);
     }
 

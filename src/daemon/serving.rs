@@ -18,6 +18,7 @@ use super::handover::{
     HandedAddress, HandedPool, HandedService, LeftAddress, Offer, Predecessors, Reports, State, Successor, ledger,
     own_connections,
 };
+use super::http_socket;
 use super::listening::Door;
 use super::opened::Doors;
 use super::running::Running;
@@ -27,6 +28,7 @@ use crate::checker::Credentials;
 use crate::config::{Config, LogTarget, Name};
 use crate::control::ReloadDone;
 use crate::health;
+use crate::http;
 use crate::log::events;
 use crate::process::{self, Leftovers};
 use crate::service::{Inventory, PoolEntry, ServiceEntry, Setup};
@@ -115,6 +117,7 @@ impl Serving {
             self.reports.take().into_iter().for_each(|it| it.finish(true));
         }
         self.running.doors.take().into_iter().for_each(Doors::close);
+        self.running.http = None;
         process::exit_within(STOPPING);
         // Should anything else take too long, the files are gone all the same.
         self.leftovers.remove_files();
@@ -136,6 +139,7 @@ impl Serving {
         self.running.shows.clear();
         service_manager::say_status("No new connections, the open ones go on to their end");
         self.running.doors = None;
+        self.running.http.take().into_iter().for_each(http::Handle::leave);
         self.running.workers.drain();
         // So that another daemon can take over everything at once.
         self.running.control.close();
@@ -206,6 +210,7 @@ impl Serving {
             predecessors: links.iter().map(|link| (link.connections(), link.orders())).collect(),
             events: events::changes(),
             started: crate::status::started(),
+            http: http_socket::handed(&self.config, running.http.as_ref()),
             lasting: self.lasting.clone(),
         };
         let doors = running.doors.as_ref();
@@ -213,6 +218,7 @@ impl Serving {
             listeners: setup.services.iter().flat_map(|it| listeners(doors, &it.config.name)).collect(),
             control: control_doors(doors).iter().map(ControlDoor::descriptor).collect(),
             fifo: doors.and_then(Doors::fifo),
+            http: running.http.as_ref().map(|http| http.listener().as_fd()),
             janitor,
             predecessors: &links,
         };
@@ -240,6 +246,7 @@ impl Serving {
             self.running.inventory.now().follow_nobody();
         }
         self.leftovers.abandon();
+        self.running.http.take().into_iter().for_each(http::Handle::leave);
         self.running.control.close();
         (self.running.doors, self.running.predecessors) = (None, None);
         self.running.names = None;

@@ -89,7 +89,7 @@ fn service(entry: &ServiceEntry) -> Service {
         max_connections: limit,
         queue: service.rotation.waiting(),
         ready: destinations.iter().any(takes_clients),
-        full: limit.is_some_and(|limit| now >= limit),
+        full: service.limits.is_full(),
         bytes_in: totals.get(Count::BytesIn),
         bytes_out: totals.get(Count::BytesOut),
         connects: connects(&totals),

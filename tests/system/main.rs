@@ -9,6 +9,7 @@ mod galera;
 mod glbctl;
 mod greeting;
 mod harness;
+mod http;
 mod idle;
 mod init_scripts;
 mod limits;

@@ -74,6 +74,10 @@ impl Said {
             Kind::Escaped => self.say(option, printable(&text(value)?)),
             Kind::Check => self.say(option, check::without_controls(text(value)?)),
             Kind::List => self.say(option, texts(value)?.join(",")),
+            Kind::Address => {
+                let address = port_or_text(value);
+                self.say(option, address.ok_or_else(|| wrong_kind(value, "a port, or a string \"HOST:PORT\""))?)
+            }
             Kind::Control => control_words(value)?.into_iter().try_for_each(|word| self.say(option, word)),
             Kind::ListenList => {
                 let wrong = |value: &DeValue| wrong_kind(value, "a port, a string \"HOST:PORT\", or a list of them");

@@ -25,6 +25,7 @@ pub(in crate::daemon) struct Inheritance {
     pub state: State,
     pub listeners: Vec<Socket>,
     pub control: Vec<Socket>,
+    pub http: Option<Socket>,
     pub fifo: Option<File>,
     pub janitor: Option<OwnedFd>,
     /// Those before it which still have connections.
@@ -55,7 +56,7 @@ impl Predecessor {
     /// When not all of it comes.
     pub(in crate::daemon) fn inherit(&self) -> io::Result<Inheritance> {
         let (mut listeners, mut control, mut predecessors) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut fifo, mut janitor, mut state) = (None, None, None);
+        let (mut fifo, mut http, mut janitor, mut state) = (None, None, None, None);
         let state: State = loop {
             if let Some(state) = state {
                 break state;
@@ -67,6 +68,7 @@ impl Predecessor {
                     Role::Listener => listeners.push(Socket::from(descriptor)),
                     Role::Control => control.push(Socket::from(descriptor)),
                     Role::Fifo => fifo = Some(File::from(descriptor)),
+                    Role::Http => http = Some(Socket::from(descriptor)),
                     Role::Janitor => janitor = Some(descriptor),
                     Role::Predecessor => predecessors.push(Channel::from(descriptor)),
                     Role::State => state = Some(read_state(File::from(descriptor))?),
@@ -77,7 +79,7 @@ impl Predecessor {
         let link =
             |(channel, (connections, orders)): (_, &(_, Vec<_>))| PredecessorLink::new(channel, connections, orders);
         let predecessors = links.map(link).collect();
-        Ok(Inheritance { state, listeners, control, fifo, janitor, predecessors })
+        Ok(Inheritance { state, listeners, control, http, fifo, janitor, predecessors })
     }
 
     /// Says that this process cannot take over.

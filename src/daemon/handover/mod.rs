@@ -34,6 +34,7 @@ use super::control_sockets::HandedControl;
 use crate::address::PeerAddress;
 use crate::channel::{self, Channel};
 use crate::checker::Credentials;
+use crate::http;
 use crate::log::events::Event;
 use crate::pool::{SavedPool, SavedRotation};
 use crate::process::Handed;
@@ -119,6 +120,8 @@ enum Role {
     Control,
     /// The control FIFO.
     Fifo,
+    /// The socket that HTTP clients connect to.
+    Http,
     /// The conversation with the janitor.
     Janitor,
     /// The conversation with a process before the old one, which still has connections.
@@ -212,6 +215,9 @@ pub(super) struct State {
     /// When the first of the processes was started that have taken over from each other.
     #[serde(default = "crate::status::started")]
     pub started: SystemTime,
+    /// Where the HTTP socket is, and who may change things there.
+    #[serde(default)]
+    pub http: Option<(String, Option<http::Token>)>,
     /// What its configuration says of what stays as it is.
     pub lasting: Vec<(String, String)>,
 }

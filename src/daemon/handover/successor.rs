@@ -45,6 +45,7 @@ pub(in crate::daemon) struct Offer<'a> {
     pub listeners: Vec<BorrowedFd<'a>>,
     pub control: Vec<BorrowedFd<'a>>,
     pub fifo: Option<BorrowedFd<'a>>,
+    pub http: Option<BorrowedFd<'a>>,
     pub janitor: Option<BorrowedFd<'a>>,
     pub predecessors: &'a [PredecessorLink],
 }
@@ -147,10 +148,11 @@ impl Successor {
         let predecessors = offer.predecessors.iter().map(|link| (Role::Predecessor, link.as_fd()));
         let control = offer.control.iter().map(|descriptor| (Role::Control, *descriptor));
         let fifo = offer.fifo.map(|descriptor| (Role::Fifo, descriptor));
+        let http = offer.http.map(|descriptor| (Role::Http, descriptor));
         let janitor = offer.janitor.map(|descriptor| (Role::Janitor, descriptor));
         let last = (Role::State, file.as_fd());
-        let all: Vec<_> =
-            listeners.chain(predecessors).chain(control).chain(fifo).chain(janitor).chain([last]).collect();
+        let single = control.into_iter().chain(fifo).chain(http).chain(janitor).chain([last]);
+        let all: Vec<_> = listeners.chain(predecessors).chain(single).collect();
         for part in all.chunks(sys::MAX_DESCRIPTORS) {
             let (roles, descriptors): (Vec<Role>, Vec<BorrowedFd<'_>>) = part.iter().copied().unzip();
             self.channel.send(&Message::Descriptors(roles), &descriptors)?;

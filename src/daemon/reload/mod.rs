@@ -9,6 +9,7 @@ mod ready;
 
 use log::{info, warn};
 
+use super::http_socket::HttpChange;
 use super::serving::Serving;
 use crate::config::{self, Config, Refused};
 use crate::control::ReloadOutcome;
@@ -46,10 +47,24 @@ impl Serving {
         self.keep_borrowed(&mut wanted);
         let before = self.config.clone();
         let tasks = desired::difference(&before, &wanted);
-        let new_control = NewControl::prepare(&tasks, &self.running).map_err(|reason| vec![reason])?;
-        let ready = self.prepare(&wanted, &tasks, &new_control).map_err(|reason| vec![reason])?;
+        let http = HttpChange::prepare(&self.running, &before, &wanted).map_err(|reason| vec![reason])?;
+        let new_control = match NewControl::prepare(&tasks, &self.running) {
+            Ok(new_control) => new_control,
+            Err(reason) => {
+                http.undo();
+                return Err(vec![reason]);
+            }
+        };
+        let ready = match self.prepare(&wanted, &tasks, &new_control) {
+            Ok(ready) => ready,
+            Err(reason) => {
+                http.undo();
+                return Err(vec![reason]);
+            }
+        };
         let mut lines = Work::new(&mut self.running, &wanted, &tasks, ready).carry_out();
         lines.extend(self.follow_control(new_control, &tasks));
+        lines.extend(http.carry_out(&mut self.running, &mut self.leftovers, &before, &wanted));
         resolve::prefer_ipv6(wanted.prefer_ipv6);
         if before.verbose != wanted.verbose {
             crate::log::set_level(crate::log::level(wanted.verbose));

@@ -1,0 +1,103 @@
+//! Who is answered, and who may change things.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use tempfile::TempDir;
+
+use super::Web;
+use crate::harness::{Server, echoes, glbd};
+
+const TOKEN: &str = "correct-horse-battery-staple";
+
+/// A file with the token.
+fn token_file() -> (TempDir, String) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("token");
+    fs::write(&file, format!("{TOKEN}\n")).expect("a file");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("a mode");
+    let name = file.display().to_string();
+    (directory, name)
+}
+
+#[test]
+fn a_page_of_another_site_learns_nothing() {
+    let server = Server::echo();
+    let (_glbd, web) = Web::of(&["--http-host", "db.example,other.example"], &[&server]);
+    let status = |headers: &[&str]| web.ask("GET", "/api/v1/status", headers, "").status;
+    for allowed in ["Host: 127.0.0.1", "Host: localhost:80", "Host: db.example:1", "Host: OTHER.example"] {
+        assert_eq!(status(&[allowed]), 200, "{allowed}");
+    }
+    let answer = web.ask("GET", "/metrics", &["Host: evil.example"], "");
+    assert_eq!(answer.status, 421);
+    assert!(answer.body.contains("'evil.example'") && answer.body.contains("--http-host"), "{}", answer.body);
+    assert_eq!(status(&["Origin: http://evil.example"]), 421);
+    assert_eq!(status(&["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"]), 421);
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "GETINFO"] {
+        assert_eq!(web.ask(method, "/api/v1/status", &[], "").status, 405, "{method}");
+    }
+    assert_eq!(web.get("/nothing").status, 404);
+    let page = web.get("/");
+    assert!(page.head.contains("default-src 'none'") && page.head.contains("x-content-type-options: nosniff"));
+}
+
+#[test]
+fn changes_take_the_token() {
+    let (servers, (_directory, file)) = ([Server::echo(), Server::echo()], token_file());
+    let (glbd, web) = Web::of(&["--single", "--http-admin", &file], &[&servers[0], &servers[1]]);
+    let bearer = format!("Authorization: Bearer {TOKEN}");
+    let post =
+        |verb: &str, headers: &[&str], body: String| web.ask("POST", &format!("/api/v1/admin/{verb}"), headers, &body);
+    let destination = format!("{{\"destination\":\"{}\"}}", servers[1]);
+    for headers in [&[][..], &["Authorization: Bearer wrong"], &["Authorization: Basic Zzp4"], &["Cookie: token=x"]] {
+        assert_eq!(post("drain", headers, destination.clone()).status, 401, "{headers:?}");
+    }
+    let foreign = [&*bearer, "Origin: http://evil.example"];
+    assert_eq!(post("drain", &foreign, destination.clone()).status, 421);
+    assert_eq!(web.ask("GET", "/api/v1/admin/drain", &[&bearer], "").status, 405);
+    assert_eq!(glbd.info().row(&servers[1]).weight, 1.0, "nothing has changed");
+
+    let heavier = format!("{{\"destination\":\"{}\",\"weight\":3}}", servers[1]);
+    assert_eq!(post("weight", &[&bearer], heavier).body, "{\"answer\":\"Ok\"}\n");
+    assert_eq!(glbd.info().row(&servers[1]).weight, 3.0);
+    assert_eq!(post("writer", &[&bearer], destination.clone()).status, 200);
+    assert!(glbd.info().row(&servers[1]).is_single);
+    assert_eq!(post("drain", &[&bearer], format!("{{\"destination\":\"{}\"}}", servers[0])).status, 200);
+    assert_eq!(glbd.info().row(&servers[0]).weight, 0.0);
+    assert!(glbd.log().contains("over HTTP"), "who has done it");
+
+    let unknown = post("drain", &[&bearer], "{\"destination\":\"10.0.0.9:1\"}".to_owned());
+    assert_eq!(unknown.status, 409, "{unknown:?}");
+    for wrong in ["", "x", "[]", "{}", "{\"destination\":\"a b\"}", "{\"destination\":\"a\\nquit\"}"] {
+        assert_eq!(post("drain", &[&bearer], wrong.to_owned()).status, 400, "{wrong:?}");
+    }
+    assert_eq!(post("stop", &[&bearer], "{}".to_owned()).status, 404);
+    assert_eq!(post("drain", &[&bearer], " ".repeat(10_000)).status, 413);
+    assert!(echoes(&glbd.connect()));
+}
+
+#[test]
+fn without_a_token_file_nobody_changes_anything() {
+    let server = Server::echo();
+    let (_glbd, web) = Web::of(&[], &[&server]);
+    let answer = web.ask("POST", "/api/v1/admin/drain", &["Authorization: Bearer x"], "{}");
+    assert_eq!(answer.status, 403, "{answer:?}");
+}
+
+#[test]
+fn a_token_that_is_none_is_refused_at_the_start() {
+    let (_directory, file) = token_file();
+    let start = || {
+        let port = crate::harness::free_port().to_string();
+        let output =
+            glbd::run(&["--http", &port, "--http-admin", &file, "--fifo", &format!("{file}.fifo"), "1", "127.0.0.1:2"]);
+        String::from_utf8(output.stderr).expect("text")
+    };
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("a mode");
+    assert!(start().contains("everybody may read or write it (mode 644)"));
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("a mode");
+    fs::write(&file, "short\n").expect("a file");
+    assert!(start().contains("it takes 16 or more letters"));
+    let output = glbd::run(&["--http-admin", &file, "1", "127.0.0.1:2"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--http-admin: no HTTP is spoken: give --http as well"));
+}
