@@ -4,6 +4,7 @@ mod abuse;
 mod access;
 mod api;
 mod metrics;
+mod page;
 mod ready;
 mod reload;
 mod upgrade;

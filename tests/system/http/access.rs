@@ -8,10 +8,10 @@ use tempfile::TempDir;
 use super::Web;
 use crate::harness::{Server, echoes, glbd};
 
-const TOKEN: &str = "correct-horse-battery-staple";
+pub const TOKEN: &str = "correct-horse-battery-staple";
 
 /// A file with the token.
-fn token_file() -> (TempDir, String) {
+pub fn token_file() -> (TempDir, String) {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("token");
     fs::write(&file, format!("{TOKEN}\n")).expect("a file");

@@ -57,7 +57,8 @@ fn every_answer_is_as_it_is_described() {
     let client = glbd.connect();
     assert!(echoes(&client));
     server.stop();
-    wait_until("it is found to be down", || web.json("/api/v1/status").to_string().contains("\"DOWN\""));
+    let is_down = || web.json("/api/v1/status")["pools"][0]["destinations"][0]["verdict"] == "DOWN";
+    wait_until("it is found to be down", is_down);
     wait_until("samples are taken", || {
         web.json("/api/v1/samples")["destinations"].as_array().is_some_and(|it| it.len() == 2)
     });
