@@ -95,10 +95,11 @@ fn command(verb: &str, body: &Value) -> Result<Option<String>, String> {
         "writer" if body.get("grace").is_some() => format!("writer {} {}", destination()?, text("grace")?),
         "writer" => format!("writer {}", destination()?),
         "kick" => {
-            let by = [("id", ""), ("client", "client="), ("destination", "dest="), ("idle", "idle=")];
+            let by =
+                [("id", ""), ("client", "client="), ("destination", "dest="), ("idle", "idle="), ("older", "older=")];
             let given: Vec<_> = by.iter().filter(|(name, _)| body.get(*name).is_some()).collect();
             let [(name, prefix)] = given[..] else {
-                return Err("it takes one of id, client, destination and idle".to_owned());
+                return Err("it takes one of id, client, destination, idle and older".to_owned());
             };
             let pace = if body.get("pace").is_some() { format!(" pace={}", text("pace")?) } else { String::new() };
             format!("kick {prefix}{}{pace}", text(name)?)

@@ -31,7 +31,7 @@ pub(super) async fn answer(shared: &Shared, what: &str, query: &str, peer: Optio
         "connections" => {
             command("getconns", query, &["client", "dest", "older", "idle", "sort", "limit"], &["service"])
         }
-        "clients" => command("getclients", query, &[], &[]),
+        "clients" => command("getclients", query, &["client", "dest", "sort", "limit"], &["service"]),
         _ => match what.strip_prefix("history/").map(decoded) {
             Some(Ok(destination)) => Ok(format!("gethistory {destination} json")),
             Some(Err(reason)) => Err(reason),

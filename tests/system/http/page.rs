@@ -152,6 +152,10 @@ fn the_page_shows_a_fall_as_it_happens_and_obeys_who_has_the_token() {
     wait_until("it has its weight again", || glbd.info().row(&servers[0]).weight == 5.0);
     browser.eval("document.querySelector('#writer').click(); document.querySelector('#confirm-yes').click()");
     wait_until("it is the writer", || glbd.info().row(&servers[0]).is_single);
+    let client = glbd.connect();
+    assert!(echoes(&client));
+    browser.eval("document.querySelector('#kick').click(); document.querySelector('#confirm-yes').click()");
+    wait_until("its connection is closed", || !echoes(&client));
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
 
