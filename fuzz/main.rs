@@ -10,6 +10,7 @@ use glbd::config::fuzz::configuration;
 use glbd::control::fuzz::control;
 use glbd::daemon::fuzz::handover;
 use glbd::health::fuzz::reports;
+use glbd::http::fuzz::http_request;
 use glbd::state::fuzz::state;
 use glbd::worker::fuzz::proxy_protocol;
 use libfuzzer_sys::{Corpus, fuzz_target};
@@ -23,12 +24,13 @@ static RUN: LazyLock<Run> = LazyLock::new(|| {
         // Without a report, an input tries the parser of messages only.
         return Box::new(|bytes| if reports(bytes) { Corpus::Keep } else { Corpus::Reject });
     }
-    let others: [(&str, Target); 5] = [
+    let others: [(&str, Target); 6] = [
         ("control", control),
         ("state", state),
         ("handover", handover),
         ("configuration", configuration),
         ("proxy_protocol", proxy_protocol),
+        ("http_request", http_request),
     ];
     let target = TARGETS.into_iter().chain(others).find(|(known, _)| *known == name);
     let (_, target) = target.expect("FUZZ_TARGET is one of those in scripts/fuzz");

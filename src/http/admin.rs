@@ -77,7 +77,7 @@ impl Drop for Guess {
 ///
 /// # Errors
 /// What is wrong with the request.
-fn command(verb: &str, body: &Value) -> Result<Option<String>, String> {
+pub(super) fn command(verb: &str, body: &Value) -> Result<Option<String>, String> {
     let text = |name: &str| match &body[name] {
         Value::Null => Err(format!("'{name}' is missing")),
         Value::String(text) => word(text).map(str::to_owned).map_err(|reason| format!("'{name}': {reason}")),

@@ -71,7 +71,7 @@ pub(super) async fn ask(shared: &Shared, command: String, peer: Option<SocketAdd
 }
 
 /// The command that asks what a query does: `NAME=VALUE` of these names, and the values alone of others.
-fn command(verb: &str, query: &str, named: &[&str], alone: &[&str]) -> Result<String, String> {
+pub(super) fn command(verb: &str, query: &str, named: &[&str], alone: &[&str]) -> Result<String, String> {
     let mut command = verb.to_owned();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -7,6 +7,7 @@ mod access;
 mod admin;
 mod api;
 mod body;
+pub mod fuzz;
 mod listener;
 mod metrics;
 mod page;

@@ -100,3 +100,67 @@ fn dashboard_and_alerts_use_metrics_that_there_are() {
     let dashboard = std::fs::read_to_string(project.join("docs/grafana.json")).expect("a file");
     let _: serde_json::Value = serde_json::from_str(&dashboard).expect("JSON");
 }
+
+/// A Prometheus that scrapes `web` once a second, until this is dropped.
+struct Prometheus {
+    process: std::process::Child,
+    address: std::net::SocketAddr,
+    _directory: tempfile::TempDir,
+}
+
+impl Prometheus {
+    fn of(web: &Web) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], crate::harness::free_port()));
+        let file = directory.path().join("prometheus.yml");
+        let target = format!("static_configs: [{{targets: ['{}']}}]", web.0);
+        let text = format!("global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: glbd\n    {target}\n");
+        std::fs::write(&file, text).expect("a file");
+        let process = Command::new("prometheus")
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("prometheus, from Debian's package");
+        Self { process, address, _directory: directory }
+    }
+
+    /// The value of an expression that has one.
+    fn value(&self, expression: &str) -> Option<f64> {
+        let encoded: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let path = format!("/api/v1/query?query={encoded}");
+        let answer = Web(self.address).try_to_ask("GET", &path, &[], "").ok()?;
+        let answer: serde_json::Value = serde_json::from_str(&answer.body).ok()?;
+        answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+#[test]
+fn a_real_prometheus_counts_what_its_clients_know() {
+    let server = Server::echo();
+    let (glbd, web) = Web::of(&["--max_conn", "100"], &[&server]);
+    let prometheus = Prometheus::of(&web);
+    wait_until("it scrapes", || prometheus.value("up{job='glbd'}") == Some(1.0));
+    for _ in 0..25 {
+        assert!(echoes(&glbd.connect()));
+    }
+    let ended = "glbd_service_ended_connections_total{cause='client'}";
+    wait_until("it has counted them", || prometheus.value(ended) == Some(25.0));
+    assert_eq!(prometheus.value("glbd_service_accepted_connections_total"), Some(25.0));
+    assert_eq!(prometheus.value("glbd_destination_established_connections_total"), Some(25.0));
+    assert_eq!(prometheus.value("glbd_service_connect_duration_seconds_count"), Some(25.0));
+    assert_eq!(prometheus.value("glbd_service_connect_duration_seconds_bucket{le='+Inf'}"), Some(25.0));
+    assert_eq!(prometheus.value("sum(glbd_destination_connect_failures_total)"), Some(0.0));
+    let length = "still there?\n".len() as f64;
+    assert_eq!(prometheus.value("glbd_service_received_bytes_total"), Some(25.0 * length));
+    assert_eq!(prometheus.value("glbd_connections_limit"), Some(100.0));
+}
