@@ -192,11 +192,7 @@ fn a_name_that_does_not_resolve_at_the_start_is_a_destination_as_soon_as_it_does
     // In the place that it has on the command line.
     wait_until("it is there", || addresses(&glbd) == [2, 3].map(|host| format!("127.0.0.{host}:{port}")));
     assert_eq!(glbd.info().rows[0].weight, 3.0);
-    assert!(
-        glbd.log().contains(&format!("destination 127.0.0.2:{port} added: db:{port} has it now")),
-        "{}",
-        glbd.log()
-    );
+    glbd.wait_for_log(&format!("destination 127.0.0.2:{port} added: db:{port} has it now"));
     assert_eq!(glbd.log().matches(&told).count(), 1);
     assert!(glbd.control("getwatch").ends_with("Destinations: 2\n"));
 }

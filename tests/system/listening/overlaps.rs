@@ -164,14 +164,15 @@ fn an_upgrade_serves_the_clients_that_wait_at_an_address_which_is_left() {
     let slow = Fault::inject(old, "epoll_wait:delay_enter=200000");
     // One service moves, and the other one is dropped.
     write(&site, &server, &[("s", &listen(&ports[2..]))]);
-    let lost: usize = thread::scope(|scope| {
+    let lost = thread::scope(|scope| {
         let clients = [ports[0], ports[1]].map(|port| scope.spawn(move || lost_until_refused(port)));
         site.daemon.signal(Signal::SIGUSR2);
-        clients.into_iter().map(|it| it.join().expect("a thread")).sum()
+        clients.map(|it| it.join().expect("a thread"))
     });
     slow.lift();
-    // The kernel resets one that comes between the last look for clients and the end of the socket.
-    assert!(lost <= 1, "{lost}");
+    // The kernel resets one that comes between the last look for clients and the end of a socket, of which each of the two
+    // workers has one.
+    assert!(lost.iter().all(|lost| *lost <= 2), "{lost:?}");
     drop(served(ports[2]));
 }
 
