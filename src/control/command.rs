@@ -37,6 +37,9 @@ const WORDS: [&str; 21] = [
     "getclients",
     "kick",
 ];
+/// Those whose further words are read behind them, also where there are none.
+const OF_ONE_OR_MORE: [&str; 8] =
+    ["writer", "loglevel", "getevents", "gethistory", "watch", "getconns", "getclients", "kick"];
 const HISTORY: &str = "gethistory HOST:PORT [json]";
 const LOG_LEVEL: &str = "loglevel error|warn|info|debug";
 /// Longest grace, in seconds.
@@ -172,18 +175,11 @@ impl Command {
             "prompt" => Ok(Command::Prompt),
             "reload" => Ok(Command::Reload),
             "quit" | "exit" => Ok(Command::Quit),
-            "watch" => Ok(Command::WatchEvents(false)),
-            "getconns" | "getclients" | "kick" => {
-                SessionQuery::parse(&lower, &[]).map(Command::Sessions).map_err(|reason| format!("'{lower}': {reason}"))
-            }
-            "getevents" => Ok(Command::Events(EventQuery::default())),
             _ if let Some(part) = json_part(&lower) => Ok(Command::Json(part)),
             _ if lower.starts_with("getinfo") => Ok(Command::Info),
             _ if lower.starts_with("getwatch") => Ok(Command::Watch),
             _ if lower.starts_with("getstat") => Ok(Command::Stats),
-            _ if lower.split_whitespace().count() > 1
-                || ["writer", "loglevel", "gethistory"].contains(&lower.as_str()) =>
-            {
+            _ if lower.split_whitespace().count() > 1 || OF_ONE_OR_MORE.contains(&lower.as_str()) => {
                 parse_words(line, port)
             }
             _ if line.contains(':') || is_address(line) => match Target::parse(line, port) {
@@ -231,7 +227,7 @@ fn parse_words(line: &str, port: Option<u16>) -> Result<Command, String> {
             target => Ok(Command::History(target, is_json(json))),
         },
         ("gethistory", _) => Err(usage(HISTORY)),
-        ("watch", words) if is_json(words) => Ok(Command::WatchEvents(true)),
+        ("watch", json) if json.is_empty() || is_json(json) => Ok(Command::WatchEvents(is_json(json))),
         ("watch", _) => Err(usage("watch [json]")),
         ("writer", _) => Err(usage("writer HOST:PORT [GRACE]")),
         ("loglevel", [level]) => match level.to_ascii_lowercase().as_str() {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::log::events::{self, Event, EventKind};
-use crate::pool::health::Health;
+use crate::pool::health::{Health, Verdict};
 use crate::pool::{Held, History, VerdictChange};
 
 /// A day.
@@ -128,11 +128,9 @@ pub(super) fn history(name: &str, history: &History, health: &Health, json: bool
         true => writeln!(text),
         false => writeln!(text, ": {}", health.reason),
     };
-    let day = last_day(&spells, now);
-    let of = |verdict: &str| (day[verdict]["count"].as_u64(), day[verdict]["seconds"].as_f64());
-    let told = ["DOWN", "AVOID", "SPARE"].map(|verdict| {
-        let (count, seconds) = of(verdict);
-        format!("{verdict} {} times, {:.0} s", count.unwrap_or_default(), seconds.unwrap_or_default())
+    let told = [Verdict::Down, Verdict::Avoid, Verdict::Spare].map(|verdict| {
+        let (count, lasted) = in_last_day(&spells, verdict, now);
+        format!("{verdict} {count} times, {:.0} s", lasted.as_secs_f64())
     });
     let _ = writeln!(text, "In the last 24 h: {}", told.join("; "));
     let Held { ready, spare, avoid, down, .. } = held;
@@ -173,18 +171,22 @@ fn spells(history: &History, now: SystemTime) -> Vec<Spell<'_>> {
     history.changes().zip(starts).map(spell).collect()
 }
 
-/// How often each verdict was given in the last 24 hours, and how long it held in these.
-fn last_day(spells: &[Spell], now: SystemTime) -> serde_json::Value {
+/// How often a verdict was given in the last 24 hours, and how long it held in these.
+fn in_last_day(spells: &[Spell], verdict: Verdict, now: SystemTime) -> (usize, Duration) {
     let begin = now.checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH);
-    let of = |verdict: &str| {
-        let such = || spells.iter().filter(move |spell| spell.change.verdict.to_string() == verdict);
-        let count = such().filter(|spell| spell.change.at >= begin).count();
-        let part = |spell: &Spell| spell.until.duration_since(spell.change.at.max(begin)).unwrap_or_default();
-        let lasted = such().map(part).sum::<Duration>();
-        serde_json::json!({ "count": count, "seconds": seconds(lasted) })
+    let such = || spells.iter().filter(|spell| spell.change.verdict == verdict);
+    let count = such().filter(|spell| spell.change.at >= begin).count();
+    let part = |spell: &Spell| spell.until.duration_since(spell.change.at.max(begin)).unwrap_or_default();
+    (count, such().map(part).sum())
+}
+
+fn last_day(spells: &[Spell], now: SystemTime) -> serde_json::Value {
+    let of = |verdict: Verdict| {
+        let (count, lasted) = in_last_day(spells, verdict, now);
+        (verdict.to_string(), serde_json::json!({ "count": count, "seconds": seconds(lasted) }))
     };
-    let verdicts = ["READY", "SPARE", "AVOID", "DOWN"];
-    verdicts.into_iter().map(|verdict| (verdict.to_owned(), of(verdict))).collect::<serde_json::Map<_, _>>().into()
+    let verdicts = [Verdict::Ready, Verdict::Spare, Verdict::Avoid, Verdict::Down];
+    verdicts.map(of).into_iter().collect::<serde_json::Map<_, _>>().into()
 }
 
 fn seconds_by_verdict(held: Held) -> serde_json::Value {

@@ -17,11 +17,10 @@ use crate::log::LogThrottle;
 use crate::log::events::CONFIGURATION;
 use crate::pool::{Change, Pool, SwitchError, TableError};
 use crate::resolve::{self, OwnAddresses, Resolver};
-use crate::service::{Inventory, PoolEntry, ServiceEntry, Setup};
+use crate::service::{PoolEntry, ServiceEntry, Setup};
 use crate::sessions::SessionControl;
 use crate::state::StateFile;
-use crate::stats::Stats;
-use crate::status;
+use crate::status::Source;
 
 const RETIRED: &str = "this glbd takes no changes any more: ask the one that has its place";
 
@@ -55,12 +54,8 @@ quit               end this conversation
 
 /// What commands act on.
 pub(super) struct Executor {
-    /// The pools and services.
-    pub inventory: Inventory,
-    /// The counters.
-    pub stats: Stats,
-    /// Most client connections.
-    pub max_connections: usize,
+    /// The pools and services, and the counters.
+    pub source: Source,
     /// Where this daemon listens: nothing that it may balance to.
     pub own_addresses: OwnAddresses,
     /// Where changes are kept; `None`: nowhere.
@@ -113,9 +108,9 @@ impl Executor {
     /// Carries out one line. When it takes longer, `late` reports what is to be passed to [`finish`](Executor::finish) or
     /// [`switched`](Executor::switched).
     pub(super) fn execute(&self, line: &str, late: LateAnswer<'_>) -> Reply {
-        let setup = self.inventory.now();
+        let setup = self.source.inventory.now();
         match Command::parse(line, lookup::usual_port(&setup)) {
-            Ok(Command::Info) => Reply::Text(report::info(&setup, self.max_connections)),
+            Ok(Command::Info) => Reply::Text(report::info(&setup, self.source.max_connections)),
             Ok(Command::Watch) => Reply::Text(report::watch(&setup)),
             Ok(Command::Stats) => Reply::Text(self.stats(&setup)),
             Ok(Command::Json(part)) => Reply::Text(self.json(part)),
@@ -173,10 +168,10 @@ impl Executor {
     /// The same for a client that may change nothing. `getstats` is the traffic since somebody else has asked last, and
     /// begins no new count.
     pub(super) fn query(&self, line: &str, late: LateAnswer<'_>) -> Reply {
-        let setup = self.inventory.now();
+        let setup = self.source.inventory.now();
         match Command::parse(line, lookup::usual_port(&setup)) {
             Ok(Command::Stats) => {
-                let (totals, elapsed) = self.stats.so_far();
+                let (totals, elapsed) = self.source.stats.so_far();
                 Reply::Text(report::stats(&totals, setup.connections(), elapsed))
             }
             Ok(Command::Help) => {
@@ -239,7 +234,7 @@ impl Executor {
     }
 
     fn to_keep(&self) -> Kept {
-        let setup = self.inventory.now();
+        let setup = self.source.inventory.now();
         let choice = |it: &ServiceEntry| it.rotation().chosen().map(|(_, address)| address);
         Kept {
             choices: setup.services.iter().map(choice).collect(),
@@ -249,8 +244,7 @@ impl Executor {
 
     /// In one line, and without resetting anything.
     fn json(&self, part: Part) -> String {
-        let (inventory, stats) = (self.inventory.clone(), self.stats.clone());
-        let status = status::Source { inventory, stats, max_connections: self.max_connections }.now();
+        let status = self.source.now();
         let text = match part {
             Part::Whole => serde_json::to_string(&status),
             Part::Pools => serde_json::to_string(&status.pools),
@@ -261,7 +255,7 @@ impl Executor {
     }
 
     fn stats(&self, setup: &Setup) -> String {
-        let (totals, elapsed) = self.stats.since_last_report();
+        let (totals, elapsed) = self.source.stats.since_last_report();
         report::stats(&totals, setup.connections(), elapsed)
     }
 
@@ -279,7 +273,7 @@ impl Executor {
 
     /// Changes a pool, now that the addresses are known. Returns the answer.
     pub(super) fn finish(&self, target: &Target, addresses: io::Result<Vec<PeerAddress>>, asker: Asker) -> String {
-        let setup = self.inventory.now();
+        let setup = self.source.inventory.now();
         let changed = lookup::pool_of(&setup, target).and_then(|PoolEntry { config, pool }| {
             let most = if config.resolve_all { usize::MAX } else { 1 };
             let mut addresses = addresses.map_err(|error| resolve::in_one_line(&error))?;
@@ -369,7 +363,7 @@ impl Executor {
         let Some(state) = &self.state else { return Ok(()) };
         self.remember();
         let path = state.path().display();
-        let saved = state.save(&self.inventory.now());
+        let saved = state.save(&self.source.inventory.now());
         let mut unwritten = self.unwritten.borrow_mut();
         let Err(error) = saved else {
             if unwritten.take().is_some() {

@@ -30,10 +30,9 @@ use slab::Slab;
 
 use crate::log::{Trouble, events as log_events};
 use crate::resolve::{OwnAddresses, Resolver};
-use crate::service::Inventory;
 use crate::sessions::SessionControl;
 use crate::state::StateFile;
-use crate::stats::Stats;
+use crate::status::Source;
 use crate::supervise;
 use conversation::{Conversation, Next};
 pub use events::line as event_line;
@@ -64,12 +63,8 @@ pub struct Settings {
     pub fifo: Option<File>,
     /// Most conversations at a time; one in which nothing is said makes room for a new one.
     pub max_conversations: usize,
-    /// The pools and services.
-    pub inventory: Inventory,
-    /// The counters.
-    pub stats: Stats,
-    /// Most client connections, for `getinfo`.
-    pub max_connections: usize,
+    /// The pools and services, and the counters.
+    pub source: Source,
     /// Where this daemon listens: nothing that it may balance to.
     pub own_addresses: OwnAddresses,
     /// Has the configuration file read again; `None`: there is none.
@@ -122,11 +117,9 @@ impl Control {
         sender.send(LateReport::TableChanged);
         let watching = sender.clone();
         log_events::wake_by(Box::new(move || drop(watching.waker.wake())));
-        settings.inventory.now().pools.iter().for_each(|it| sender.follow(&it.pool));
+        settings.source.inventory.now().pools.iter().for_each(|it| sender.follow(&it.pool));
         let executor = Executor {
-            inventory: settings.inventory,
-            stats: settings.stats,
-            max_connections: settings.max_connections,
+            source: settings.source,
             own_addresses: settings.own_addresses,
             state: settings.state,
             reload: settings.reload,
@@ -184,7 +177,7 @@ impl Control {
                 result => result.expect("the event queue works"),
             }
             let now = Instant::now();
-            self.executor.inventory.now().services.iter().for_each(|it| it.rotation().advance_switchover(now));
+            self.executor.source.inventory.now().services.iter().for_each(|it| it.rotation().advance_switchover(now));
             for event in &events {
                 match event.token() {
                     WAKER => {}
@@ -205,7 +198,7 @@ impl Control {
     }
 
     fn time_to_wait(&self) -> Option<Duration> {
-        let setup = self.executor.inventory.now();
+        let setup = self.executor.source.inventory.now();
         let switchover = setup.services.iter().filter_map(|it| it.rotation().deadline()).min();
         if self.wish.is_still() {
             return switchover.map(|deadline| deadline.saturating_duration_since(Instant::now()));

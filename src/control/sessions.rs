@@ -16,8 +16,8 @@ use crate::sessions::{Session, SessionControl, SessionFilter, SessionId};
 const CONNECTIONS: &str = "getconns [SERVICE] [client=NETWORK] [dest=HOST:PORT] [older=SECS] [idle=SECS] [sort=bytes|age|idle] [limit=N] [json]";
 const CLIENTS: &str = "getclients [SERVICE] [client=NETWORK] [dest=HOST:PORT] [sort=bytes|age|idle] [limit=N] [json]";
 const KICK: &str = "kick ID|client=NETWORK|dest=HOST:PORT|idle=SECS|older=SECS [pace=N]";
-/// How many connections are closed at a time, where a pace is asked for.
-const KICKS_A_SECOND: usize = 10;
+/// Most connections that are closed in one turn, where a pace is asked for.
+const MOST_KICKS_A_TURN: usize = 10_000;
 
 /// What is to be done with the connections that are found.
 #[derive(Debug, Clone, PartialEq)]
@@ -291,7 +291,7 @@ impl Kicks {
     pub(super) fn go_on(&mut self, now: Instant, sessions: &dyn SessionControl) {
         for kick in &mut self.0 {
             let mut due = Vec::new();
-            while kick.next <= now && due.len() < KICKS_A_SECOND * 1000 {
+            while kick.next <= now && due.len() < MOST_KICKS_A_TURN {
                 let Some(id) = kick.ids.pop_front() else { break };
                 due.push(id);
                 kick.next += kick.pause;

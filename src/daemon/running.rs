@@ -124,20 +124,18 @@ pub(super) fn start(
             wake();
         }
     });
+    let source = Source { inventory: inventory.clone(), stats: stats.clone(), max_connections };
     let control = Control::new(control::Settings {
         listeners: opened.control,
         fifo: opened.fifo,
         max_conversations: prepared.limits.conversations,
-        inventory: inventory.clone(),
-        stats: stats.clone(),
-        max_connections,
+        source: source.clone(),
         own_addresses: prepared.own_addresses.clone(),
         state: prepared.state.clone(),
         reload: config.file.as_ref().map(|_| reload),
         sessions: Box::new(workers.handle().clone()),
     })?;
     let (workers, threads) = workers.start(config.cpus.numbers())?;
-    let source = Source { inventory: inventory.clone(), stats: stats.clone(), max_connections };
     let mut running = Running {
         inventory,
         stats,

@@ -130,16 +130,14 @@ impl Inner {
     /// Sets how a destination is from now on, if it still is at that address. Returns its place.
     fn set_health(&mut self, id: DestinationId, address: PeerAddress, mut health: Health) -> Option<usize> {
         let slot = self.find(id).filter(|slot| self.destinations[*slot].address == address)?;
-        let before = &self.destinations[slot].health;
-        let is_ready_again =
-            health.verdict == Some(Verdict::Ready) && before.verdict.is_some_and(|it| it != Verdict::Ready);
-        health.since = if before.verdict == health.verdict { before.since } else { Some(SystemTime::now()) };
-        if let Some(verdict) = health.verdict.filter(|_| before.verdict != health.verdict) {
-            let before = before.verdict;
-            self.destinations[slot].history.add(before, verdict, &health.reason);
+        let Destination { health: before, history, .. } = &mut self.destinations[slot];
+        let has_changed = before.verdict != health.verdict;
+        let is_ready_again = has_changed && health.verdict == Some(Verdict::Ready) && before.verdict.is_some();
+        health.since = if has_changed { Some(SystemTime::now()) } else { before.since };
+        if let Some(verdict) = health.verdict.filter(|_| has_changed) {
+            history.add(before.verdict, verdict, &health.reason);
         }
-        let before = &self.destinations[slot].health;
-        if before.verdict == health.verdict && before.scale == health.scale {
+        if !has_changed && before.scale == health.scale {
             // Its place among the others stays as it is.
             self.destinations[slot].health = health;
         } else {

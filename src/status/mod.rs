@@ -45,11 +45,9 @@ impl Source {
     /// As it is now.
     pub fn now(&self) -> Status {
         let setup = self.inventory.now();
-        Status {
-            process: self.process(&setup),
-            services: setup.services.iter().map(service).collect(),
-            pools: setup.pools.iter().map(|entry| pool(&setup, entry)).collect(),
-        }
+        let services: Vec<Service> = setup.services.iter().map(service).collect();
+        let pools = setup.pools.iter().map(|entry| pool(entry, &services)).collect();
+        Status { process: self.process(&setup), services, pools }
     }
 
     fn process(&self, setup: &Setup) -> Process {
@@ -98,9 +96,10 @@ fn service(entry: &ServiceEntry) -> Service {
     }
 }
 
-fn pool(setup: &Setup, entry: &PoolEntry) -> Pool {
+fn pool(entry: &PoolEntry, services: &[Service]) -> Pool {
     let PoolEntry { config, pool } = entry;
-    let writers: Vec<String> = setup.services_of(&config.name).filter_map(writer_of).collect();
+    let own = services.iter().filter(|it| *it.pool == *config.name);
+    let writers: Vec<&str> = own.filter_map(|it| it.writer.as_deref()).collect();
     let destinations = pool.accounts().into_iter().map(|account| destination(account, &writers)).collect();
     let totals = pool.totals();
     Pool {
@@ -116,17 +115,13 @@ fn pool(setup: &Setup, entry: &PoolEntry) -> Pool {
     }
 }
 
-fn writer_of(entry: &ServiceEntry) -> Option<String> {
-    entry.rotation().snapshot().into_iter().find(|it| it.is_single).map(|it| it.address.to_string())
-}
-
-fn destination(account: Account, writers: &[String]) -> Destination {
+fn destination(account: Account, writers: &[&str]) -> Destination {
     let Account { status: it, counters, counts: (down_count, change_count), held } = account;
     let totals = counters.totals();
     let address = it.address.to_string();
     Destination {
         names: it.wanted_as.iter().map(ToString::to_string).collect(),
-        writer: writers.contains(&address),
+        writer: writers.contains(&&*address),
         address,
         weight: it.weight,
         weight_in_force: it.weight_in_force,
