@@ -316,7 +316,7 @@ impl Control {
         let entry = self.conversations.vacant_entry();
         let interest = Interest::READABLE | Interest::WRITABLE;
         // A client that cannot be watched is closed.
-        if self.poll.registry().register(&mut caller.stream, Token(entry.key()), interest).is_ok() {
+        if self.poll.registry().register(caller.stream.source(), Token(entry.key()), interest).is_ok() {
             entry.insert(Conversation::new(caller, self.generation));
         }
     }

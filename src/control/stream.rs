@@ -6,7 +6,6 @@ use std::net::{Shutdown, SocketAddr};
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
-use mio::{Interest, Registry, Token};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 /// The connection to a client.
@@ -52,7 +51,8 @@ impl ControlStream {
         }
     }
 
-    fn source(&mut self) -> &mut dyn Source {
+    /// What has its events reported.
+    pub(super) fn source(&mut self) -> &mut dyn Source {
         match self {
             ControlStream::Tcp(stream) => stream,
             ControlStream::Unix(stream) => stream,
@@ -79,19 +79,5 @@ impl Write for ControlStream {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl Source for ControlStream {
-    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.source().register(registry, token, interests)
-    }
-
-    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.source().reregister(registry, token, interests)
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.source().deregister(registry)
     }
 }

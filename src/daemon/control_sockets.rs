@@ -1,5 +1,6 @@
 //! The control sockets: opened, handed over, and changed by a reload.
 
+use std::fmt::Display;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -21,11 +22,39 @@ const BACKLOG: i32 = 128;
 /// Of a socket file that a service manager has made, whatever it is.
 const UNKNOWN_ACCESS: SocketAccess = SocketAccess { owner: None, group: None, mode: 0o600 };
 
-/// A control address whose names have been looked up.
+/// A control address, or one of its kind, whose names have been looked up.
 #[derive(Debug, Clone)]
 pub(super) struct ControlSpot {
     pub address: ControlAddress,
     at: At,
+    purpose: Purpose,
+}
+
+/// What is spoken at an address.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Purpose {
+    /// The control protocol.
+    Control,
+    /// HTTP.
+    Http,
+}
+
+impl Purpose {
+    /// The line that says why it cannot be spoken there.
+    pub(super) fn trouble(self, address: &ControlAddress, error: impl Display) -> String {
+        match self {
+            Purpose::Control => format!("cannot open the control socket on {address}: {error}"),
+            Purpose::Http => format!("cannot speak HTTP on {address}: {error}"),
+        }
+    }
+
+    /// What its socket is called.
+    fn socket(self) -> &'static str {
+        match self {
+            Purpose::Control => "control socket",
+            Purpose::Http => "HTTP socket",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +85,19 @@ impl ControlSpot {
     /// # Errors
     /// One line that says which of them there is not.
     pub(super) fn locate(address: &ControlAddress, identity: Option<&Identity>) -> Result<ControlSpot, String> {
-        let told = |error: String| format!("cannot open the control socket on {address}: {error}");
+        ControlSpot::locate_for(Purpose::Control, address, identity)
+    }
+
+    /// The same for this purpose.
+    ///
+    /// # Errors
+    /// One line that says which of the names there is not.
+    pub(super) fn locate_for(
+        purpose: Purpose,
+        address: &ControlAddress,
+        identity: Option<&Identity>,
+    ) -> Result<ControlSpot, String> {
+        let told = |error: String| purpose.trouble(address, error);
         let at = match &address.place {
             ControlPlace::Tcp(endpoint) => {
                 At::Tcp(resolve::resolve(endpoint).map_err(|error| told(error.to_string()))?)
@@ -69,7 +110,7 @@ impl ControlSpot {
                 At::Unix(identity.map_or(access, |identity| access.or_of(identity.numbers())))
             }
         };
-        Ok(ControlSpot { address: address.clone(), at })
+        Ok(ControlSpot { address: address.clone(), at, purpose })
     }
 
     /// Has a file that is there already be this process's where nothing else is asked for.
@@ -100,7 +141,7 @@ impl ControlSpot {
             // Each place was located as what it is.
             (ControlPlace::Tcp(_), At::Unix(_)) => Err(io::ErrorKind::InvalidInput.into()),
         };
-        let socket = socket.map_err(|error| format!("cannot open the control socket on {}: {error}", self.address))?;
+        let socket = socket.map_err(|error| self.purpose.trouble(&self.address, error))?;
         Ok(ControlDoor { address: self.address.clone(), borrowed: false, socket })
     }
 
@@ -111,7 +152,7 @@ impl ControlSpot {
     pub(super) fn set_access(&self) -> Result<(), String> {
         match (self.address.path(), self.at) {
             (Some(path), At::Unix(access)) => socket_file::set_access(path, access)
-                .map_err(|error| format!("the control socket {}: {error}", self.address)),
+                .map_err(|error| format!("the {} {}: {error}", self.purpose.socket(), self.address)),
             _ => Ok(()),
         }
     }

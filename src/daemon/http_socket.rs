@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use log::warn;
 use socket2::Socket;
 
-use super::control_sockets::ControlSpot;
+use super::control_sockets::{ControlSpot, Purpose};
 use super::running::Running;
 use crate::config::{Config, ControlPlace, HttpAddress};
 use crate::http::{Access, Handle, Listener, Token};
@@ -94,14 +94,13 @@ impl HttpChange {
         let stays = before.http.as_ref().is_some_and(|it| it.is_at_place_of(address));
         if stays && before.http.as_ref() != Some(address) {
             // Nothing can fail later on but what leaves it so.
-            let spot = ControlSpot::locate(address, None)?.or_own();
-            spot.set_access().map_err(|reason| reason.replacen("control socket", "HTTP socket", 1))?;
+            ControlSpot::locate_for(Purpose::Http, address, None)?.or_own().set_access()?;
         }
         if stays && access == *handle.access() {
             return Ok(HttpChange::Nothing);
         }
         let (listener, made) = match stays {
-            true => (handle.listener().try_clone().map_err(|error| trouble(address, &error))?, None),
+            true => (handle.listener().try_clone().map_err(|error| Purpose::Http.trouble(address, error))?, None),
             false => listen(address, None)?,
         };
         Ok(HttpChange::Spoken(HttpSocket { listener, access, made }))
@@ -178,14 +177,9 @@ fn access(config: &Config, known: Option<&Token>) -> Result<Access, String> {
 }
 
 fn listen(address: &HttpAddress, identity: Option<&Identity>) -> Result<(Listener, Option<PathBuf>), String> {
-    let opened = ControlSpot::locate(address, identity).and_then(|spot| spot.open());
-    let door = opened.map_err(|reason| reason.replacen("open the control socket", "speak HTTP", 1))?;
-    let listener = Listener::new(door.into_socket()).map_err(|error| trouble(address, &error))?;
+    let door = ControlSpot::locate_for(Purpose::Http, address, identity)?.open()?;
+    let listener = Listener::new(door.into_socket()).map_err(|error| Purpose::Http.trouble(address, error))?;
     Ok((listener, address.path().map(Path::to_owned)))
-}
-
-fn trouble(address: &HttpAddress, error: &std::io::Error) -> String {
-    format!("cannot speak HTTP on {address}: {error}")
 }
 
 fn remove(path: &Path) {

@@ -128,7 +128,7 @@ impl Acceptor {
     /// well.
     pub(super) fn close(mut self, registry: &Registry) {
         // The kernel does so only when nobody has the socket any more.
-        let _ = registry.deregister(&mut self.listener);
+        let _ = registry.deregister(self.listener.source());
     }
 
     /// Takes the next client from the backlog, if there is room for it.

@@ -71,10 +71,10 @@ impl Handle {
     fn watch(&self, listeners: Vec<Listener>, group: ListenerGroup) -> io::Result<Vec<(&Entrance, Listener)>> {
         let mut watched: Vec<(&Entrance, Listener)> = Vec::new();
         for (worker, mut listener) in self.0.workers.iter().cycle().zip(listeners) {
-            if let Err(error) = worker.registry.register(&mut listener, group.token(), Interest::READABLE) {
+            if let Err(error) = worker.registry.register(listener.source(), group.token(), Interest::READABLE) {
                 for (worker, mut listener) in watched {
                     // Closing it is not enough if there is another handle of the socket.
-                    let _ = worker.registry.deregister(&mut listener);
+                    let _ = worker.registry.deregister(listener.source());
                 }
                 return Err(error);
             }

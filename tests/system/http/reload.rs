@@ -48,6 +48,20 @@ fn a_reload_has_http_spoken_elsewhere_or_no_longer() {
 }
 
 #[test]
+fn what_cannot_be_said_of_an_http_socket_is_said_of_http() {
+    let (site, server, port) = (Site::new(), Server::echo(), free_port());
+    let path = site.daemon.directory().join("http");
+    let socket = |more: &str| format!("http = \"unix:{}{more}\"", path.display());
+    write(&site, &server, port, &socket(""));
+    site.start();
+    // The same place, for a user that there is not.
+    write(&site, &server, port, &socket(",owner=nobody-of-this-name"));
+    let refused = site.daemon.control("reload");
+    assert!(refused.starts_with(&format!("Error: cannot speak HTTP on unix:{}: ", path.display())), "{refused}");
+    assert!(refused.contains("nobody-of-this-name"), "{refused}");
+}
+
+#[test]
 fn an_upgrade_follows_the_file() {
     let (site, server, port, webs) = (Site::new(), Server::echo(), free_port(), [Web::new(), Web::new()]);
     write(&site, &server, port, &format!("http = \"{}\"", webs[0].0));
