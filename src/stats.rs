@@ -2,26 +2,12 @@
 
 use std::ops::{Add, Sub};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-/// A counter that one thread adds to and any thread reads.
-#[derive(Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds; only from the thread that owns the counter, which is why no locked instruction is needed.
-    pub fn add(&self, amount: usize) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount as u64), Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use crate::counters::Counter;
 
 /// What one worker counts. Padded, so that no two workers write to the same cache line (nor to a pair that the
 /// processor fetches together).

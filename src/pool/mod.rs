@@ -6,6 +6,7 @@
 //! a destination; control changes the pool; the workers subscribe to its events, which say which connections must be
 //! closed. A watchdog, where there is one, says what each destination is good for: see [`health`].
 
+mod accounts;
 mod agent;
 mod avoided;
 mod backups;
@@ -45,10 +46,10 @@ use serde::{Deserialize, Serialize};
 use slab::Slab;
 
 use crate::address::{Endpoint, Host, PeerAddress};
-use crate::counters::{Counters, Totals};
+use crate::counters::Totals;
+pub use accounts::Account;
 pub use agent::{AgentMode, AgentState};
 pub use by_hand::SwitchError;
-use destination::Destination;
 pub use destination::DestinationStatus;
 pub use dismissal::Dismissed;
 pub use history::{Held, History, VerdictChange};
@@ -171,18 +172,6 @@ pub struct PoolSettings {
     pub max_connections: Option<usize>,
     /// Most clients that wait for room on a destination; `None`: any number.
     pub max_queue: Option<usize>,
-}
-
-/// All that there is to report of a destination at one moment.
-pub struct Account {
-    /// How it is.
-    pub status: DestinationStatus,
-    /// What its connections have come to.
-    pub counters: Counters,
-    /// How often it has become DOWN, and how often its verdict has changed.
-    pub counts: (u64, u64),
-    /// How long each verdict has held.
-    pub held: Held,
 }
 
 /// Who put a destination into the pool.
@@ -312,49 +301,6 @@ impl Pool {
     /// The destinations in the order in which they were added, but for what a service makes of them.
     pub fn snapshot(&self) -> Vec<DestinationStatus> {
         self.lock().in_order().into_iter().map(|it| it.status()).collect()
-    }
-
-    /// What the connections of all its destinations have come to, those that have been removed included.
-    pub fn totals(&self) -> Totals {
-        let inner = self.lock();
-        let mut totals = inner.gone.clone();
-        inner.destinations.iter().for_each(|(_, it)| totals += &it.counters.totals());
-        totals
-    }
-
-    /// What the connections of destinations have come to that have been removed.
-    pub fn gone(&self) -> Totals {
-        self.lock().gone.clone()
-    }
-
-    /// Adds what another process has counted of the destination at `address`, or of one that is gone.
-    pub fn count_elsewhere(&self, address: PeerAddress, counted: &Totals) {
-        let mut inner = self.lock();
-        match inner.at(address) {
-            Some(slot) => inner.destinations[slot].counters.add(counted),
-            None => inner.gone += counted,
-        }
-    }
-
-    /// The destination at `address` has had so many connections at a time in another process.
-    pub fn were_open(&self, address: PeerAddress, highest: usize) {
-        let mut inner = self.lock();
-        if let Some(slot) = inner.at(address) {
-            let destination = &mut inner.destinations[slot];
-            destination.highest = destination.highest.max(highest);
-        }
-    }
-
-    /// The destinations, what their connections have come to, and what has become of their verdicts.
-    pub fn accounts(&self) -> Vec<Account> {
-        let inner = self.lock();
-        let account = |it: &Destination| Account {
-            status: it.status(),
-            counters: it.counters.clone(),
-            counts: it.history.counts(),
-            held: it.history.held(it.health.verdict),
-        };
-        inner.in_order().into_iter().map(account).collect()
     }
 
     /// Whether there is a destination at `address`.

@@ -77,8 +77,8 @@ impl Connection {
         }
         let mut traffic = Traffic::default();
         let header = self.flows.up.receive_proxy_header(&self.client, &mut kit.tools, &mut traffic);
-        kit.stats().received.add(traffic.received);
-        kit.stats().receive_calls.add(traffic.receive_calls);
+        kit.stats().received.add(traffic.received as u64);
+        kit.stats().receive_calls.add(traffic.receive_calls as u64);
         if traffic.shortage.is_some() {
             // It is still there to be read, which no event reports again.
             self.arm_for(kit.now + SHORTAGE_PAUSE, kit);
@@ -89,7 +89,7 @@ impl Connection {
                 Next::Wait
             }
             Ok(ProxyHeader::Taken { addresses, tlvs, behind }) => {
-                kit.stats().from_clients.add(behind);
+                kit.stats().from_clients.add(behind as u64);
                 self.on_header(addresses, tlvs, kit)
             }
             Ok(ProxyHeader::Invalid(fault)) => self.refuse_header(fault, kit),

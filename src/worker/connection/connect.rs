@@ -277,7 +277,7 @@ impl Connection {
     pub(super) fn begin_to_relay(&mut self, kit: &mut Kit) -> Next {
         if let Some(lease) = &mut self.lease {
             debug!("client {}: passed on to {}", self.client_address, lease.address());
-            self.record.connected(lease, kit);
+            self.record.connected(kit.now);
             if lease.connected() {
                 info!("destination {} can be reached again", lease.address());
             }
@@ -298,7 +298,7 @@ impl Connection {
     }
 
     fn give_back(&mut self, lease: Lease, error: &io::Error, kit: &Kit) {
-        self.record.attempt_failed(&lease, error, kit);
+        self.record.attempt_failed(error);
         let (address, follows) = (lease.address(), what_follows(lease.retries()));
         if lease.failed(kit.now) {
             warn!("destination {address} cannot be reached: {error}; {follows}");

@@ -49,7 +49,7 @@ impl Connection {
         let Some(lease) = self.lease.take() else { return self.connect(kit) };
         let (address, id, retries) = (lease.address(), lease.id(), lease.retries());
         debug!("client {}: refused by {address}: {reason}", self.client_address);
-        self.record.turned_down(&lease, kit);
+        self.record.turned_down();
         if lease.refused(kit.now, reason) {
             warn!("destination {address} refuses clients: {reason}; {}", what_follows(retries));
         }

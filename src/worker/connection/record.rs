@@ -21,13 +21,33 @@ pub(super) struct Record {
     pub up: u64,
     /// Bytes sent to the client.
     pub down: u64,
-    /// When the attempt on the destination began; once that serves, when it did, until it has said something.
-    since: Option<Instant>,
     service: Arc<Shard>,
-    destination: Option<Arc<Shard>>,
+    upstream: Upstream,
     /// Why it ends: the first reason that there was.
     cause: Option<Cause>,
     _open: Open,
+}
+
+/// How far a destination has come with the client.
+enum Upstream {
+    /// None is being tried.
+    None,
+    /// It is being tried, since then.
+    Tried(Arc<Shard>, Instant),
+    /// It serves, since then, and has not said anything.
+    Silent(Arc<Shard>, Instant),
+    /// It serves.
+    Serves(Arc<Shard>),
+}
+
+impl Upstream {
+    /// Counts for a destination that serves.
+    fn serving(&self) -> Option<&Shard> {
+        match self {
+            Upstream::Silent(shard, _) | Upstream::Serves(shard) => Some(shard),
+            Upstream::None | Upstream::Tried(..) => None,
+        }
+    }
 }
 
 impl Record {
@@ -40,9 +60,8 @@ impl Record {
             last: kit.now,
             up: 0,
             down: 0,
-            since: None,
             service: shard,
-            destination: None,
+            upstream: Upstream::None,
             cause: None,
             _open: service.counters.open(),
         }
@@ -61,37 +80,40 @@ impl Record {
         let total = if direction == Direction::Up { &mut self.up } else { &mut self.down };
         *total += amount;
         self.service.add(count, amount);
-        let Some(destination) = &self.destination else { return };
+        let Some(destination) = self.upstream.serving() else { return };
         destination.add(count, amount);
         if direction == Direction::Down
-            && let Some(since) = self.since.take()
+            && let Upstream::Silent(shard, since) = &self.upstream
         {
-            self.both(|shard| shard.took(HistogramKind::FirstByte, now.saturating_duration_since(since)));
+            let (shard, took) = (Arc::clone(shard), now.saturating_duration_since(*since));
+            self.both(|shard| shard.took(HistogramKind::FirstByte, took));
+            self.upstream = Upstream::Serves(shard);
         }
     }
 
     /// A destination is tried.
     pub(super) fn attempt(&mut self, lease: &Lease, kit: &Kit) {
-        self.since = Some(kit.now);
         let shard = lease.counters().shard(kit.index);
         shard.add(Count::Connects, 1);
         self.service.add(Count::Connects, 1);
+        self.upstream = Upstream::Tried(shard, kit.now);
     }
 
-    /// The attempt on this destination has failed.
-    pub(super) fn attempt_failed(&mut self, lease: &Lease, error: &io::Error, kit: &Kit) {
-        self.count_failure(lease, failure(error), kit);
+    /// The attempt has failed.
+    pub(super) fn attempt_failed(&mut self, error: &io::Error) {
+        self.count_failure(failure(error));
     }
 
     /// The destination has accepted the connection, and then refused the client.
-    pub(super) fn turned_down(&mut self, lease: &Lease, kit: &Kit) {
-        self.count_failure(lease, Count::ConnectsTurnedDown, kit);
+    pub(super) fn turned_down(&mut self) {
+        self.count_failure(Count::ConnectsTurnedDown);
     }
 
-    fn count_failure(&mut self, lease: &Lease, failure: Count, kit: &Kit) {
-        self.since = None;
-        lease.counters().shard(kit.index).add(failure, 1);
-        self.service.add(failure, 1);
+    fn count_failure(&mut self, failure: Count) {
+        if let Upstream::Tried(shard, _) = std::mem::replace(&mut self.upstream, Upstream::None) {
+            shard.add(failure, 1);
+            self.service.add(failure, 1);
+        }
     }
 
     /// The client goes on to another destination.
@@ -110,16 +132,14 @@ impl Record {
     }
 
     /// The destination serves the client.
-    pub(super) fn connected(&mut self, lease: &Lease, kit: &Kit) {
-        let shard = lease.counters().shard(kit.index);
+    pub(super) fn connected(&mut self, now: Instant) {
+        let Upstream::Tried(shard, since) = std::mem::replace(&mut self.upstream, Upstream::None) else { return };
         shard.add(Count::Connections, 1);
         // What the client has said before it had a destination is this one's.
         shard.add(Count::BytesIn, self.up);
         shard.add(Count::BytesOut, self.down);
-        self.destination = Some(shard);
-        if let Some(since) = self.since.replace(kit.now) {
-            self.both(|shard| shard.took(HistogramKind::Connect, kit.now.saturating_duration_since(since)));
-        }
+        self.upstream = Upstream::Silent(shard, now);
+        self.both(|shard| shard.took(HistogramKind::Connect, now.saturating_duration_since(since)));
     }
 
     /// It ends for this cause, unless there was one before.
@@ -138,7 +158,7 @@ impl Record {
 
     fn both(&self, count: impl Fn(&Shard)) {
         count(&self.service);
-        self.destination.iter().for_each(|shard| count(shard));
+        self.upstream.serving().into_iter().for_each(count);
     }
 }
 

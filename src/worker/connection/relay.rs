@@ -91,13 +91,13 @@ impl Connection {
         self.record.add(direction, traffic, kit.now);
         let stats = kit.stats();
         match direction {
-            Direction::Up => stats.from_clients.add(traffic.received),
-            Direction::Down => stats.to_clients.add(traffic.sent),
+            Direction::Up => stats.from_clients.add(traffic.received as u64),
+            Direction::Down => stats.to_clients.add(traffic.sent as u64),
         }
-        stats.received.add(traffic.received);
-        stats.receive_calls.add(traffic.receive_calls);
-        stats.sent.add(traffic.sent);
-        stats.send_calls.add(traffic.send_calls);
+        stats.received.add(traffic.received as u64);
+        stats.receive_calls.add(traffic.receive_calls as u64);
+        stats.sent.add(traffic.sent as u64);
+        stats.send_calls.add(traffic.send_calls as u64);
         if let Some(active) = &mut self.last_active {
             let (from, to) = match direction {
                 Direction::Up => (&mut active.client, &mut active.server),
