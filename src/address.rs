@@ -164,7 +164,7 @@ pub fn parse_destination(text: &str, default_port: Option<u16>) -> Result<Destin
     Ok(DestinationSpec { endpoint, weight })
 }
 
-/// Divides `[NAME/]DESTINATION`. A UNIX socket's path has slashes of its own.
+/// Splits `[NAME/]DESTINATION`. The path of a UNIX socket contains slashes as well.
 pub fn split_name(text: &str) -> (Option<&str>, &str) {
     match text.split_once('/').filter(|_| !text.starts_with(UNIX)) {
         Some((name, destination)) => (Some(name), destination),

@@ -33,7 +33,7 @@ pub enum ControlPlace {
 }
 
 impl ControlAddress {
-    /// Returns true if both are the same place, whoever may do whatever there.
+    /// Returns true if both listen at the same place, regardless of permissions.
     pub fn is_at_place_of(&self, other: &ControlAddress) -> bool {
         match (&self.place, &other.place) {
             (ControlPlace::Tcp(own), ControlPlace::Tcp(other)) => own == other,

@@ -71,7 +71,7 @@ pub struct Config {
     pub http: Option<HttpAddress>,
     /// What else than addresses HTTP clients may call this machine.
     pub http_hosts: Vec<String>,
-    /// The file with the token of those who may change things through HTTP; `None`: nobody may.
+    /// The file with the token that permits changes through HTTP; `None`: HTTP is read-only.
     pub http_admin: Option<PathBuf>,
     /// Whether only to look if everything is in order for a start.
     pub check: bool,

@@ -129,8 +129,8 @@ pub(super) struct Options {
         help_heading = "Connections")]
     pub retries: u32,
 
-    /// Connect to destinations from these addresses of this machine, separated by commas, in turns: each has local ports
-    /// of its own; or from the address of each client, with the word client, which takes CAP_NET_RAW and a route back
+    /// Connect to destinations from these addresses of this machine, separated by commas, in turns; each has its own local
+    /// ports. The word client stands for the address of each client, which takes CAP_NET_RAW and a route back
     /// [default: as the routing table says]
     #[arg(long, value_name = "ADDRESS[,...]", value_delimiter = ',', value_parser = parse_local_address,
         help_heading = "Connections")]
@@ -651,7 +651,7 @@ fn parse_resolve(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A backup's number, if it has one, and the destination. A UNIX socket may have an `@` of its own.
+/// Splits `[NUMBER@]DESTINATION`. The name of a UNIX socket may contain an `@` as well.
 pub(super) fn split_backup(text: &str) -> (Option<&str>, &str) {
     let numbered = text.split_once('@').filter(|(number, _)| !number.contains(':'));
     numbered.map_or((None, text), |(number, destination)| (Some(number), destination))

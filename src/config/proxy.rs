@@ -1,4 +1,4 @@
-//! What destinations are told about their clients by the PROXY protocol.
+//! Options of the PROXY protocol headers that are sent to destinations.
 
 use serde::{Deserialize, Serialize};
 

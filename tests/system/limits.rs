@@ -69,6 +69,17 @@ fn crowd(glbd: &Glbd, size: usize) -> usize {
     room
 }
 
+/// Sends in fifty clients at once, where twenty a second are taken and the server names itself `a`.
+fn fifty_are_served_at_twenty_a_second(glbd: &Glbd) {
+    let begun = Instant::now();
+    let clients: Vec<_> = (0..50).map(|_| glbd.connect()).collect();
+    assert!(clients.iter().all(|client| read_line(client).is_ok_and(|name| name == "a")));
+    // 20 at once, and 30 more at 20 a second.
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(1400), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
 /// Whether a server's greeting waits for this client.
 fn is_served(client: &TcpStream) -> bool {
     match client.peek(&mut [0]) {

@@ -55,7 +55,7 @@ impl Dialer {
         self.tls.is_some()
     }
 
-    /// Connects to a server whose protocol has TLS of its own, if any.
+    /// Connects without TLS, to a server whose protocol negotiates TLS itself, if at all.
     ///
     /// # Errors
     /// Those of connect(2).

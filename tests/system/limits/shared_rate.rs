@@ -4,6 +4,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::fifty_are_served_at_twenty_a_second;
 use crate::harness::{Glbd, Server, connect_from, connect_to, echoes, free_port, read_line};
 use crate::services::{Site, at};
 
@@ -11,13 +12,7 @@ use crate::services::{Site, at};
 fn clients_above_the_rate_wait_in_the_backlog() {
     let server = Server::named_and_closing("a");
     let glbd = Glbd::builder().args(["--threads", "2", "--process-connection-rate=20"]).destinations([&server]).start();
-    let begun = Instant::now();
-    let clients: Vec<_> = (0..50).map(|_| glbd.connect()).collect();
-    assert!(clients.iter().all(|client| read_line(client).is_ok_and(|name| name == "a")));
-    // 20 at once, and 30 more at 20 a second.
-    let took = begun.elapsed();
-    assert!(took >= Duration::from_millis(1400), "{took:?}");
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    fifty_are_served_at_twenty_a_second(&glbd);
     glbd.wait_for_log("all services together take no more than 20 connections a second; new clients wait");
 }
 

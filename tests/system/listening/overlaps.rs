@@ -41,14 +41,19 @@ fn while_clients_come(addresses: &[SocketAddr], done: impl FnOnce()) {
     });
 }
 
-/// The daemon's own sockets are at the port already, and may have clients waiting.
-#[test]
-fn a_reload_moves_a_service_to_the_same_port_of_all_addresses_and_loses_nobody() {
+/// A service at 127.0.0.1 and this port, with a client; and another address of this machine with the same port.
+fn at_one_address() -> (Site, Server, u16, SocketAddr, TcpStream) {
     let (site, server, port) = (Site::new(), Server::echo(), free_port());
-    let other = SocketAddr::from(([127, 0, 0, 2], port));
     write(&site, &server, &[("s", &at_host("127.0.0.1", port))]);
     site.start();
     let session = served(port);
+    (site, server, port, SocketAddr::from(([127, 0, 0, 2], port)), session)
+}
+
+/// The daemon's own sockets are at the port already, and may have clients waiting.
+#[test]
+fn a_reload_moves_a_service_to_the_same_port_of_all_addresses_and_loses_nobody() {
+    let (site, server, port, other, session) = at_one_address();
     while_clients_come(&[at(port)], || {
         for every in ["0.0.0.0", "[::]"] {
             assert!(connect_to(other).is_err());
@@ -67,11 +72,7 @@ fn a_reload_moves_a_service_to_the_same_port_of_all_addresses_and_loses_nobody()
 
 #[test]
 fn an_upgrade_moves_a_service_to_the_same_port_of_all_addresses_and_loses_nobody() {
-    let (site, server, port) = (Site::new(), Server::echo(), free_port());
-    let other = SocketAddr::from(([127, 0, 0, 2], port));
-    write(&site, &server, &[("s", &at_host("127.0.0.1", port))]);
-    site.start();
-    let session = served(port);
+    let (site, server, port, other, session) = at_one_address();
     while_clients_come(&[at(port)], || {
         write(&site, &server, &[("s", &at_host("0.0.0.0", port))]);
         site.daemon.upgrade();

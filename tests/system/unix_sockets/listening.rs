@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -56,7 +57,7 @@ impl Site {
         self.daemon.control("reload")
     }
 
-    fn connect(&self, name: &str) -> std::net::TcpStream {
+    fn connect(&self, name: &str) -> TcpStream {
         as_stream(UnixStream::connect(self.path(name)).expect("a daemon that accepts"))
     }
 
@@ -193,14 +194,20 @@ fn the_file_is_gone_with_the_daemon_and_one_that_was_killed_is_no_obstacle() {
     site.daemon.wait_until_gone();
 }
 
-#[test]
-fn a_reload_adds_and_removes_sockets_and_nobody_else_notices() {
+/// A service at the sockets `a` and `b`, with a client at each; and the number of the first one's file.
+fn at_two_sockets() -> (Site, Server, [TcpStream; 2], u64) {
     let (site, server) = (Site::new(), Server::echo());
     site.write(&server, &["a", "b"], "");
     site.start();
     let sessions = [site.connect("a"), site.connect("b")];
     assert!(sessions.iter().all(echoes));
     let before = fs::metadata(site.path("a")).expect("a file").ino();
+    (site, server, sessions, before)
+}
+
+#[test]
+fn a_reload_adds_and_removes_sockets_and_nobody_else_notices() {
+    let (site, server, sessions, before) = at_two_sockets();
     site.write(&server, &["a", "c"], "");
     let [b, c] = ["b", "c"].map(|name| unix(&site.path(name)));
     assert_eq!(site.reload(), format!("service s: it listens on {c}, no longer on {b}\nOk\n"));
@@ -220,12 +227,7 @@ fn a_reload_adds_and_removes_sockets_and_nobody_else_notices() {
 
 #[test]
 fn an_upgrade_keeps_the_socket_and_its_clients_and_follows_the_file() {
-    let (site, server) = (Site::new(), Server::echo());
-    site.write(&server, &["a", "b"], "");
-    site.start();
-    let sessions = [site.connect("a"), site.connect("b")];
-    assert!(sessions.iter().all(echoes));
-    let before = fs::metadata(site.path("a")).expect("a file").ino();
+    let (site, server, sessions, before) = at_two_sockets();
     for _ in 0..2 {
         site.daemon.upgrade();
         assert!(sessions.iter().all(echoes) && echoes(&site.connect("a")));
