@@ -42,6 +42,8 @@ async fn serve(daemon: Channel) -> io::Result<()> {
     probe::take_mark(&settings.mark);
     resolve::prefer_ipv6(settings.prefer_ipv6);
     probe::log_to(reports.clone());
+    // Its stderr is the daemon's, where a line would have another format than the log, or go nowhere.
+    std::panic::set_hook(Box::new(|panic| probe::warn(&format!("the checker has a defect: {panic}"))));
     let mut pools = Pools::new(reports);
     while let Some(request) = received.recv().await {
         pools.obey(request)?;

@@ -276,6 +276,7 @@ impl Config {
                 true => LogTarget::Syslog(libc::LOG_DAEMON),
                 false => LogTarget::Stderr,
             }),
+            log_format: options.log_format,
             verbose: options.verbose,
             prefer_ipv6: options.prefer == "ipv6",
             strict_names: options.strict_names,

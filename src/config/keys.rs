@@ -117,6 +117,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Process, "pidfile", Kind::Text),
     Key::new(Section::Process, "state", Kind::Text),
     Key::new(Section::Process, "log", Kind::Text),
+    Key::new(Section::Process, "log-format", Kind::Choice(&["text", "logfmt", "json"])),
     Key::new(Section::Process, "verbose", Kind::Flag),
     Key::new(Section::Process, "drain-timeout", Kind::Seconds),
     Key::new(Section::Process, "prefer", Kind::Choice(&["ipv4", "ipv6"])),

@@ -23,6 +23,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::address::{DestinationSpec, Endpoint, ListenAddresses};
+use crate::log::LogFormat;
 use crate::process::socket_file::SocketAccess;
 pub use balancing::{PolicyKind, ShutdownSessions};
 pub use command_line::{command, own_arguments};
@@ -87,6 +88,8 @@ pub struct Config {
     pub drain_timeout: Option<Duration>,
     /// Where log lines go.
     pub log: LogTarget,
+    /// What they look like.
+    pub log_format: LogFormat,
     /// Whether to log what happens to single connections.
     pub verbose: bool,
     /// Whether the IPv6 addresses of names are preferred to the IPv4 ones.

@@ -17,6 +17,7 @@ use super::{
     parse_control,
 };
 use crate::address::{DestinationSpec, ListenAddresses, parse_destination, parse_listen_addresses};
+use crate::log::LogFormat;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -360,6 +361,10 @@ pub(super) struct Options {
     /// with --daemon]
     #[arg(long, value_name = "WHERE", value_parser = parse_log, help_heading = "Process")]
     pub log: Option<LogTarget>,
+
+    /// How log lines are written: text, or fields as logfmt or as a JSON object a line, escaped
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = parse_log_format, help_heading = "Process")]
+    pub log_format: LogFormat,
 
     /// Log what happens to single connections
     #[arg(short, long, help_heading = "Process")]
@@ -710,6 +715,10 @@ fn parse_log(text: &str) -> Result<LogTarget, String> {
         },
         _ => Err("neither stderr nor syslog[:FACILITY], nor a path, which has a '/'".to_owned()),
     }
+}
+
+fn parse_log_format(text: &str) -> Result<LogFormat, String> {
+    text.parse()
 }
 
 fn parse_number(text: &str, most: usize) -> Result<usize, String> {

@@ -299,6 +299,7 @@ fn start_log(config: &Config) -> io::Result<()> {
         LogTarget::Syslog(facility) => Destination::Syslog(*facility),
         LogTarget::File(path) => Destination::File(path.clone()),
     };
+    crate::log::set_format(config.log_format);
     crate::log::start(destination, config.verbose)?;
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();

@@ -64,7 +64,7 @@ impl EventKind {
     ];
 
     /// By the module that has logged it.
-    fn of(target: &str) -> EventKind {
+    pub(super) fn of(target: &str) -> EventKind {
         let mut path = target.split("::").skip(1);
         match (path.next().unwrap_or_default(), path.next().unwrap_or_default()) {
             ("pool", "moves" | "single" | "switchover" | "succession" | "by_hand") => EventKind::Writer,

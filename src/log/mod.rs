@@ -4,24 +4,31 @@
 //! data path. When more lines wait than fit, the newest are dropped and their number is told.
 
 pub mod events;
+pub mod format;
 mod throttle;
 mod trouble;
 
+use std::borrow::Cow;
+use std::fmt::Display;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use log::kv::{Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Record};
 use parking_lot::Mutex;
 
 use crate::supervise;
 use crate::sys;
+use events::EventKind;
+use format::Fields;
+pub use format::LogFormat;
 pub use throttle::{LogThrottle, Suppressed};
 pub use trouble::{Lasting, Trouble};
 
@@ -41,8 +48,18 @@ pub enum Destination {
     File(PathBuf),
 }
 
+/// A line that is to be written.
+struct Line {
+    level: Level,
+    at: SystemTime,
+    kind: EventKind,
+    text: String,
+    /// What it is about, in the formats that have fields.
+    fields: Vec<(String, String)>,
+}
+
 enum Message {
-    Line(Level, String),
+    Line(Line),
     /// The file is to be opened anew.
     Reopen,
     Flush(Sender<()>),
@@ -57,6 +74,8 @@ struct Logger {
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 /// The least of the levels that are written.
 static LEVEL: AtomicUsize = AtomicUsize::new(LevelFilter::Info as usize);
+/// The [`LogFormat`] that is written.
+static FORMAT: AtomicU8 = AtomicU8::new(LogFormat::Text as u8);
 
 /// What is logged unless somebody says otherwise.
 pub fn level(verbose: bool) -> LevelFilter {
@@ -86,6 +105,16 @@ pub fn set_level(level: LevelFilter) {
     log::set_max_level(level.max(LevelFilter::Info));
 }
 
+/// Has the lines that are written from now on look like this.
+pub fn set_format(format: LogFormat) {
+    FORMAT.store(format as u8, Ordering::Relaxed);
+}
+
+fn format() -> LogFormat {
+    let number = FORMAT.load(Ordering::Relaxed);
+    LogFormat::ALL.into_iter().find(|(it, _)| *it as u8 == number).map_or(LogFormat::Text, |(it, _)| it)
+}
+
 /// Opens the log file again, in case it was renamed or removed.
 pub fn reopen() {
     if let Some(logger) = LOGGER.get() {
@@ -107,7 +136,7 @@ pub fn flush() {
 /// have to wait for a thread of its own, since init scripts look right after that whether it is gone.
 pub fn say_last(line: &str) {
     match LOGGER.get() {
-        Some(logger) if logger.lines.is_empty() => logger.writer.lock().write(Level::Info, line),
+        Some(logger) if logger.lines.is_empty() => logger.writer.lock().write(&Line::new(Level::Info, line)),
         _ => {
             log::info!("{line}");
             flush();
@@ -131,7 +160,7 @@ impl Log for Logger {
         if record.level() as usize > LEVEL.load(Ordering::Relaxed) {
             return;
         }
-        let line = Message::Line(record.level(), record.args().to_string());
+        let line = Message::Line(Line::of(record));
         if let Err(TrySendError::Full(_)) = self.lines.try_send(line) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -157,14 +186,14 @@ fn write_lines(writer: &Mutex<Writer>, messages: &Receiver<Message>) {
             Err(RecvTimeoutError::Disconnected) => return,
         };
         match message {
-            Message::Line(level, line) => writer.lock().write(level, &line),
+            Message::Line(line) => writer.lock().write(&line),
             Message::Reopen => writer.lock().reopen(),
             Message::Flush(done) => drop(done),
         }
         let dropped = LOGGER.get().map_or(0, |logger| logger.dropped.swap(0, Ordering::Relaxed));
         if dropped > 0 {
             let text = format!("{dropped} log lines were dropped: they came faster than they could be written");
-            writer.lock().write(Level::Warn, &text);
+            writer.lock().write(&Line::new(Level::Warn, text));
         }
     }
 }
@@ -207,37 +236,94 @@ impl Writer {
             Ok(file) => self.file = Some(file),
             Err(error) => {
                 let line = format!("cannot open the log {}: {error}; it goes on in the old file", path.display());
-                self.write(Level::Error, &line);
+                self.write(&Line::new(Level::Error, line));
             }
         }
     }
 
-    fn write(&mut self, level: Level, line: &str) {
+    fn write(&mut self, line: &Line) {
         match (&self.destination, &mut self.file) {
             // Nobody is left to tell when stderr is gone.
-            (Destination::Journal, _) => drop(writeln!(io::stderr(), "<{}>{line}", priority(level))),
-            (Destination::Syslog(_), _) => sys::syslog(priority(level), line),
-            (Destination::File(_), Some(file)) => self.lost = append(file, level, line, self.lost),
-            // Nor here.
-            (Destination::Stderr | Destination::File(_), _) => {
-                drop(io::stderr().write_all(stamped(level, line).as_bytes()))
+            (Destination::Journal, _) => {
+                drop(io::stderr().write_all(format!("<{}>{}\n", priority(line.level), line.message()).as_bytes()))
             }
+            (Destination::Syslog(_), _) => sys::syslog(priority(line.level), &line.message()),
+            (Destination::File(_), Some(file)) => self.lost = append(file, line, self.lost),
+            // Nor here.
+            (Destination::Stderr | Destination::File(_), _) => drop(io::stderr().write_all(line.stamped().as_bytes())),
         }
+    }
+}
+
+impl Line {
+    /// A line of the log about itself, or the daemon's last.
+    fn new(level: Level, text: impl Into<String>) -> Line {
+        Line { level, at: SystemTime::now(), kind: EventKind::Process, text: text.into(), fields: Vec::new() }
+    }
+
+    fn of(record: &Record) -> Line {
+        let mut about = About(Vec::new());
+        // Text has no place for them.
+        if format() != LogFormat::Text {
+            // The visitor returns no error.
+            let _ = record.key_values().visit(&mut about);
+        }
+        let kind = EventKind::of(record.target());
+        Line { kind, fields: about.0, ..Line::new(record.level(), record.args().to_string()) }
+    }
+
+    /// The line as whoever records its time and level reads it.
+    fn message(&self) -> Cow<'_, str> {
+        self.object().map_or(Cow::Borrowed(self.text.as_str()), Cow::Owned)
+    }
+
+    /// The line with its end, with time and level.
+    fn stamped(&self) -> String {
+        let Line { level, text, .. } = self;
+        self.object().map_or_else(|| format!("{} {level} {text}\n", self.time()), |object| object + "\n")
+    }
+
+    fn time(&self) -> impl Display + use<> {
+        humantime::format_rfc3339_millis(self.at)
+    }
+
+    /// In a format that has fields: all of them.
+    fn object(&self) -> Option<String> {
+        let begun = match format() {
+            LogFormat::Text => return None,
+            LogFormat::Logfmt => Fields::logfmt(),
+            LogFormat::Json => Fields::json(),
+        };
+        let level = self.level.as_str().to_ascii_lowercase();
+        let begun = begun.text("time", self.time()).text("level", level).text("kind", self.kind);
+        let about = |line: Fields, (key, value): &(String, String)| line.text(key, value);
+        Some(self.fields.iter().fold(begun, about).text("msg", &self.text).finish())
+    }
+}
+
+/// Collects what a line is about.
+struct About(Vec<(String, String)>);
+
+impl<'kvs> VisitSource<'kvs> for About {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
+        let value = value.to_string();
+        // Where there is only one pool, for instance, its name is left out.
+        if !value.is_empty() {
+            self.0.push((key.to_string(), value));
+        }
+        Ok(())
     }
 }
 
 /// Adds a line, and before it how many there was no room for. Returns how many these are now.
-fn append(file: &mut File, level: Level, line: &str, lost: usize) -> usize {
+fn append(file: &mut File, line: &Line, lost: usize) -> usize {
     let mut text = String::new();
     if lost > 0 {
-        text = stamped(Level::Warn, &format!("{lost} log lines are missing: they could not be written"));
+        let missing = format!("{lost} log lines are missing: they could not be written");
+        text = Line::new(Level::Warn, missing).stamped();
     }
-    text += &stamped(level, line);
+    text += &line.stamped();
     if file.write_all(text.as_bytes()).is_ok() { 0 } else { lost + 1 }
-}
-
-fn stamped(level: Level, line: &str) -> String {
-    format!("{} {level} {line}\n", humantime::format_rfc3339_millis(SystemTime::now()))
 }
 
 fn open(path: &Path) -> io::Result<File> {

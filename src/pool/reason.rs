@@ -5,6 +5,8 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::log::format::is_unprintable;
+
 /// Longest reason, in characters.
 const MAX_CHARACTERS: usize = 200;
 /// Stands at the end of a reason that was longer.
@@ -32,12 +34,6 @@ impl Reason {
         }
         Reason(shown.into())
     }
-}
-
-/// Returns true for control characters, and for those of Unicode that end a line or reverse the direction of text.
-pub fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 impl Deref for Reason {

@@ -46,14 +46,14 @@ impl Troubles {
     /// Logs that a client was turned away because no destination is left for it.
     pub(super) fn nowhere_to_go(&self, client: PeerAddress, now: Instant) {
         if let Some(suppressed) = self.nowhere.occurs(now) {
-            warn!("client {client} turned away: no destination serves it{suppressed}");
+            warn!(client:%; "client {client} turned away: no destination serves it{suppressed}");
         }
     }
 
     /// Logs that a client waits because every destination that it may have is full.
     pub(super) fn no_room(&self, service: &str, now: Instant) {
         if let Some(suppressed) = self.room.occurs(now) {
-            warn!("service {service}: every destination has its most connections; clients wait in a queue{suppressed}");
+            warn!(service; "service {service}: every destination has its most connections; clients wait in a queue{suppressed}");
         }
     }
 
@@ -61,7 +61,7 @@ impl Troubles {
     pub(super) fn queue_is_full(&self, service: &str, client: PeerAddress, now: Instant) {
         if let Some(suppressed) = self.queue.occurs(now) {
             let why = "every destination has its most connections, and the queue is full";
-            warn!("client {client} turned away: service {service}: {why}{suppressed}");
+            warn!(client:%, service; "client {client} turned away: service {service}: {why}{suppressed}");
         }
     }
 
@@ -69,7 +69,7 @@ impl Troubles {
     pub(super) fn waited_in_vain(&self, service: &str, client: PeerAddress, now: Instant) {
         if let Some(suppressed) = self.queue.occurs(now) {
             let why = "it has waited in the queue for as long as it may";
-            warn!("client {client} turned away: service {service}: {why}{suppressed}");
+            warn!(client:%, service; "client {client} turned away: service {service}: {why}{suppressed}");
         }
     }
 
@@ -77,7 +77,7 @@ impl Troubles {
     pub(super) fn in_a_loop(&self, client: PeerAddress, now: Instant) {
         if let Some(suppressed) = self.loops.occurs(now) {
             let why = "it has come through a loop: a destination passes clients back to this daemon";
-            warn!("client {client} turned away: {why}{suppressed}");
+            warn!(client:%; "client {client} turned away: {why}{suppressed}");
         }
     }
 
@@ -85,6 +85,7 @@ impl Troubles {
     pub(super) fn without_header(&self, client: PeerAddress, fault: &str, now: Instant) {
         if let Some(suppressed) = self.headers.occurs(now) {
             warn!(
+                client:%;
                 "client {client} reset: PROXY header {fault}; --accept-proxy expects one from its network{suppressed}"
             );
         }
@@ -139,12 +140,12 @@ impl Troubles {
         match refused {
             ClientRefused::Denied => {
                 if let Some(suppressed) = self.denied.occurs(now) {
-                    warn!("client {client} reset: service {service} does not allow its address{suppressed}");
+                    warn!(client:%, service; "client {client} reset: service {service} does not allow its address{suppressed}");
                 }
             }
             ClientRefused::Over(limit) => {
                 if let Some(suppressed) = self.over_limit.occurs(now) {
-                    warn!("client {client} reset: service {service} takes no more than {limit}{suppressed}");
+                    warn!(client:%, service; "client {client} reset: service {service} takes no more than {limit}{suppressed}");
                 }
             }
         }
@@ -153,7 +154,7 @@ impl Troubles {
     /// Logs that a client was served whose source is not limited, since the table of sources has no place for it.
     pub(super) fn unlimited_source(&self, service: &str, client: PeerAddress, now: Instant) {
         if let Some(suppressed) = self.unlimited.occurs(now) {
-            warn!("client {client} is served without a limit: service {service} has too many sources{suppressed}");
+            warn!(client:%, service; "client {client} is served without a limit: service {service} has too many sources{suppressed}");
         }
     }
 }

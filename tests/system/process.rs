@@ -4,6 +4,7 @@ mod daemonize;
 mod display;
 mod drain;
 mod failures;
+mod log_format;
 mod pause;
 mod pidfile;
 mod proc;

@@ -70,6 +70,10 @@ impl Serving {
             crate::log::set_level(crate::log::level(wanted.verbose));
             lines.push(format!("process: verbose is {}", wanted.verbose));
         }
+        if before.log_format != wanted.log_format {
+            crate::log::set_format(wanted.log_format);
+            lines.push(format!("process: log-format is {}", wanted.log_format));
+        }
         self.see_to_files(&before, &wanted);
         if before.connection_rate != wanted.connection_rate {
             self.running.workers.set_connection_rate(wanted.connection_rate);

@@ -28,7 +28,7 @@ pub use client::{
 };
 pub use control::{Info, Stats};
 pub use daemon::{Daemon, Launch};
-pub use glbd::{Builder, Glbd};
+pub use glbd::{Builder, Glbd, program};
 pub use kernel::KernelsEnd;
 pub use mounts::with_mounted;
 pub use net::{PATIENCE, free_port, wait_until, wait_until_within};

@@ -13,13 +13,13 @@ use tempfile::TempDir;
 use crate::harness::{Daemon, Glbd, Launch, PATIENCE, Server, connect_to, free_port, read_line, wait_until};
 
 /// The other end of /dev/log, for a daemon with a /dev of its own.
-struct Syslog {
+pub struct Syslog {
     socket: UnixDatagram,
     directory: TempDir,
 }
 
 impl Syslog {
-    fn open() -> Self {
+    pub fn open() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("log");
         let socket = UnixDatagram::bind(&path).expect("a socket");
@@ -32,7 +32,7 @@ impl Syslog {
     }
 
     /// Starts the daemon where /dev/log is this.
-    fn start(&self, daemon: &Daemon, arguments: &[&str]) {
+    pub fn start(&self, daemon: &Daemon, arguments: &[&str]) {
         let dev = self.directory.path().join("dev").display().to_string();
         let script = "mount -t tmpfs tmpfs \"$0\" && touch \"$0/null\" && mount --bind /dev/null \"$0/null\" && \
             ln -s \"$0/../log\" \"$0/log\" && mount --move \"$0\" /dev && exec \"$@\"";
@@ -46,7 +46,7 @@ impl Syslog {
     }
 
     /// The next line: its priority, and what follows the time stamp.
-    fn line(&self) -> (u32, String) {
+    pub fn line(&self) -> (u32, String) {
         const TIME_STAMP: usize = "Jan  1 00:00:00 ".len();
         let mut buffer = [0; 4096];
         let count = self.socket.recv(&mut buffer).expect("a line");
@@ -56,7 +56,7 @@ impl Syslog {
     }
 
     /// Reads on to a line that contains `text`.
-    fn wait_for(&self, text: &str) -> (u32, String) {
+    pub fn wait_for(&self, text: &str) -> (u32, String) {
         let mut lines = std::iter::repeat_with(|| self.line());
         lines.find(|(_, line)| line.contains(text)).expect("an endless log")
     }
