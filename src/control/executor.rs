@@ -1,6 +1,7 @@
 //! Does what commands ask for.
 
 use std::cell::RefCell;
+use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use crate::address::{DestinationSpec, Endpoint, PeerAddress};
 use crate::counted::Counted;
 use crate::log::LogThrottle;
 use crate::log::events::CONFIGURATION;
-use crate::pool::{Change, Pool, SwitchError, TableError};
+use crate::pool::{Change, Label, Pool, SwitchError, TableError};
 use crate::resolve::{self, OwnAddresses, Resolver};
 use crate::service::{PoolEntry, ServiceEntry, Setup};
 use crate::sessions::SessionControl;
@@ -25,7 +26,7 @@ use crate::status::Source;
 const RETIRED: &str = "this glbd takes no changes any more: ask the one that has its place";
 
 const READ_ONLY: &str = "nothing can be changed here: this control address is read-only";
-/// The lines of [`HELP`] for those who may change nothing.
+/// The lines of [`HELP`] that a read-only control address shows: commands that change nothing.
 const QUERIES: [&str; 10] =
     ["getinfo", "getwatch", "getstats", "getconns", "getevents", "gethistory", "watch", "version", "prompt", "quit"];
 
@@ -325,13 +326,13 @@ impl Executor {
         let known = pool.known_addresses(endpoint);
         let changed = match unresolved.and_then(|weight| Some((pool.reweigh_unresolved(endpoint, weight)?, weight))) {
             Some((before, weight)) => {
-                info!("destination {endpoint} changed from weight {before} to {weight}, {asker}");
+                tell_reweighted(endpoint, before, weight, &pool.label(), asker);
                 Ok(())
             }
             None if known.is_empty() => Err(told(TableError::NoSuchDestination)),
             None => known.into_iter().try_for_each(|address| {
                 let (weight, change) = change(pool, address).map_err(told)?;
-                tell(change, address, weight, asker);
+                tell(change, address, weight, &pool.label(), asker);
                 Ok(())
             }),
         };
@@ -406,21 +407,24 @@ fn answer(target: &Target, result: Result<(), String>) -> String {
 /// Changes what is not a matter of addresses: a name that is removed, or has not resolved yet. False when it is one.
 fn change_name(pool: &Pool, spec: &DestinationSpec, asker: Asker) -> bool {
     let DestinationSpec { endpoint, weight } = spec;
+    let label = pool.label();
     if *weight >= 0.0 {
         let before = pool.reweigh_unresolved(endpoint, *weight);
-        before
-            .iter()
-            .for_each(|before| info!("destination {endpoint} changed from weight {before} to {weight}, {asker}"));
+        before.iter().for_each(|before| tell_reweighted(endpoint, *before, *weight, &label, asker));
         return before.is_some();
     }
     let Ok(gone) = pool.remove_name(endpoint) else { return false };
     if gone.is_empty() {
-        info!("destination {endpoint} removed, {asker}");
+        let it = label.of(endpoint);
+        info!(destination:% = endpoint, pool = label.pool(); "destination {it} removed, {asker}");
     }
     for (address, connections) in gone {
         match connections {
-            Some(connections) => tell_removed(address, connections, asker),
-            None => info!("destination {address} stays: it is wanted otherwise as well"),
+            Some(connections) => tell_removed(address, connections, &label, asker),
+            None => {
+                let (pool, it) = (label.pool(), label.of(address));
+                info!(destination:% = address, pool; "destination {it} stays: it is wanted otherwise as well");
+            }
         }
     }
     true
@@ -432,21 +436,27 @@ fn change(pool: &Pool, spec: &DestinationSpec, address: PeerAddress, asker: Aske
         0.0 => pool.drain(address),
         weight => pool.set(&spec.endpoint, address, weight),
     };
-    tell(change.map_err(|error| error.to_string())?, address, spec.weight, asker);
+    tell(change.map_err(|error| error.to_string())?, address, spec.weight, &pool.label(), asker);
     Ok(())
 }
 
-fn tell(change: Change, address: PeerAddress, weight: f64, asker: Asker) {
+fn tell(change: Change, address: PeerAddress, weight: f64, label: &Label, asker: Asker) {
     match change {
-        Change::Added => info!("destination {address} added with weight {weight}, {asker}"),
-        Change::Reweighted(before) => {
-            info!("destination {address} changed from weight {before} to {weight}, {asker}");
+        Change::Added => {
+            let (pool, it) = (label.pool(), label.of(address));
+            info!(destination:% = address, pool; "destination {it} added with weight {weight}, {asker}");
         }
-        Change::Removed(connections) => tell_removed(address, connections, asker),
+        Change::Reweighted(before) => tell_reweighted(address, before, weight, label, asker),
+        Change::Removed(connections) => tell_removed(address, connections, label, asker),
     }
 }
 
-fn tell_removed(address: PeerAddress, connections: usize, asker: Asker) {
-    let connections = Counted(connections, "connection");
-    info!("destination {address} removed with {connections}, {asker}");
+fn tell_reweighted(destination: impl Display, before: f64, weight: f64, label: &Label, asker: Asker) {
+    let (pool, it) = (label.pool(), label.of(&destination));
+    info!(destination:%, pool; "destination {it} changed from weight {before} to {weight}, {asker}");
+}
+
+fn tell_removed(address: PeerAddress, connections: usize, label: &Label, asker: Asker) {
+    let (pool, it, connections) = (label.pool(), label.of(address), Counted(connections, "connection"));
+    info!(destination:% = address, pool; "destination {it} removed with {connections}, {asker}");
 }

@@ -82,8 +82,9 @@ impl Located {
     ) -> Result<Vec<Notice>, String> {
         let mut notices = Vec::new();
         let most = if config.resolve_all { usize::MAX } else { 1 };
+        let label = pool.label();
         for spec in specs {
-            let told = |reason: String| format!("destination {}: {reason}", spec.endpoint);
+            let told = |reason: String| format!("destination {}: {reason}", label.of(&spec.endpoint));
             let Placed { addresses, notice } = match self.addresses(spec, own)? {
                 Ok(placed) => placed,
                 Err(reason) => {

@@ -160,15 +160,18 @@ impl Prepared {
     }
 
     fn tell_unresolved(&mut self) {
-        let told = |it: Unresolved| {
-            let reason = if it.reason.is_empty() { String::new() } else { format!(": {}", it.reason) };
-            (
-                Level::Warn,
-                format!("destination {} does not resolve yet{reason}; it is asked for again and again", it.endpoint),
-            )
-        };
-        let unresolved = self.setup.pools.iter().flat_map(|it| it.pool.unresolved());
-        self.notices.extend(unresolved.map(told));
+        for PoolEntry { pool, .. } in &self.setup.pools {
+            let label = pool.label();
+            let told = |it: Unresolved| {
+                let reason = if it.reason.is_empty() { String::new() } else { format!(": {}", it.reason) };
+                let name = label.of(it.endpoint);
+                (
+                    Level::Warn,
+                    format!("destination {name} does not resolve yet{reason}; it is asked for again and again"),
+                )
+            };
+            self.notices.extend(pool.unresolved().into_iter().map(told));
+        }
     }
 
     /// Makes the changes that were made the last time.
@@ -276,6 +279,7 @@ pub(super) fn empty_setup(config: &Config) -> Setup {
     let service = |it: &ServiceConfig| Some(service(it, setup.pool(&it.pool)?, None));
     let setup = Setup { services: config.services.iter().filter_map(service).collect(), ..setup.clone() };
     setup.avoid_writers();
+    setup.label_pools();
     setup
 }
 

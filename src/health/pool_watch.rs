@@ -233,20 +233,27 @@ impl PoolWatch {
                     self.follow(&judgement, context);
                 }
             }
-            Err(why) => debug!("destination {address}: the agent says nothing: {}", Reason::new(why)),
+            Err(why) => {
+                let label = self.pool.label();
+                let (pool, it, why) = (label.pool(), label.of(address), Reason::new(why));
+                debug!(destination:% = address, pool; "destination {it}: the agent says nothing: {why}");
+            }
         }
         Reported::Taken
     }
 
     fn carry_out(&mut self, judgement: &Judgement, finding: &Finding, context: &WatchContext<'_>, now: Instant) {
         let Judgement { id, address, health, fit, .. } = judgement;
-        debug!("destination {address}: the check says {finding}");
+        let label = self.pool.label();
+        let (pool, it) = (label.pool(), label.of(address));
+        debug!(destination:% = address, pool; "destination {it}: the check says {finding}");
         if let Finding::Shortage(reason) = finding
             && let Some(suppressed) = context.shortage.occurs(now)
         {
             let reason = Reason::new(reason);
             warn!(
-                "destination {address} cannot be checked for lack of something here: {reason}; it stays as it is{suppressed}"
+                destination:% = address, pool;
+                "destination {it} cannot be checked for lack of something here: {reason}; it stays as it is{suppressed}"
             );
         }
         self.pool.judge(*id, *address, health.clone(), *fit);
@@ -266,7 +273,9 @@ impl PoolWatch {
         }
         for (_, address, count) in closed.iter().filter(|(closed, _, count)| Some(*closed) != told && *count > 0) {
             let sessions = Counted(*count, "session");
-            warn!("destination {address} is still DOWN, and another one READY: {sessions} closed");
+            let label = self.pool.label();
+            let (pool, it) = (label.pool(), label.of(address));
+            warn!(destination:% = address, pool; "destination {it} is still DOWN, and another one READY: {sessions} closed");
         }
     }
 
@@ -284,19 +293,25 @@ impl PoolWatch {
     }
 
     fn discover(&self, judgement: &Judgement, settings: &Settings) {
+        let label = self.pool.label();
+        let pool = label.pool();
         for address in &judgement.members {
             if settings.own_addresses.include(*address) {
                 continue;
             }
             match self.pool.discover(*address, DISCOVERED_WEIGHT) {
-                Ok(true) => info!("destination {address} discovered"),
+                Ok(true) => info!(destination:% = address, pool; "destination {} discovered", label.of(address)),
                 Ok(false) => {}
-                Err(error) => warn!("destination {address} discovered, but not added: {error}"),
+                Err(error) => {
+                    let it = label.of(address);
+                    warn!(destination:% = address, pool; "destination {it} discovered, but not added: {error}");
+                }
             }
         }
         if judgement.has_left && self.pool.forget(judgement.id) {
             let address = judgement.address;
-            info!("destination {address} removed: it is out, and no longer a member of the cluster");
+            let it = label.of(address);
+            info!(destination:% = address, pool; "destination {it} removed: it is out, and no longer a member of the cluster");
         }
     }
 }

@@ -13,11 +13,13 @@ pub(super) fn verdict(judgement: &Judgement, sessions: Option<usize>, options: &
     let Judgement { id, address, health, .. } = judgement;
     let Some(verdict) = health.verdict else { return };
     let colon = if health.reason.is_empty() { "" } else { ": " };
-    let what = format!("destination {address} {verdict}{colon}{}", health.reason);
+    let label = table.label();
+    let pool = label.pool();
+    let what = format!("destination {} {verdict}{colon}{}", label.of(address), health.reason);
     let serving = table.serving();
     match verdict {
-        Verdict::Ready => return info!("{what}"),
-        Verdict::Spare | Verdict::Avoid => warn!("{what}"),
+        Verdict::Ready => return info!(destination:% = address, pool; "{what}"),
+        Verdict::Spare | Verdict::Avoid => warn!(destination:% = address, pool; "{what}"),
         Verdict::Down => {
             let then = match (sessions, table.sessions_on(*id), options.shutdown_sessions) {
                 (Some(count), ..) => format!("{} closed", Counted(count, "session")),
@@ -27,11 +29,12 @@ pub(super) fn verdict(judgement: &Judgement, sessions: Option<usize>, options: &
                     format!("it keeps its {} until another destination is READY", Counted(count, "session"))
                 }
             };
-            warn!("{what}; {then}; destinations left: {serving}");
+            warn!(destination:% = address, pool; "{what}; {then}; destinations left: {serving}");
         }
     }
     let served_before = judgement.changed_from.flatten() >= Some(Verdict::Spare);
     if served_before && serving == 0 {
-        error!("no destination is left that takes new clients: they are turned away");
+        let of = if pool.is_empty() { String::new() } else { format!("pool {pool}: ") };
+        error!(pool; "{of}no destination is left that takes new clients: they are turned away");
     }
 }

@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{Level, info, log, warn};
 
 use super::Settings;
 use crate::address::{Endpoint, PeerAddress};
 use crate::pool::health::Reason;
-use crate::pool::{Followed, Pool};
+use crate::pool::{Followed, Label, Pool};
 use crate::resolve::{self, OwnAddresses};
 
 /// Between two attempts to resolve a name that never has, unless names are resolved more often anyway.
@@ -138,7 +138,9 @@ impl PoolNames {
             } else {
                 "its destinations stay as they are"
             };
-            warn!("destination {name}: {reason}; {stay}");
+            let label = self.settings.pool.label();
+            let (pool, it) = (label.pool(), label.of(name));
+            warn!(destination:% = name, pool; "destination {it}: {reason}; {stay}");
         }
     }
 
@@ -151,14 +153,17 @@ impl PoolNames {
             Some(own) if self.settings.all || addresses.is_empty() => {
                 self.trouble(name, &format!("one of its addresses is {own}, where this daemon listens"));
             }
-            _ if self.in_trouble.remove(name) => info!("destination {name}: it resolves now"),
+            _ if self.in_trouble.remove(name) => {
+                let label = self.settings.pool.label();
+                info!(destination:% = name, pool = label.pool(); "destination {}: it resolves now", label.of(name));
+            }
             _ => {}
         }
         if addresses.is_empty() {
             return;
         }
         for news in self.settings.pool.follow(name, &addresses, self.settings.all) {
-            tell(name, news);
+            tell(name, news, &self.settings.pool.label());
         }
     }
 }
@@ -167,19 +172,30 @@ fn unresolved(pool: &Pool) -> Vec<Endpoint> {
     pool.unresolved().into_iter().map(|it| it.endpoint).collect()
 }
 
-fn tell(name: &Endpoint, news: Followed) {
-    match news {
-        Followed::Moved(from, to) => info!("destination {name} is at {to} now, no longer at {from}"),
-        Followed::Added(address) => info!("destination {address} added: {name} has it now"),
-        Followed::Joined(address) => info!("destination {name} is at {address} now, which is a destination already"),
-        Followed::Regained(address) => info!("destination {name}: the name has again the address {address}"),
-        Followed::Lost(address) => info!("destination {name}: the name no longer has the address {address}"),
-        Followed::Left(address) => {
-            info!("destination {name} is no longer at {address}, which stays: it is wanted otherwise as well");
+fn tell(name: &Endpoint, news: Followed, label: &Label) {
+    let (level, what) = match news {
+        Followed::Moved(from, to) => (Level::Info, format!("{} is at {to} now, no longer at {from}", label.of(name))),
+        Followed::Added(address) => (Level::Info, format!("{} added: {name} has it now", label.of(address))),
+        Followed::Joined(address) => {
+            (Level::Info, format!("{} is at {address} now, which is a destination already", label.of(name)))
         }
-        Followed::Removed(address) => {
-            info!("destination {address} removed: its name no longer has it, and it has no connections");
+        Followed::Regained(address) => {
+            (Level::Info, format!("{}: the name has again the address {address}", label.of(name)))
         }
-        Followed::Refused(address, reason) => warn!("destination {name} is at {address}, which is not added: {reason}"),
-    }
+        Followed::Lost(address) => {
+            (Level::Info, format!("{}: the name no longer has the address {address}", label.of(name)))
+        }
+        Followed::Left(address) => (
+            Level::Info,
+            format!("{} is no longer at {address}, which stays: it is wanted otherwise as well", label.of(name)),
+        ),
+        Followed::Removed(address) => (
+            Level::Info,
+            format!("{} removed: its name no longer has it, and it has no connections", label.of(address)),
+        ),
+        Followed::Refused(address, reason) => {
+            (Level::Warn, format!("{} is at {address}, which is not added: {reason}", label.of(name)))
+        }
+    };
+    log!(level, destination:% = name, pool = label.pool(); "destination {what}");
 }

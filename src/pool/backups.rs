@@ -32,7 +32,11 @@ impl Inner {
             let connections = backup.all_connections();
             if connections > 0 {
                 let (address, sessions) = (backup.address, Counted(connections, "session"));
-                info!("backup {address}: {sessions} closed, since destination {} is READY again", ready.address);
+                let (pool, it, ready) = (self.label.pool(), self.label.of(address), self.label.of(ready.address));
+                info!(
+                    destination:% = address, pool;
+                    "backup {it}: {sessions} closed, since destination {ready} is READY again"
+                );
                 self.tell(Event::Closed(backup.id, address, None));
             }
         }

@@ -136,13 +136,15 @@ impl Inner {
     fn switch_single(&mut self, rotation: RotationId, slot: usize, grace_until: Instant, done: SwitchDone) {
         let current = self.current_single(rotation);
         let (id, address) = (self.destinations[slot].id, self.destinations[slot].address);
+        let label = self.label.clone();
         let Some(single) = self.single_mut(rotation) else { return };
         let Some(switchover) = &mut single.switchover else {
             return match current.filter(|current| *current != slot) {
                 Some(current) => self.begin_switchover(rotation, current, slot, grace_until, done),
                 None => {
                     self.set_single(rotation, slot, true);
-                    info!("single destination is {address}, chosen by hand");
+                    let (pool, it) = (self.label.pool(), self.label.of(address));
+                    info!(destination:% = address, pool; "single destination is {it}, chosen by hand");
                     done(Ok(()));
                 }
             };
@@ -150,7 +152,8 @@ impl Inner {
         switchover.answer(Err(format!("cancelled: {address} was chosen by hand")));
         (switchover.to, switchover.done) = (id, Some(done));
         let (back, phase) = (switchover.from.id == id, switchover.phase);
-        info!("single destination moves to {address} instead, by hand");
+        let pool = label.pool();
+        info!(destination:% = address, pool; "single destination moves to {} instead, by hand", label.of(address));
         match phase {
             SwitchPhase::Grace if !back => switchover.deadline = grace_until,
             _ => self.set_single(rotation, slot, true),
@@ -164,8 +167,12 @@ impl Inner {
         let (from, to) = (&self.destinations[from], &self.destinations[to]);
         let sessions = self.sessions_of(rotation, from);
         if sessions > 0 {
-            let (from, to, sessions) = (from.address, to.address, Counted(sessions, "session"));
-            info!("single destination moves from {from} to {to} by hand: new clients wait for {sessions} to end");
+            let (address, pool, sessions) = (to.address, self.label.pool(), Counted(sessions, "session"));
+            let (from, to) = (self.label.of(from.address), self.label.of(to.address));
+            info!(
+                destination:% = address, pool;
+                "single destination moves from {from} to {to} by hand: new clients wait for {sessions} to end"
+            );
         }
         let (from, to) = (Former::of(from), to.id);
         if let Some(single) = self.single_mut(rotation) {

@@ -79,7 +79,12 @@ impl Inner {
     pub(super) fn let_go(&mut self, slot: usize) {
         let destination = &self.destinations[slot];
         if destination.leaving && destination.all_connections() == 0 {
-            info!("destination {} removed: it is not asked for any more, and has no connections", destination.address);
+            let (address, pool) = (destination.address, self.label.pool());
+            let it = self.label.of(address);
+            info!(
+                destination:% = address, pool;
+                "destination {it} removed: it is not asked for any more, and has no connections"
+            );
             self.remove(slot);
         }
     }

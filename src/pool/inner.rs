@@ -9,6 +9,7 @@ use slab::Slab;
 use super::destination::Destination;
 use super::health::{Health, Reason};
 use super::history::History;
+use super::label::Label;
 use super::named::Names;
 use super::queue::{Line, Room};
 use super::rotation::{RotationId, RotationState};
@@ -23,6 +24,8 @@ use crate::counters::{Counters, Totals};
 pub(super) struct Inner {
     /// Tells it from other pools.
     pub(super) number: u32,
+    /// What log lines call its destinations.
+    pub(super) label: Label,
     pub(super) next_serial: u64,
     pub(super) destinations: Slab<Destination>,
     /// The slot of each.

@@ -19,6 +19,7 @@ mod found;
 pub mod health;
 mod history;
 mod inner;
+mod label;
 mod lease;
 mod moves;
 mod named;
@@ -54,6 +55,7 @@ pub use destination::DestinationStatus;
 pub use dismissal::Dismissed;
 pub use history::{Held, History, VerdictChange};
 use inner::Inner;
+pub use label::{Label, Labelled};
 pub use lease::Lease;
 pub use named::{Followed, Unresolved};
 pub use policy::PolicyKind;
@@ -193,6 +195,7 @@ impl Pool {
         static POOLS: AtomicU32 = AtomicU32::new(0);
         Pool(Arc::new(Mutex::new(Inner {
             number: POOLS.fetch_add(1, Ordering::Relaxed),
+            label: Label::default(),
             next_serial: 0,
             destinations: Slab::new(),
             by_address: HashMap::new(),

@@ -48,7 +48,11 @@ impl Inner {
         let next = &self.destinations[to];
         let closes = self.single(rotation).is_some_and(|single| single.closes);
         let (sessions, then) = (Counted(sessions, "session"), if closes { "closed" } else { "kept" });
-        warn!("single destination moved from {} to {}: {why}; {sessions} {then}", from.address, next.address);
+        let (pool, former, now_at) = (self.label.pool(), self.label.of(from.address), self.label.of(next.address));
+        warn!(
+            destination:% = next.address, pool;
+            "single destination moved from {former} to {now_at}: {why}; {sessions} {then}"
+        );
         if closes {
             let to = next.id;
             self.tell(Event::Closed(from.id, from.address, Some(rotation)));
@@ -92,7 +96,12 @@ impl Inner {
         let Some(mut switchover) = self.single_mut(rotation).and_then(|single| single.switchover.take()) else {
             return;
         };
-        warn!("single destination stays {}: the move by hand is cancelled: {why}", switchover.from.address);
+        let (address, pool) = (switchover.from.address, self.label.pool());
+        let it = self.label.of(address);
+        warn!(
+            destination:% = address, pool;
+            "single destination stays {it}: the move by hand is cancelled: {why}"
+        );
         switchover.answer(Err(format!("cancelled: {why}")));
         self.tell(Event::Settled);
         if self.retries(rotation) {
@@ -123,7 +132,12 @@ impl Inner {
             Some((slot, next_id)) => {
                 switchover.to = next_id;
                 self.set_single(rotation, slot, false);
-                warn!("single destination moved on to {}: {why}; 0 sessions closed", self.destinations[slot].address);
+                let (address, pool) = (self.destinations[slot].address, self.label.pool());
+                let it = self.label.of(address);
+                warn!(
+                    destination:% = address, pool;
+                    "single destination moved on to {it}: {why}; 0 sessions closed"
+                );
                 if next_id == from.id {
                     self.finish_switchover(rotation);
                 }
@@ -209,8 +223,12 @@ impl Inner {
         };
         let left = self.left_on(rotation, switchover.from);
         if left > 0 && switchover.to != switchover.from.id {
-            let (left, former, within) = (Counted(left, "session"), switchover.from.address, CLOSING.as_secs());
-            warn!("single destination: {left} on {former} not ended within {within} s; the next one serves");
+            let (left, address, within) = (Counted(left, "session"), switchover.from.address, CLOSING.as_secs());
+            let (pool, former) = (self.label.pool(), self.label.of(address));
+            warn!(
+                destination:% = address, pool;
+                "single destination: {left} on {former} not ended within {within} s; the next one serves"
+            );
         }
         switchover.answer(Ok(()));
         self.tell(Event::Settled);

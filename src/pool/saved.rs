@@ -117,7 +117,11 @@ impl Pool {
                 inner.expect(name);
             }
             if !it.address.can_be_connected_to() {
-                warn!("destination {} is not taken over: nothing can be connected to it", it.address);
+                let (pool, name) = (inner.label.pool(), inner.label.of(it.address));
+                warn!(
+                    destination:% = it.address, pool;
+                    "destination {name} is not taken over: nothing can be connected to it"
+                );
                 continue;
             }
             // Its pool held no more than this one may.

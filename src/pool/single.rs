@@ -127,7 +127,8 @@ impl Inner {
             && let Some(slot) = self.best_single(rotation)
         {
             self.set_single(rotation, slot, false);
-            info!("single destination is {}", self.destinations[slot].address);
+            let (address, pool) = (self.destinations[slot].address, self.label.pool());
+            info!(destination:% = address, pool; "single destination is {}", self.label.of(address));
             // Another one may have been preferred.
             self.tell(Event::Settled);
         }

@@ -80,6 +80,12 @@ impl Setup {
         self.pools.iter().chain(&self.retired)
     }
 
+    /// Has log lines name the pools of destinations, if there are several.
+    pub fn label_pools(&self) {
+        let are_several = self.pools.len() > 1;
+        self.pools.iter().for_each(|it| it.pool.set_label(are_several.then(|| it.config.name.clone())));
+    }
+
     /// Has services leave alone the single destinations of those that they avoid.
     pub fn avoid_writers(&self) {
         for service in &self.services {

@@ -91,6 +91,56 @@ fn each_service_takes_destinations_from_its_pool_by_its_policy() {
     drop((sessions, readers));
 }
 
+/// A node may be in two pools, and be judged in each by another check: a line about it says which pool is meant.
+#[test]
+fn the_log_names_the_pool_of_a_destination_where_there_are_several() {
+    let (site, mut server, ports) = (Site::new(), Server::echo(), [0; 2].map(|_| free_port()));
+    let checks = "watchdog = 'tcp'\ninterval = 0.1\nfall = 1\nrise = 1";
+    let service =
+        |name, port| (name, port, if name == "a" { "pool = \"a\"\npolicy = \"single\"" } else { "pool = \"b\"" });
+    let in_json = |text: &str| text.replace("threads = 2", "threads = 2\nlog-format = \"json\"");
+    site.write(
+        &[("a", &[&server], checks), ("b", &[&server], checks)],
+        &[service("a", ports[0]), service("b", ports[1])],
+    );
+    fs::write(&site.file, in_json(&fs::read_to_string(&site.file).expect("the file"))).expect("the file");
+    site.start();
+    let address = server.to_string();
+    let says = |pool: &str, what: &str| {
+        let log = site.log();
+        let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        lines.into_iter().any(|it| {
+            it["pool"] == pool
+                && it["destination"] == *address
+                && it["msg"].as_str().is_some_and(|msg| msg.contains(&what.replace("IT", &format!("{pool}/{address}"))))
+        })
+    };
+    wait_until("both are judged", || ["a", "b"].iter().all(|pool| says(pool, "destination IT READY")));
+    assert!(says("a", "single destination is IT"), "{}", site.log());
+    assert_eq!(site.daemon.control(&format!("b/{address}:3")), "Ok\n");
+    wait_until("a change by hand is told", || says("b", "destination IT changed from weight 1 to 3, by 127.0.0.1:"));
+    server.stop();
+    wait_until("both are judged", || ["a", "b"].iter().all(|pool| says(pool, "destination IT DOWN")));
+    assert!(!site.log().contains(&format!("destination {address}")), "{}", site.log());
+    assert_eq!(site.daemon.control("getevents kind=verdict").matches(&format!("a/{address} DOWN")).count(), 1);
+
+    // With one pool left, it needs no name.
+    site.write(&[("b", &[&server], checks)], &[service("b", ports[1])]);
+    assert!(site.daemon.control("reload").ends_with("Ok\n"));
+    server.start();
+    wait_until("it is judged", || site.log().contains(&format!("INFO destination {address} READY")));
+    // And as soon as there is another, it does again.
+    site.write(
+        &[("a", &[&server], checks), ("b", &[&server], checks)],
+        &[service("a", ports[0]), service("b", ports[1])],
+    );
+    assert!(site.daemon.control("reload").ends_with("Ok\n"));
+    server.stop();
+    wait_until("both are judged", || {
+        ["a", "b"].iter().all(|pool| site.log().contains(&format!("WARN destination {pool}/{address} DOWN")))
+    });
+}
+
 #[test]
 fn the_control_port_shows_each_service_and_pool_under_its_name() {
     let (site, [first, second, third], [writer, _, queue]) = three();

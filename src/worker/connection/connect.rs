@@ -279,7 +279,9 @@ impl Connection {
             debug!("client {}: passed on to {}", self.client_address, lease.address());
             self.record.connected(kit.now);
             if lease.connected() {
-                info!("destination {} can be reached again", lease.address());
+                let (address, label) = (lease.address(), self.service.rotation.pool().label());
+                let (pool, it) = (label.pool(), label.of(address));
+                info!(destination:% = address, pool; "destination {it} can be reached again");
             }
         }
         if let Err(error) = self.put_header_first(kit) {
@@ -301,7 +303,9 @@ impl Connection {
         self.record.attempt_failed(error);
         let (address, follows) = (lease.address(), what_follows(lease.retries()));
         if lease.failed(kit.now) {
-            warn!("destination {address} cannot be reached: {error}; {follows}");
+            let label = self.service.rotation.pool().label();
+            let (pool, it) = (label.pool(), label.of(address));
+            warn!(destination:% = address, pool; "destination {it} cannot be reached: {error}; {follows}");
         }
     }
 

@@ -51,7 +51,9 @@ impl Connection {
         debug!("client {}: refused by {address}: {reason}", self.client_address);
         self.record.turned_down();
         if lease.refused(kit.now, reason) {
-            warn!("destination {address} refuses clients: {reason}; {}", what_follows(retries));
+            let (label, follows) = (self.service.rotation.pool().label(), what_follows(retries));
+            let (pool, it) = (label.pool(), label.of(address));
+            warn!(destination:% = address, pool; "destination {it} refuses clients: {reason}; {follows}");
         }
         self.go_on(id, retries, kit)
     }
@@ -62,7 +64,12 @@ impl Connection {
         if lease.suspect(kit.now) {
             let (address, seconds) = (lease.address(), self.service.options.suspect_after.as_secs_f64());
             let follows = what_follows(lease.retries());
-            warn!("destination {address} is slow: no greeting within {seconds} s; {follows}");
+            let label = self.service.rotation.pool().label();
+            let (pool, it) = (label.pool(), label.of(address));
+            warn!(
+                destination:% = address, pool;
+                "destination {it} is slow: no greeting within {seconds} s; {follows}"
+            );
         }
     }
 }
@@ -77,7 +84,9 @@ impl Connection {
         let reason = first_packet::describe(said);
         if lease.refused_late(kit.now, &reason) {
             let follows = what_follows(lease.retries());
-            warn!("destination {} refuses clients: {reason}; {follows}", lease.address());
+            let (address, label) = (lease.address(), self.service.rotation.pool().label());
+            let (pool, it) = (label.pool(), label.of(address));
+            warn!(destination:% = address, pool; "destination {it} refuses clients: {reason}; {follows}");
         }
     }
 }
