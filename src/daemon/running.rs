@@ -304,9 +304,8 @@ impl Running {
             commands: self.control.commands(),
             max_connections: self.max_http_connections,
         };
-        let handle = http::start(settings, self.http.as_ref())?;
-        handle.pause(self.paused.load(Ordering::Relaxed));
-        self.http = Some(handle);
+        let is_paused = self.paused.load(Ordering::Relaxed);
+        self.http = Some(http::start(settings, is_paused, self.http.as_ref())?);
         Ok(())
     }
 

@@ -60,17 +60,17 @@ struct Shared {
 /// How the rest of the program reaches the thread. It ends when this is dropped.
 pub struct Handle(Arc<Shared>);
 
-/// Starts the thread. It goes on with the samples of one before it.
+/// Starts the thread, where new clients of the services may wait by now. It goes on with the samples of one before it.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn start(settings: Settings, before: Option<&Handle>) -> io::Result<Handle> {
+pub fn start(settings: Settings, is_paused: bool, before: Option<&Handle>) -> io::Result<Handle> {
     let samples = before.map(|it| it.0.samples.lock().clone()).unwrap_or_default();
     let shared = Arc::new(Shared {
         settings,
         samples: Mutex::new(samples),
         is_leaving: AtomicBool::new(false),
-        is_paused: AtomicBool::new(false),
+        is_paused: AtomicBool::new(is_paused),
         ends: watch::Sender::new(false),
     });
     let served = Arc::clone(&shared);

@@ -1,7 +1,8 @@
 //! Clients that mean no good, and defects: neither reaches those who are served.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Web;
@@ -67,6 +68,50 @@ fn only_so_many_are_sent_events() {
     drop(watching);
     // Those that are gone are noticed when they would be sent something.
     wait_until("there is room again", || watch(web.0).1.ends_with("200"));
+}
+
+/// What waits for one that takes nothing is bounded, and it is closed after 15 s of that. All others get their events and
+/// answers meanwhile.
+#[test]
+fn a_reader_of_events_that_stalls_is_closed_and_the_others_are_served() {
+    let server = Server::echo();
+    let (glbd, web) = Web::of(&[], &[&server]);
+    let client = glbd.connect();
+    assert!(echoes(&client));
+    let start = glbd.descriptors();
+    let watch = || {
+        let mut stream = connect_to(web.0).expect("it accepts");
+        write!(stream, "GET /events HTTP/1.1\r\nHost: {}\r\n\r\n", web.0).expect("it reads");
+        let mut begin = [0; 15];
+        stream.read_exact(&mut begin).expect("an answer");
+        assert_eq!(&begin, b"HTTP/1.1 200 OK");
+        stream
+    };
+    let (stalled, reading) = (watch(), watch());
+    let before = glbd.resident_bytes();
+    let long = format!("unix:/{}", "x".repeat(90));
+    let commands = format!("{long}:2\n{long}:1\n").repeat(200);
+    thread::scope(|scope| {
+        // It hears of everything up to the end.
+        let heard = scope.spawn(|| {
+            let (mut lines, mut events) = (BufReader::new(&reading).lines(), 0);
+            while lines.next().expect("an open stream").expect("a line").find("127.0.0.1:9 added").is_none() {
+                events += 1;
+            }
+            events
+        });
+        wait_until("the one that stalls is let go", || {
+            assert!(!glbd.control(&commands).contains("Error"));
+            assert_eq!(web.get("/health").status, 200);
+            assert!(echoes(&client) && echoes(&glbd.connect()));
+            let grown = glbd.resident_bytes().saturating_sub(before);
+            assert!(grown < 20_000_000, "{grown} bytes more");
+            glbd.descriptors() <= start + 1
+        });
+        glbd.change("127.0.0.1:9");
+        assert!(heard.join().expect("no panic") > 100);
+    });
+    drop(stalled);
 }
 
 #[test]

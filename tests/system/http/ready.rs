@@ -2,8 +2,10 @@
 
 use std::process::Command;
 
+use nix::sys::signal::Signal;
+
 use super::Web;
-use crate::harness::{Glbd, Server, echoes, free_port, wait_until};
+use crate::harness::{Daemon, Glbd, Server, echoes, free_port, wait_until};
 use crate::services::{Site, served};
 
 #[test]
@@ -55,6 +57,31 @@ fn a_full_process_is_not_ready() {
     let client = glbd.connect();
     assert!(echoes(&client));
     assert_eq!(web.get("/ready").body, "main: the process has as many connections as it may have\n");
+}
+
+/// keepalived is to move on to a machine that serves: here clients would wait.
+#[test]
+fn a_paused_process_is_not_ready_until_it_is_resumed() {
+    let (server, web) = (Server::echo(), Web::new());
+    let daemon = Daemon::started(&["--user", "root", &web.option(), &server.to_string()]);
+    wait_until("it is ready", || web.try_to_ask("GET", "/ready", &[], "").is_ok_and(|it| it.status == 200));
+    daemon.signal(Signal::SIGTTOU);
+    wait_until("it is paused", || web.get("/ready").status == 503);
+    for path in ["/ready", "/ready/main"] {
+        let answer = web.get(path);
+        assert_eq!((answer.status, &*answer.body), (503, "main: new clients wait until the process is resumed\n"));
+    }
+    assert_eq!(web.get("/health").status, 200, "it need not be restarted");
+    assert_eq!(web.get("/ready/other").status, 404);
+    // The next process is paused as well, from its first answer on.
+    daemon.upgrade();
+    for _ in 0..50 {
+        assert_eq!(web.get("/ready").status, 503);
+    }
+    daemon.signal(Signal::SIGTTIN);
+    wait_until("it is resumed", || web.get("/ready").status == 200);
+    assert_eq!(web.get("/ready/main").body, "main: ready\n");
+    assert!(echoes(&daemon.connect()));
 }
 
 #[test]
