@@ -482,14 +482,14 @@ impl Options {
     /// One line that names the first that is none.
     pub fn parse_destinations(&self, port: Option<u16>) -> Result<Vec<DestinationSpec>, String> {
         let has_port = self.listen.as_ref().is_some_and(|listen| listen.ports().next().is_some());
-        let ports = if has_port { "several ports" } else { "no port" };
+        let ports = if has_port { "several" } else { "none" };
         let lacks_port = |text: &str| port.is_none() && parse_destination(text, Some(1)).is_ok();
         let parse = |text: &str| match parse_destination(text, port) {
             Ok(spec) if spec.weight < 0.0 => Err(format!("destination '{text}': the weight is below zero")),
             Ok(spec) => Ok(spec),
-            Err(_) if lacks_port(text) => {
-                Err(format!("destination '{text}': clients connect at {ports}, so it needs one of its own"))
-            }
+            Err(_) if lacks_port(text) => Err(format!(
+                "destination '{text}' lacks a port, and the service listens at {ports}: write '{text}:PORT'"
+            )),
             Err(error) if text.contains(',') => Err(format!("destination '{text}': {error}; blanks separate several")),
             Err(error) => Err(format!("destination '{text}': {error}")),
         };

@@ -236,6 +236,9 @@ impl Control {
                     let answer = match query.then {
                         Then::Show(shown) => sessions::connections(found, shown),
                         Then::ShowClients(shown) => sessions::clients(&found, shown),
+                        Then::Kick(_) if found.is_empty() && query.filter.id.is_some() => {
+                            sessions::no_such_connection(query.filter.id)
+                        }
                         Then::Kick(pace) => self.kicks.begin(&found, pace, asker, &*self.executor.sessions),
                     };
                     self.answer_late(asker, &answer);

@@ -239,6 +239,12 @@ pub(super) fn clients(found: &[Session], shown: Shown) -> String {
     text
 }
 
+/// The answer to a kick of a connection that has ended, or never was.
+pub(super) fn no_such_connection(id: Option<SessionId>) -> String {
+    let id = id.map(|id| format!("{}.{id}: ", std::process::id())).unwrap_or_default();
+    format!("Error: {id}no such connection\n")
+}
+
 /// In seconds.
 fn tenths(time: Duration) -> f64 {
     (time.as_secs_f64() * 10.0).round() / 10.0

@@ -95,7 +95,7 @@ fn destinations_need_a_port_where_there_are_several() {
         let output = glbd::run(arguments);
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    let needs = "glbd: destination 'db1': clients connect at several ports, so it needs one of its own\n";
+    let needs = "glbd: destination 'db1' lacks a port, and the service listens at several: write 'db1:PORT'\n";
     assert_eq!(said(&["--check", "3306,3307", "db1"]), (Some(2), needs.to_owned()));
     assert_eq!(said(&["--check", "10.0.0.1:3306,10.0.0.2:3306", "127.0.0.1"]).0, Some(0));
     let overlap = "glbd: invalid value '3306,10.0.0.1:3306' for '[LISTEN_ADDRESS]': 10.0.0.1:3306 and *:3306 overlap\n";

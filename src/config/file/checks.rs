@@ -109,8 +109,8 @@ impl Reader {
         let all = pool.destinations.iter().cloned().chain(backups);
         let lacking: Vec<_> = all.filter(|(text, _)| ports.len() > 1 && lacks_port(text)).collect();
         for (text, place) in lacking {
-            let needs = "its services listen at several ports, so it needs one of its own";
-            self.complain(place, format!("pool.{name}.destinations: '{text}': {needs}"));
+            let lacks = format!("lacks a port, and the pool's services listen at several: write '{text}:PORT'");
+            self.complain(place, format!("pool.{name}.destinations: '{text}' {lacks}"));
         }
     }
 }

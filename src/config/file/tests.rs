@@ -256,7 +256,7 @@ fn what_is_no_file_of_ours_is_told() {
         ),
         (
             "[pool.a]\ndestinations = ['db1:1', 'db2']\n[service.b]\nlisten = [1, 2]",
-            "2:26: pool.a.destinations: 'db2': its services listen at several ports, so it needs one of its own",
+            "2:26: pool.a.destinations: 'db2' lacks a port, and the pool's services listen at several: write 'db2:PORT'",
         ),
         ("[pool.a]\n[service.b]\nlisten = 1\navoid = 'c'", "4:9: service.b.avoid: there is no service 'c'"),
         ("[pool.a]\n[service.b]\nlisten = 1\navoid = 'b'", "4:9: service.b.avoid: a service cannot avoid itself"),
@@ -271,7 +271,7 @@ fn what_is_no_file_of_ours_is_told() {
         ),
         (
             "[pool.a]\ndestinations = ['db1:1', 'db2']\n[service.b]\nlisten = 1\n[service.c]\nlisten = 2",
-            "2:26: pool.a.destinations: 'db2': its services listen at several ports, so it needs one of its own",
+            "2:26: pool.a.destinations: 'db2' lacks a port, and the pool's services listen at several: write 'db2:PORT'",
         ),
     ] {
         assert_eq!(complaints(text).first().map(String::as_str), Some(expected), "{text}");

@@ -100,7 +100,11 @@ fn what_is_kicked_is_closed_and_nothing_else() {
     let first = clients.remove(0);
     wait_until("it is closed", || is_over(&first));
     assert!(clients.iter().all(echoes));
-    assert_eq!(glbd.control(&format!("kick {id}")), "0 connections closed\nOk\n", "it is another one's place");
+    for command in [format!("kick {id}"), format!("kick {id} pace=5"), format!("kick {id} client=127.0.0.2/31")] {
+        let answer = glbd.control(&command);
+        assert_eq!(answer, format!("Error: {id}: no such connection\n"), "it is another one's place");
+    }
+    assert_eq!(glbd.control("kick client=127.0.1.0/24"), "0 connections closed\nOk\n");
     assert_eq!(glbd.control("kick client=127.0.0.2/31"), "2 connections closed\nOk\n");
     wait_until("they are closed", || clients[..2].iter().all(is_over));
     let rest = clients.split_off(2);

@@ -299,7 +299,7 @@ fn what_makes_no_sense_of_the_files_of_sockets_is_told() {
         ),
         (&["--socket-mode", "999", "unix:/run/a"], "not a mode, such as 0660"),
         (&["unix:/run/a,unix:/run/a"], "unix:/run/a is given twice"),
-        (&["unix:/run/a", "10.0.0.1"], "clients connect at no port, so it needs one of its own"),
+        (&["unix:/run/a", "10.0.0.1"], "lacks a port, and the service listens at none: write '10.0.0.1:PORT'"),
     ] {
         let output = run(&[&["--check"], words].concat());
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
