@@ -171,6 +171,7 @@ pub fn renew(socket: &Socket, borrowed: bool, options: &ConnectionOptions) -> io
         return renew_at_path(socket, path, borrowed, options);
     }
     prepare(socket, options)?;
+    forget_keepalive(socket, options)?;
     if !borrowed || options.interface.is_some() {
         bind_to_device(socket, options.interface.as_deref())?;
     }
@@ -285,6 +286,29 @@ pub fn keep_alive(socket: &SockRef, options: &ConnectionOptions) -> io::Result<(
         probes = probes.with_retries(count);
     }
     socket.set_tcp_keepalive(&probes)
+}
+
+/// Has a socket follow the system's settings again where the options do not say how a silent peer is probed: they may have
+/// when the socket was set up.
+fn forget_keepalive(socket: &Socket, options: &ConnectionOptions) -> io::Result<()> {
+    let KeepaliveProbes { time, interval, count } = options.keepalive_probes;
+    let mut probes = TcpKeepalive::new();
+    if time.is_none() {
+        probes = probes.with_time(Duration::from_secs(system_keepalive("time", 7200)));
+    }
+    if interval.is_none() {
+        probes = probes.with_interval(Duration::from_secs(system_keepalive("intvl", 75)));
+    }
+    if count.is_none() {
+        probes = probes.with_retries(system_keepalive("probes", 9) as u32);
+    }
+    socket.set_tcp_keepalive(&probes)
+}
+
+/// The system's setting, or what Linux begins with where it cannot be read.
+fn system_keepalive(what: &str, usual: u64) -> u64 {
+    let setting = std::fs::read_to_string(format!("/proc/sys/net/ipv4/tcp_keepalive_{what}"));
+    setting.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(usual)
 }
 
 fn lacks_ipv6(error: &io::Error) -> bool {

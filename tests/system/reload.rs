@@ -13,6 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::Signal;
 
+use crate::harness::kernel::KernelsEnd;
 use crate::harness::{Server, connect_to, echoes, free_port, proc, wait_until};
 use crate::services::{Site, at, served};
 
@@ -565,6 +566,33 @@ fn a_hundred_reloads_leave_nothing_behind() {
     });
     (0..50).for_each(|_| turn());
     wait_until("all is back", || descriptors() <= before.0 && threads() <= before.1);
+}
+
+/// What the file no longer says is the system's choice again, also on sockets that listen all along.
+#[test]
+fn keepalive_options_that_go_away_are_forgotten() {
+    let (site, server, port) = one();
+    let seconds_left =
+        |client: &TcpStream| KernelsEnd::opposite(client).filter(|it| it.timer == 2).map(|it| it.seconds_left);
+    let probed_within = |seconds: f64| {
+        let client = served(port);
+        wait_until("a timer runs", || seconds_left(&client).is_some());
+        seconds_left(&client).is_some_and(|left| left <= seconds)
+    };
+    assert!(!probed_within(100.0), "the system's settings are longer");
+    site.write(&[("a", &[&server], "")], &[("s", port, "keepalive-time = 50\nkeepalive-count = 2")]);
+    assert!(reload(&site).ends_with("Ok\n"));
+    assert!(probed_within(50.0));
+    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
+    assert!(reload(&site).ends_with("Ok\n"));
+    assert!(!probed_within(100.0));
+    // The same where another process goes on with the sockets.
+    site.write(&[("a", &[&server], "")], &[("s", port, "keepalive-time = 50")]);
+    site.daemon.upgrade();
+    assert!(probed_within(50.0));
+    site.write(&[("a", &[&server], "")], &[("s", port, "")]);
+    site.daemon.upgrade();
+    assert!(!probed_within(100.0));
 }
 
 /// A service is replaced by another one when its options change, and what replaces what is known for as long as anybody

@@ -28,10 +28,6 @@ impl Connection {
             None => self.client.local_address()?,
             known => known,
         };
-        let (Some(source), Some(destination)) = (self.client_address.inet(), destination) else {
-            return Ok(Some(encode_unknown(version)));
-        };
-        let addresses = Addresses { source, destination };
         let options = &self.service.options.proxy_v2_options;
         if options.contains(&ProxyV2Option::UniqueId) && connecting.unique_id.is_none() {
             let received = connecting.received.unique_id().map(Box::from);
@@ -42,7 +38,10 @@ impl Connection {
         let unique_id = connecting.unique_id.as_deref().map(|value| Tlv { kind: UNIQUE_ID, value });
         let tlvs = unique_id.into_iter().chain(connecting.received.passed_on(options)).collect();
         let extras = Extras { tlvs, has_checksum: options.contains(&ProxyV2Option::Crc32c) };
-        Ok(Some(encode(version, addresses, &extras)))
+        Ok(Some(match (self.client_address.inet(), destination) {
+            (Some(source), Some(destination)) => encode(version, Addresses { source, destination }, &extras),
+            _ => encode_unknown(version, &extras),
+        }))
     }
 
     /// Puts what is left of the header in front of what the client has said by now.

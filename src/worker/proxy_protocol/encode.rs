@@ -26,10 +26,10 @@ pub(in crate::worker) fn encode(version: ProxyVersion, addresses: Addresses, ext
 
 /// Writes the header of a client that has no address, since it came through a UNIX socket: in version 2 the one that a
 /// proxy's own connection has, as HAProxy does, since MariaDB takes no other without addresses.
-pub(in crate::worker) fn encode_unknown(version: ProxyVersion) -> Box<[u8]> {
+pub(in crate::worker) fn encode_unknown(version: ProxyVersion, extras: &Extras) -> Box<[u8]> {
     match version {
         ProxyVersion::V1 => b"PROXY UNKNOWN\r\n"[..].into(),
-        ProxyVersion::V2 => [&SIGNATURE[..], &[VERSION_2 | LOCAL, UNSPECIFIED, 0, 0]].concat().into(),
+        ProxyVersion::V2 => with_extras(LOCAL, UNSPECIFIED, Vec::new(), extras).into(),
     }
 }
 
@@ -47,6 +47,11 @@ fn binary(Addresses { source, destination }: Addresses, extras: &Extras) -> Vec<
         }
     }
     body.extend([source, destination].iter().flat_map(|address: &SocketAddr| address.port().to_be_bytes()));
+    with_extras(PROXY, if source.is_ipv4() { TCP_4 } else { TCP_6 }, body, extras)
+}
+
+/// A header of version 2, of which `body` is the addresses.
+fn with_extras(command: u8, family: u8, mut body: Vec<u8>, extras: &Extras) -> Vec<u8> {
     let zeros = Tlv { kind: CRC32C, value: &[0; 4] };
     let checksum_at = FIXED + body.len() + TLV_FIXED;
     for Tlv { kind, value } in extras.has_checksum.then_some(&zeros).into_iter().chain(&extras.tlvs) {
@@ -57,9 +62,8 @@ fn binary(Addresses { source, destination }: Addresses, extras: &Extras) -> Vec<
             body.extend(*value);
         }
     }
-    let family = if source.is_ipv4() { TCP_4 } else { TCP_6 };
     let length = (body.len() as u16).to_be_bytes();
-    let mut header = [&SIGNATURE[..], &[VERSION_2 | PROXY, family], &length, &body].concat();
+    let mut header = [&SIGNATURE[..], &[VERSION_2 | command, family], &length, &body].concat();
     if extras.has_checksum {
         let checksum = checksum(&header, checksum_at);
         header[checksum_at..checksum_at + 4].copy_from_slice(&checksum.to_be_bytes());

@@ -14,6 +14,8 @@ pub struct KernelsEnd {
     unread: String,
     /// Which timer runs for it.
     pub timer: u8,
+    /// How many seconds it still runs.
+    pub seconds_left: f64,
 }
 
 impl KernelsEnd {
@@ -98,7 +100,7 @@ fn listed_in(table: &str) -> impl Iterator<Item = KernelsEnd> + use<> {
         .map(|line| {
             let field: Vec<_> = line.split_whitespace().collect();
             let (_, unread) = field[4].split_once(':').expect("bytes to send and to read");
-            let (timer, _) = field[5].split_once(':').expect("a timer and its time");
+            let (timer, left) = field[5].split_once(':').expect("a timer and its time");
             KernelsEnd {
                 local: field[1].to_owned(),
                 remote: field[2].to_owned(),
@@ -106,6 +108,8 @@ fn listed_in(table: &str) -> impl Iterator<Item = KernelsEnd> + use<> {
                 inode: field[9].to_owned(),
                 unread: unread.to_owned(),
                 timer: timer.parse().expect("the number of a timer"),
+                // In hundredths of a second, whatever the kernel counts by itself.
+                seconds_left: u64::from_str_radix(left, 16).expect("the time of a timer") as f64 / 100.0,
             }
         })
         .collect();

@@ -208,6 +208,32 @@ fn the_header_says_that_nothing_is_known_of_a_client_of_a_unix_socket() {
     }
 }
 
+/// As HAProxy does. What the daemon adds is the same as for others, a name of the connection and a checksum.
+#[test]
+fn the_header_of_a_client_of_a_unix_socket_has_the_extras_that_are_asked_for() {
+    let directory = directory();
+    let path = directory.path().join("glbd.sock");
+    let (server, checking) = (Server::echo(), Server::echo());
+    let options = ["--send-proxy=2", "--proxy-v2-options=unique-id,crc32c"];
+    // Another one checks the checksum, and takes the header off.
+    let next = Glbd::builder().args(["--accept-proxy=127.0.0.1"]).destinations([&checking]).start();
+    for (destination, is_checked) in [(server.to_string(), false), (next.address().to_string(), true)] {
+        let glbd = Glbd::builder().args(options).listen_also_on(unix(&path)).destinations([destination]).start();
+        let mut client = as_stream(UnixStream::connect(&path).expect("glbd accepts"));
+        client.write_all(b"hello\n").expect("an open connection");
+        if is_checked {
+            assert_eq!(read_line(&client).expect("a line"), "hello");
+        } else {
+            let mut said = [0; 16 + 7 + 35 + 6];
+            client.read_exact(&mut said).expect("the server's echo");
+            assert_eq!(&said[..16], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\x2a");
+            assert_eq!((&said[16..19], &said[23..26]), (&b"\x03\0\x04"[..], &b"\x05\0\x20"[..]));
+            assert!(said[26..58].iter().all(u8::is_ascii_hexdigit) && said[58..] == *b"hello\n", "{said:?}");
+        }
+        drop(glbd);
+    }
+}
+
 #[test]
 fn a_header_from_a_unix_socket_is_believed_where_one_from_127_0_0_1_is() {
     let directory = directory();
