@@ -45,7 +45,7 @@ help:
 	@echo 'make check      format, clippy and shellcheck'
 	@echo 'make deny       check licenses, sources and versions of the dependencies, and advisories where they can be fetched'
 	@echo 'make bench      compare with HAProxy, nginx and Pen, and attack: writes docs/benchmarks.md'
-	@echo 'make attack     measure a client while another source floods its service: a section of docs/benchmarks.md'
+	@echo 'make attack     measure a client while others flood its service or abuse HTTP: sections of docs/benchmarks.md'
 	@echo 'make install    to PREFIX ($(PREFIX)) below DESTDIR, with init script, settings and systemd unit'
 	@echo 'make uninstall  take it away again, but for the settings'
 	@echo 'make deb        build a Debian package in $(DEB_DIR)'
@@ -88,6 +88,7 @@ attack:
 	scripts/install-test-tools bench
 	$(MAKE) $(BINARY)
 	python3 -B scripts/benchmark/attack.py $(BINARY) --output docs/benchmarks.md
+	python3 -B scripts/benchmark/web_attack.py $(BINARY) --output docs/benchmarks.md
 
 check:
 	$(CARGO) fmt --check

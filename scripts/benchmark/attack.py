@@ -56,7 +56,7 @@ def main():
     section = page(results, options)
     print(section)
     if options.output:
-        write(options.output, section)
+        write(options.output, TITLE, section)
 
 
 def command_line():
@@ -196,11 +196,11 @@ def table(results, over_limit):
     return "\n".join(lines)
 
 
-def write(path, section):
+def write(path, title, section):
     with open(path, encoding="utf-8") as file:
         text = file.read()
     # Its place is before the next section, or at the end.
-    before, _, after = text.partition(TITLE)
+    before, _, after = text.partition(title)
     following = re.search(r"^## ", after, re.MULTILINE)
     after = after[following.start():] if following else ""
     with open(path, "w", encoding="utf-8") as file:
