@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -171,12 +172,31 @@ fn a_watcher_that_takes_nothing_is_let_go_and_disturbs_nobody() {
     let server = Server::echo();
     let glbd = Glbd::start([&server]);
     let start = glbd.descriptors();
-    let stalled = connect_to(glbd.control_address()).expect("the control port");
-    writeln!(&stalled, "watch").expect("a command");
+    let watch = || {
+        let watcher = connect_to(glbd.control_address()).expect("the control port");
+        writeln!(&watcher, "watch").expect("a command");
+        watcher
+    };
+    let (stalled, reading) = (watch(), watch());
+    let before = glbd.resident_bytes();
     let commands = format!("{server}:2\n{server}:1\n").repeat(2000);
-    wait_until("it is let go", || {
-        assert!(!glbd.control(&commands).contains("Error"));
-        glbd.descriptors() == start
+    thread::scope(|scope| {
+        // It hears of everything up to the end.
+        let heard = scope.spawn(|| {
+            let mut lines = BufReader::new(&reading).lines().map(|line| line.expect("a line"));
+            assert!(lines.any(|line| line.contains("127.0.0.1:9 added")), "the last one");
+        });
+        wait_until("the one that stalls is let go", || {
+            assert!(!glbd.control(&commands).contains("Error"));
+            let grown = glbd.resident_bytes().saturating_sub(before);
+            assert!(grown < 20_000_000, "{grown} bytes more");
+            glbd.descriptors() <= start + 1
+        });
+        wait_until("the other one hears of it", || {
+            glbd.control("127.0.0.1:9\n127.0.0.1:9:-1");
+            heard.is_finished()
+        });
+        heard.join().expect("no panic");
     });
     drop(stalled);
 }
