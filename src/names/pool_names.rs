@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
-use log::{Level, info, log, warn};
+use log::{info, warn};
 
 use super::Settings;
 use crate::address::{Endpoint, PeerAddress};
@@ -173,29 +173,37 @@ fn unresolved(pool: &Pool) -> Vec<Endpoint> {
 }
 
 fn tell(name: &Endpoint, news: Followed, label: &Label) {
-    let (level, what) = match news {
-        Followed::Moved(from, to) => (Level::Info, format!("{} is at {to} now, no longer at {from}", label.of(name))),
-        Followed::Added(address) => (Level::Info, format!("{} added: {name} has it now", label.of(address))),
+    let (pool, it) = (label.pool(), label.of(name));
+    match news {
+        Followed::Moved(from, to) => {
+            info!(destination:% = name, pool; "destination {it} is at {to} now, no longer at {from}");
+        }
+        Followed::Added(address) => {
+            let it = label.of(address);
+            info!(destination:% = address, pool; "destination {it} added: {name} has it now");
+        }
         Followed::Joined(address) => {
-            (Level::Info, format!("{} is at {address} now, which is a destination already", label.of(name)))
+            info!(destination:% = name, pool; "destination {it} is at {address} now, which is a destination already");
         }
         Followed::Regained(address) => {
-            (Level::Info, format!("{}: the name has again the address {address}", label.of(name)))
+            info!(destination:% = name, pool; "destination {it}: the name has again the address {address}");
         }
         Followed::Lost(address) => {
-            (Level::Info, format!("{}: the name no longer has the address {address}", label.of(name)))
+            info!(destination:% = name, pool; "destination {it}: the name no longer has the address {address}");
         }
-        Followed::Left(address) => (
-            Level::Info,
-            format!("{} is no longer at {address}, which stays: it is wanted otherwise as well", label.of(name)),
+        Followed::Left(address) => info!(
+            destination:% = name, pool;
+            "destination {it} is no longer at {address}, which stays: it is wanted otherwise as well"
         ),
-        Followed::Removed(address) => (
-            Level::Info,
-            format!("{} removed: its name no longer has it, and it has no connections", label.of(address)),
-        ),
+        Followed::Removed(address) => {
+            let it = label.of(address);
+            info!(
+                destination:% = address, pool;
+                "destination {it} removed: its name no longer has it, and it has no connections"
+            );
+        }
         Followed::Refused(address, reason) => {
-            (Level::Warn, format!("{} is at {address}, which is not added: {reason}", label.of(name)))
+            warn!(destination:% = name, pool; "destination {it} is at {address}, which is not added: {reason}");
         }
-    };
-    log!(level, destination:% = name, pool = label.pool(); "destination {what}");
+    }
 }
