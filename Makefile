@@ -20,7 +20,7 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
 export CARGO_TARGET_$(HOST)_RUNNER := sudo --preserve-env
 endif
 
-.PHONY: build run test loom valgrind fuzz soak bench attack check deny install uninstall deb deb-tools clean help
+.PHONY: build run test loom valgrind fuzz soak bench attack observed check deny install uninstall deb deb-tools clean help
 
 build: $(BINARY) $(MANUAL)/glbd.8
 
@@ -46,6 +46,7 @@ help:
 	@echo 'make deny       check licenses, sources and versions of the dependencies, and advisories where they can be fetched'
 	@echo 'make bench      compare with HAProxy, nginx and Pen, and attack: writes docs/benchmarks.md'
 	@echo 'make attack     measure a client while others flood its service or abuse HTTP: sections of docs/benchmarks.md'
+	@echo 'make observed   measure what metrics, page, watching and connection log cost: a section of docs/benchmarks.md'
 	@echo 'make install    to PREFIX ($(PREFIX)) below DESTDIR, with init script, settings and systemd unit'
 	@echo 'make uninstall  take it away again, but for the settings'
 	@echo 'make deb        build a Debian package in $(DEB_DIR)'
@@ -82,13 +83,18 @@ bench:
 	$(MAKE) $(BINARY)
 	$(CARGO) bench --bench pick -- --quiet
 	python3 -B scripts/benchmark $(BINARY) --output docs --picks $(CARGO_TARGET_DIR)/criterion
-	$(MAKE) attack
+	$(MAKE) attack observed
 
 attack:
 	scripts/install-test-tools bench
 	$(MAKE) $(BINARY)
 	python3 -B scripts/benchmark/attack.py $(BINARY) --output docs/benchmarks.md
 	python3 -B scripts/benchmark/web_attack.py $(BINARY) --output docs/benchmarks.md
+
+observed:
+	scripts/install-test-tools bench
+	$(MAKE) $(BINARY)
+	python3 -B scripts/benchmark/observed.py $(BINARY) --output docs/benchmarks.md
 
 check:
 	$(CARGO) fmt --check

@@ -203,12 +203,13 @@ macro_rules! kept {
 }
 
 /// All that a process keeps for as long as it lives, and what another one that takes over from it keeps as well.
-const KEPT: [Kept; 9] = [
+const KEPT: [Kept; 10] = [
     kept!("threads", threads, Upgrade),
     kept!("cpu-affinity", cpus, Upgrade),
     kept!("max-connections", max_connections, Upgrade),
     kept!("state", state, Upgrade),
     kept!("log", log, Upgrade),
+    kept!("connection-log-file", connection_log, Upgrade),
     kept!("fifo", fifo, Restart),
     kept!("daemon", daemon, Restart),
     kept!("user", user, Restart),

@@ -34,6 +34,7 @@ pub mod address;
 pub mod channel;
 pub mod checker;
 pub mod config;
+pub mod connection_log;
 pub mod control;
 pub mod counted;
 pub mod counters;

@@ -11,7 +11,6 @@ import contextlib
 import multiprocessing
 import os
 import random
-import re
 import socket
 import struct
 import subprocess
@@ -21,7 +20,7 @@ from statistics import median
 
 from contenders import THREADS, free_port, require, use_own_network, wait_for
 from loads import Backends
-from report import number
+from report import number, write_section
 
 TITLE = "## A source that opens connections as fast as it can"
 ATTACKER, CLIENT = "127.0.0.2", "127.0.0.3"
@@ -56,7 +55,7 @@ def main():
     section = page(results, options)
     print(section)
     if options.output:
-        write(options.output, TITLE, section)
+        write_section(options.output, TITLE, section)
 
 
 def command_line():
@@ -194,17 +193,6 @@ def table(results, over_limit):
         cells += [number(median(it["attacks"] for it in rounds)) if situation != ALONE else ""]
         lines.append(f"| {'nothing' if situation == ALONE else situation} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def write(path, title, section):
-    with open(path, encoding="utf-8") as file:
-        text = file.read()
-    # Its place is before the next section, or at the end.
-    before, _, after = text.partition(title)
-    following = re.search(r"^## ", after, re.MULTILINE)
-    after = after[following.start():] if following else ""
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(before.rstrip("\n") + "\n\n" + section + ("\n" + after if after else ""))
 
 
 if __name__ == "__main__":

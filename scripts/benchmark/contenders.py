@@ -118,8 +118,8 @@ def stat_of(pid):
 class Contender:
     """One proxy before one backend, from start to stop. Without a proxy, the backend itself."""
 
-    def __init__(self, name, backend, directory, glbd, services=1):
-        self.ports, self.processes = [backend] * services, []
+    def __init__(self, name, backend, directory, glbd, services=1, options=()):
+        self.ports, self.processes, self.options = [backend] * services, [], options
         if name == DIRECT:
             return
         self.ports = free_ports(services)
@@ -145,8 +145,8 @@ class Contender:
             return [["pen", "-f", "-x", most, "-c", most, f"127.0.0.1:{port}", f"127.0.0.1:{backend}"]
                     for port in self.ports]
         if name == GLBD and len(self.ports) == 1:
-            return [[glbd, "--threads", str(THREADS), "--fifo", f"{directory}/glbd.fifo", f"127.0.0.1:{self.port}",
-                     f"127.0.0.1:{backend}"]]
+            return [[glbd, "--threads", str(THREADS), "--fifo", f"{directory}/glbd.fifo", *self.options,
+                     f"127.0.0.1:{self.port}", f"127.0.0.1:{backend}"]]
         path = f"{directory}/{name.split()[0].lower()}.conf"
         with open(path, "w", encoding="ascii") as file:
             file.write(self.configuration(name, values))

@@ -1,6 +1,7 @@
 """What is told of the measurements: a page in Markdown, with a chart."""
 
 import json
+import re
 from pathlib import Path
 from statistics import median
 
@@ -54,6 +55,17 @@ def number(value):
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 100 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
+
+
+def write_section(path, title, section):
+    """Writes a section of the page anew, which begins with this title: before the next one, or at the end."""
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    before, _, after = text.partition(title)
+    following = re.search(r"^## ", after, re.MULTILINE)
+    after = after[following.start():] if following else ""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(before.rstrip("\n") + "\n\n" + section + ("\n" + after if after else ""))
 
 
 def picks(directory):

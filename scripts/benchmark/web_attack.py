@@ -18,10 +18,10 @@ import tempfile
 import time
 from statistics import median
 
-from attack import CLIENTS_A_SECOND, be_a_client, percentile, write
+from attack import CLIENTS_A_SECOND, be_a_client, percentile
 from contenders import THREADS, free_port, require, use_own_network, wait_for
 from loads import Backends
-from report import number
+from report import number, write_section
 
 TITLE = "## Clients of the HTTP port that mean no good"
 ALONE, BESIDE, ATTACKED = "nothing", "the same on another glbd", "the abuse of its own HTTP port"
@@ -52,7 +52,7 @@ def main():
     section = page(results, options)
     print(section)
     if options.output:
-        write(options.output, TITLE, section)
+        write_section(options.output, TITLE, section)
 
 
 def command_line():

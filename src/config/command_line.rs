@@ -238,6 +238,8 @@ impl Config {
                 send_proxy: options.send_proxy,
                 proxy_v2_options: options.proxy_v2_options,
                 accept_proxy: options.accept_proxy,
+                log: options.connection_log,
+                log_rate: options.connection_log_rate,
             },
             limits: LimitOptions {
                 allow: options.allow,
@@ -278,6 +280,7 @@ impl Config {
             }),
             log_format: options.log_format,
             verbose: options.verbose,
+            connection_log: options.connection_log_file,
             prefer_ipv6: options.prefer == "ipv6",
             strict_names: options.strict_names,
         }

@@ -119,6 +119,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Process, "log", Kind::Text),
     Key::new(Section::Process, "log-format", Kind::Choice(&["text", "logfmt", "json"])),
     Key::new(Section::Process, "verbose", Kind::Flag),
+    Key::new(Section::Process, "connection-log-file", Kind::Text),
     Key::new(Section::Process, "drain-timeout", Kind::Seconds),
     Key::new(Section::Process, "prefer", Kind::Choice(&["ipv4", "ipv6"])),
     Key::new(Section::Process, "strict-names", Kind::Flag),
@@ -183,6 +184,8 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(Section::Service, "connection-rate", Kind::Count),
     Key::new(Section::Service, "connection-rate-per-source", Kind::Count),
     Key::new(Section::Service, "over-limit", Kind::Choice(&["wait", "reset"])),
+    Key::new(Section::Service, "connection-log", Kind::Choice(&["off", "text", "json"])),
+    Key::new(Section::Service, "connection-log-rate", Kind::Count),
 ];
 
 /// The key with this name in this section.

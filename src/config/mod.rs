@@ -23,6 +23,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::address::{DestinationSpec, Endpoint, ListenAddresses};
+use crate::connection_log::Style;
 use crate::log::LogFormat;
 use crate::process::socket_file::SocketAccess;
 pub use balancing::{PolicyKind, ShutdownSessions};
@@ -92,6 +93,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Whether to log what happens to single connections.
     pub verbose: bool,
+    /// Where lines about connections that have ended go; `None`: where other log lines go.
+    pub connection_log: Option<PathBuf>,
     /// Whether the IPv6 addresses of names are preferred to the IPv4 ones.
     pub prefer_ipv6: bool,
     /// Whether a name that does not resolve prevents the start.
@@ -208,6 +211,10 @@ pub struct ConnectionOptions {
     pub proxy_v2_options: Vec<ProxyV2Option>,
     /// Clients from these networks are proxies, which send a PROXY header first.
     pub accept_proxy: Vec<IpNet>,
+    /// Whether what has become of each connection is logged, and in which form.
+    pub log: Style,
+    /// In how many lines a second at most.
+    pub log_rate: u32,
 }
 
 impl ConnectionOptions {
@@ -281,8 +288,9 @@ impl Config {
             LogTarget::Stderr | LogTarget::Syslog(_) => None,
         };
         let socket = self.http.as_mut().and_then(HttpAddress::path_mut);
-        let files = [&mut self.file, &mut self.fifo, &mut self.pidfile, &mut self.state, &mut self.http_admin];
-        let files = files.map(Option::as_mut).into_iter().chain([log, socket]).flatten();
+        let run = [&mut self.fifo, &mut self.pidfile, &mut self.state];
+        let files = [&mut self.file, &mut self.http_admin, &mut self.connection_log].into_iter().chain(run);
+        let files = files.map(Option::as_mut).chain([log, socket]).flatten();
         let sockets = self.control.iter_mut().filter_map(ControlAddress::path_mut);
         files.chain(files_of_checks).chain(sockets)
     }

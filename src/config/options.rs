@@ -17,6 +17,7 @@ use super::{
     parse_control,
 };
 use crate::address::{DestinationSpec, ListenAddresses, parse_destination, parse_listen_addresses};
+use crate::connection_log::Style;
 use crate::log::LogFormat;
 
 const EXAMPLES: &str = "\
@@ -366,6 +367,19 @@ pub(super) struct Options {
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = parse_log_format, help_heading = "Process")]
     pub log_format: LogFormat,
 
+    /// Log what has become of each connection when it ends: off, text or json; see `connlog` of the control port
+    #[arg(long, value_name = "FORM", default_value = "off", help_heading = "Process")]
+    pub connection_log: Style,
+
+    /// Most lines of the connection log in a second, for each service; it counts what it leaves out
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        help_heading = "Process")]
+    pub connection_log_rate: u32,
+
+    /// The file for the connection log, which may be renamed or removed at any time [default: the log]
+    #[arg(long, value_name = "FILE", help_heading = "Process")]
+    pub connection_log_file: Option<PathBuf>,
+
     /// Log what happens to single connections
     #[arg(short, long, help_heading = "Process")]
     pub verbose: bool,
@@ -590,7 +604,8 @@ impl Options {
     }
 
     fn check_files(&self) -> Result<(), String> {
-        let files = [(&self.fifo, "--fifo"), (&self.pidfile, "--pidfile"), (&self.state, "--state")];
+        let connections = (&self.connection_log_file, "--connection-log-file");
+        let files = [(&self.fifo, "--fifo"), (&self.pidfile, "--pidfile"), (&self.state, "--state"), connections];
         let files = files.iter().filter_map(|(path, option)| Some((path.as_deref()?, *option)));
         let sockets = self.control.iter().filter_map(|it| Some((it.path()?, "--control")));
         let mut given: Vec<(PathBuf, &str)> = Vec::new();

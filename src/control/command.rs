@@ -9,12 +9,13 @@ use log::LevelFilter;
 use super::events::EventQuery;
 use super::sessions::{SessionQuery, Then};
 use crate::address::{DestinationSpec, parse_destination, split_name};
+use crate::connection_log::Style;
 
 /// How long sessions on the former single destination have to end, unless `writer` says so.
 const GRACE: Duration = Duration::from_secs(10);
 const WEIGHT: &str = "weight HOST:PORT:WEIGHT, 0 or more";
 /// What a line may begin with.
-const WORDS: [&str; 21] = [
+const WORDS: [&str; 22] = [
     "getinfo",
     "getwatch",
     "getstats",
@@ -30,6 +31,7 @@ const WORDS: [&str; 21] = [
     "enable",
     "reload",
     "loglevel",
+    "connlog",
     "getevents",
     "gethistory",
     "watch",
@@ -38,9 +40,10 @@ const WORDS: [&str; 21] = [
     "kick",
 ];
 /// Those whose further words are read behind them, also where there are none.
-const OF_ONE_OR_MORE: [&str; 8] =
-    ["writer", "loglevel", "getevents", "gethistory", "watch", "getconns", "getclients", "kick"];
+const OF_ONE_OR_MORE: [&str; 9] =
+    ["writer", "loglevel", "connlog", "getevents", "gethistory", "watch", "getconns", "getclients", "kick"];
 const HISTORY: &str = "gethistory HOST:PORT [json]";
+const CONNECTION_LOG: &str = "connlog [SERVICE] off|text|json";
 const LOG_LEVEL: &str = "loglevel error|warn|info|debug";
 /// Longest grace, in seconds.
 const MAX_GRACE: f64 = 3600.0;
@@ -84,6 +87,10 @@ pub(super) enum Command {
     Reload,
     /// Log lines of this level and of those that matter more.
     LogLevel(LevelFilter),
+    /// Say which services log their connections, and how.
+    ConnectionLogs,
+    /// Log the connections of this service, or of all, like this.
+    LogConnections(Option<String>, Style),
     /// An empty line.
     Nothing,
 }
@@ -149,11 +156,12 @@ impl Command {
     pub(super) fn is_query(&self) -> bool {
         match self {
             Command::Info | Command::Watch | Command::Stats | Command::Help | Command::Version => true,
+            Command::ConnectionLogs => true,
             Command::Json(_) | Command::Events(_) | Command::History(..) | Command::WatchEvents(_) => true,
             Command::Prompt | Command::Quit | Command::Nothing => true,
             Command::Sessions(query) => !matches!(query.then, Then::Kick(_)),
             Command::Change(_) | Command::Reweigh(_) | Command::Enable(_) | Command::Writer(..) => false,
-            Command::Reload | Command::LogLevel(_) => false,
+            Command::Reload | Command::LogLevel(_) | Command::LogConnections(..) => false,
         }
     }
 
@@ -238,6 +246,12 @@ fn parse_words(line: &str, port: Option<u16>) -> Result<Command, String> {
             _ => Err(usage(LOG_LEVEL)),
         },
         ("loglevel", _) => Err(usage(LOG_LEVEL)),
+        ("connlog", []) => Ok(Command::ConnectionLogs),
+        ("connlog", [service @ .., style]) if service.len() < 2 => {
+            let style = style.to_ascii_lowercase().parse().map_err(|_| usage(CONNECTION_LOG))?;
+            Ok(Command::LogConnections(service.first().map(|it| (*it).to_owned()), style))
+        }
+        ("connlog", _) => Err(usage(CONNECTION_LOG)),
         ("add", [text]) => match destination(text)? {
             target if target.spec.weight > 0.0 => Ok(Command::Change(target)),
             _ => Err(told("what is added has a weight above 0".to_owned())),

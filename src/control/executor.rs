@@ -13,6 +13,7 @@ use super::events;
 use super::late::{Asker, LateAnswer};
 use super::{Reload, lookup, report};
 use crate::address::{DestinationSpec, Endpoint, PeerAddress};
+use crate::connection_log::Style;
 use crate::counted::Counted;
 use crate::log::LogThrottle;
 use crate::log::events::CONFIGURATION;
@@ -47,6 +48,7 @@ weight HOST:PORT:W change the weight of one that is there; none is added
 enable HOST:PORT   give a drained one its weight back
 writer HOST:PORT   move the single destination there without overlap; GRACE seconds may follow (10)
 reload             read the configuration file again, and say what has changed
+connlog FORM       log each connection at its end, off, text or json; SERVICE may stand before it
 loglevel LEVEL     log what is error, warn, info or debug (as with --verbose), and what matters more
 version            the version of this program
 prompt             keep this conversation open for more commands
@@ -130,6 +132,10 @@ impl Executor {
                 crate::log::set_level(level);
                 info!("log level {}, {}", level.as_str().to_ascii_lowercase(), late.asker());
                 Reply::Text("Ok\n".to_owned())
+            }
+            Ok(Command::ConnectionLogs) => Reply::Text(report::connection_logs(&setup)),
+            Ok(Command::LogConnections(service, style)) => {
+                Reply::Text(log_connections(&setup, service.as_deref(), style, late.asker()))
             }
             Ok(Command::Reload) => match &self.reload {
                 Some(reload) if !self.is_retired => {
@@ -395,6 +401,19 @@ fn history(setup: &Setup, target: &Target, json: bool) -> String {
     };
     let found: String = pool.known_addresses(&target.spec.endpoint).into_iter().filter_map(of).collect();
     if found.is_empty() { answer(target, Err(TableError::NoSuchDestination.to_string())) } else { found }
+}
+
+/// Switches the connection log of a service, or of all. Returns the answer.
+fn log_connections(setup: &Setup, name: Option<&str>, style: Style, asker: Asker) -> String {
+    let services = match lookup::services_called(setup, name) {
+        Ok(services) => services,
+        Err(reason) => return format!("Error: {reason}\n"),
+    };
+    for it in services {
+        it.service.connection_log.set(style);
+        info!("service {}: connection log {style}, {asker}", it.config.name);
+    }
+    "Ok\n".to_owned()
 }
 
 fn answer(target: &Target, result: Result<(), String>) -> String {

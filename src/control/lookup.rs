@@ -66,6 +66,17 @@ pub(super) fn service_of<'s>(setup: &'s Setup, target: &Target) -> Result<&'s Se
     }
 }
 
+/// The services that are meant: that of this name, or all.
+///
+/// # Errors
+/// That there is no such service, and which there are.
+pub(super) fn services_called<'s>(setup: &'s Setup, name: Option<&str>) -> Result<Vec<&'s ServiceEntry>, String> {
+    let Some(name) = name else { return Ok(setup.services.iter().collect()) };
+    let all = || names(setup.services.iter().map(|it| &*it.config.name));
+    let service = setup.service(name).ok_or_else(|| format!("there is no service '{name}'; there are {}", all()))?;
+    Ok(vec![service])
+}
+
 fn has(pool: &Pool, endpoint: &Endpoint) -> bool {
     match endpoint.address() {
         Some(address) => pool.has(address),

@@ -31,6 +31,11 @@ fn queue(waiting: usize, most: usize) -> String {
     format!("Queue: {}, each destination takes {}\n", Counted(waiting, "client"), Counted(most, "connection"))
 }
 
+/// How the connections of each service are logged, a line for each.
+pub fn connection_logs(setup: &Setup) -> String {
+    setup.services.iter().map(|it| format!("{} {}\n", it.config.name, it.service.connection_log.get())).collect()
+}
+
 /// Each pool's destinations as the watchdog sees them, as `getwatch` answers it.
 pub fn watch(setup: &Setup) -> String {
     let watch = |PoolEntry { config, pool }: &PoolEntry| {

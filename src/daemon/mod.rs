@@ -27,6 +27,7 @@ use socket2::Socket;
 use crate::address::{ListenAddress, ListenAddresses, PeerAddress};
 use crate::checker;
 use crate::config::{Config, LogTarget, Name, ServiceConfig};
+use crate::connection_log;
 use crate::counted::Counted;
 use crate::desired;
 use crate::pool::Pool;
@@ -301,6 +302,7 @@ fn start_log(config: &Config) -> io::Result<()> {
     };
     crate::log::set_format(config.log_format);
     crate::log::start(destination, config.verbose)?;
+    connection_log::start(config.connection_log.as_deref())?;
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         // A thread that carries connections, or starts and ends those that do, cannot go on: the process restarts whole.

@@ -112,6 +112,10 @@ impl Prepared {
         for service in &setup.services {
             let handed = state.services.iter().find(|it| *it.name == *service.config.name);
             let handed = handed.filter(|it| *it.pool == *service.config.pool);
+            // Unless the file asks for another one now.
+            let log =
+                handed.and_then(|it| it.connection_log).filter(|(_, before)| *before == service.service.options.log);
+            log.into_iter().for_each(|(style, _)| service.service.connection_log.set(style));
             let choices = handed.into_iter().map(|it| it.choices.clone());
             choices.for_each(|choices| service.rotation().restore_choices(choices, Instant::now()));
         }
@@ -291,8 +295,7 @@ pub(super) fn service(config: &ServiceConfig, pool: &PoolEntry, before: Option<&
 /// A service that chooses by this rotation.
 pub(super) fn service_with(config: &ServiceConfig, rotation: Rotation, before: Option<&Service>) -> ServiceEntry {
     let limits = service::ServiceLimits::new(&config.limits, before.map(|before| &before.limits));
-    let counters = before.map(|before| before.counters.clone()).unwrap_or_default();
-    let service = Service::limited(&config.name, rotation, config.connections.clone(), limits, counters);
+    let service = Service::limited(&config.name, rotation, config.connections.clone(), limits, before);
     ServiceEntry { config: config.clone(), service }
 }
 

@@ -26,6 +26,7 @@ use super::service_manager;
 use super::signals::{REQUEST, Signals};
 use crate::checker::Credentials;
 use crate::config::{Config, LogTarget, Name};
+use crate::connection_log;
 use crate::control::ReloadDone;
 use crate::health;
 use crate::http;
@@ -129,6 +130,7 @@ impl Serving {
         for signal in self.signals.rest().into_iter().filter(|signal| *signal != REQUEST) {
             self.pass_on(signal);
         }
+        connection_log::flush();
         crate::log::say_last("stopped");
     }
 
@@ -303,6 +305,7 @@ fn handed_services(setup: &Setup, doors: Option<&Doors>) -> Vec<HandedService> {
             name: it.config.name.to_string(),
             pool: it.config.pool.to_string(),
             choices: it.rotation().save_choices(Instant::now()),
+            connection_log: it.service.connection_log.switched_from(it.service.options.log),
             addresses: doors.map(address).collect(),
         }
     };

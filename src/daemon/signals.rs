@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGXFSZ};
 
 use crate::process;
 use crate::sys;
@@ -77,6 +77,8 @@ impl Signals {
             let arrivals = Arc::clone(&arrivals);
             sys::on_signal(signal, move || arrivals.note(&arrivals.signals[index]))?;
         }
+        // That a log has the length that a limit allows it is an error of write(2), and not the end of all.
+        sys::on_signal(SIGXFSZ, || {})?;
         Ok(Signals { arrivals, queue: VecDeque::new() })
     }
 

@@ -70,12 +70,34 @@ impl Fields {
         self
     }
 
-    /// Adds a number, which JSON does not quote. One that is not finite is null.
-    pub fn number(mut self, key: &str, value: impl Into<f64>) -> Fields {
+    /// Adds a text, if there is one.
+    pub fn text_or_none(self, key: &str, value: Option<impl fmt::Display>) -> Fields {
+        match value {
+            Some(value) => self.text(key, value),
+            None => self.none(key),
+        }
+    }
+
+    /// Adds a whole number, which JSON does not quote.
+    pub fn count(mut self, key: &str, value: u64) -> Fields {
         self.key(key);
-        let value: f64 = value.into();
         // A String takes whatever is written to it.
-        let _ = if value.is_finite() { write!(self.line, "{value}") } else { write!(self.line, "null") };
+        let _ = write!(self.line, "{value}");
+        self
+    }
+
+    /// Adds a number of seconds, to the microsecond, if there is one.
+    pub fn seconds(mut self, key: &str, value: Option<f32>) -> Fields {
+        let Some(value) = value.filter(|value| value.is_finite()) else { return self.none(key) };
+        self.key(key);
+        let _ = write!(self.line, "{value:.6}");
+        self
+    }
+
+    /// Adds that there is nothing to be said: `null`, and `-` in logfmt.
+    fn none(mut self, key: &str) -> Fields {
+        self.key(key);
+        self.line += if self.is_json { "null" } else { "-" };
         self
     }
 
@@ -130,12 +152,12 @@ mod tests {
     #[test]
     fn a_line_has_its_fields_in_their_order_and_quotes_only_what_needs_it() {
         let line = |fields: Fields| {
-            fields.text("level", "warn").text("msg", "a \"b\"\\\nc").text("empty", "").number("n", 1.5).finish()
+            fields.text("level", "warn").text("msg", "a \"b\"\\\nc").text("empty", "").seconds("n", Some(1.5)).finish()
         };
         assert_eq!(line(Fields::logfmt()), r#"level=warn msg="a \"b\"\\\nc" empty="" n=1.5"#);
         assert_eq!(line(Fields::json()), r#"{"level":"warn","msg":"a \"b\"\\\nc","empty":"","n":1.5}"#);
         assert_eq!((Fields::json().finish(), Fields::logfmt().finish()), ("{}".to_owned(), String::new()));
-        assert_eq!(Fields::json().number("n", f64::NAN).finish(), r#"{"n":null}"#);
+        assert_eq!(Fields::json().seconds("n", Some(f32::NAN)).finish(), r#"{"n":null}"#);
     }
 
     /// Splits a line of logfmt as its readers do.

@@ -35,6 +35,9 @@ pub use trouble::{Lasting, Trouble};
 /// Most lines that wait to be written.
 const MAX_WAITING: usize = 1024;
 
+/// Between two looks whether there is room for more.
+const ROOM_PAUSE: Duration = Duration::from_millis(2);
+
 /// Where the lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
@@ -113,6 +116,18 @@ pub fn set_format(format: LogFormat) {
 fn format() -> LogFormat {
     let number = FORMAT.load(Ordering::Relaxed);
     LogFormat::ALL.into_iter().find(|(it, _)| *it as u8 == number).map_or(LogFormat::Text, |(it, _)| it)
+}
+
+/// Has a line written that is one of many, without leaving out others for it: waits while half of the lines wait that may.
+pub fn write_when_there_is_room(level: Level, line: String) {
+    let Some(logger) = LOGGER.get() else { return };
+    if level as usize > LEVEL.load(Ordering::Relaxed) {
+        return;
+    }
+    while logger.lines.len() >= MAX_WAITING / 2 {
+        std::thread::sleep(ROOM_PAUSE);
+    }
+    let _ = logger.lines.try_send(Message::Line(Line { kind: EventKind::Clients, ..Line::new(level, line) }));
 }
 
 /// Opens the log file again, in case it was renamed or removed.
@@ -326,7 +341,11 @@ fn append(file: &mut File, line: &Line, lost: usize) -> usize {
     if file.write_all(text.as_bytes()).is_ok() { 0 } else { lost + 1 }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// Opens a file to the end of which lines are added, and makes it if need be.
+///
+/// # Errors
+/// Those of open(2), with the path; and that it is no ordinary file.
+pub fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o640).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let opened = options.open(path).and_then(|file| Ok((file.metadata()?, file)));

@@ -15,6 +15,7 @@ mod transparent;
 use std::sync::{Arc, OnceLock};
 
 use crate::config::{ConnectionOptions, Greeting, LimitOptions};
+use crate::connection_log::Switch;
 use crate::counters::Counters;
 use crate::pool::Rotation;
 pub use beside::{covers, overlap, socket_number};
@@ -37,6 +38,8 @@ pub struct Service {
     pub limits: ServiceLimits,
     /// What its connections come to. Those of the service that has replaced it are the same.
     pub counters: Counters,
+    /// How its connections are logged now, which may be otherwise than it was asked for.
+    pub connection_log: Switch,
     /// What has replaced it.
     successor: OnceLock<Arc<Service>>,
 }
@@ -44,24 +47,22 @@ pub struct Service {
 impl Service {
     /// Makes one without limits, which has no clients before workers serve it.
     pub fn new(name: &str, rotation: Rotation, options: ConnectionOptions) -> Arc<Service> {
-        Service::limited(
-            name,
-            rotation,
-            options,
-            ServiceLimits::new(&LimitOptions::default(), None),
-            Counters::default(),
-        )
+        Service::limited(name, rotation, options, ServiceLimits::new(&LimitOptions::default(), None), None)
     }
 
-    /// Makes one with limits, which goes on with these counters.
+    /// Makes one with limits, which goes on with the counters and the connection log of the one that it is to replace.
     pub fn limited(
         name: &str,
         rotation: Rotation,
         options: ConnectionOptions,
         limits: ServiceLimits,
-        counters: Counters,
+        before: Option<&Service>,
     ) -> Arc<Service> {
-        Arc::new(Service { name: name.into(), rotation, options, limits, counters, successor: OnceLock::new() })
+        let counters = before.map(|before| before.counters.clone()).unwrap_or_default();
+        let switch = before.map(|before| before.connection_log.clone());
+        let connection_log = switch.unwrap_or_else(|| Switch::at(options.log));
+        let (name, successor) = (name.into(), OnceLock::new());
+        Arc::new(Service { name, rotation, options, limits, counters, connection_log, successor })
     }
 
     /// Records that `successor` takes its place from now on.
@@ -71,6 +72,10 @@ impl Service {
     pub fn replace_with(self: &Arc<Self>, successor: Arc<Service>) {
         // A circle would have no end.
         assert!(successor.successor.get().is_none() && !Arc::ptr_eq(self, &successor), "a service that was replaced");
+        // What was switched by hand stays, unless it is asked for otherwise now.
+        if successor.options.log != self.options.log {
+            self.connection_log.set(successor.options.log);
+        }
         assert!(self.successor.set(successor).is_ok(), "service {} was replaced before", self.name);
     }
 

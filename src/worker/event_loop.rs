@@ -147,7 +147,7 @@ impl Worker {
             }
             Next::Connect => self.begin_to_connect(key),
             Next::Close(ending) => {
-                self.connections.remove(key.slot as usize).close(ending, self.kit.now);
+                self.connections.remove(key.slot as usize).close(ending, self.kit.index, self.kit.now);
                 if self.connections.is_empty() {
                     self.kit.tools.rest();
                 }
@@ -195,10 +195,12 @@ impl Worker {
                 Message::HandOver => self.stop_accepting(),
                 Message::Stop(done) => {
                     self.stop_accepting();
-                    // The process need not live until all are closed.
+                    // The process need not live until all are closed, but until all are logged that are to be.
                     self.connections.iter().for_each(|(_, connection)| connection.prepare_to_close(Ending::Cut));
-                    drop(done);
+                    let logs = self.connections.iter().any(|(_, connection)| connection.is_logged());
+                    let done = Some(done).filter(|_| logs);
                     self.with_all(|_, _| Next::Close(Ending::Cut));
+                    drop(done);
                 }
             }
         }

@@ -32,6 +32,7 @@ mod unix_sockets;
 
 mod command_line;
 mod configuration;
+mod connection_log;
 mod control;
 mod conversions;
 mod high_availability;

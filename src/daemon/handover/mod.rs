@@ -34,6 +34,7 @@ use super::control_sockets::HandedControl;
 use crate::address::PeerAddress;
 use crate::channel::{self, Channel};
 use crate::checker::Credentials;
+use crate::connection_log::Style;
 use crate::http;
 use crate::log::events::Event;
 use crate::pool::{SavedPool, SavedRotation};
@@ -153,6 +154,9 @@ pub(super) struct HandedService {
     pub name: String,
     pub pool: String,
     pub choices: SavedRotation,
+    /// How its connections are logged, where hands have switched that; and how that was asked for.
+    #[serde(default)]
+    pub connection_log: Option<(Style, Style)>,
     /// In the order of the listening sockets.
     pub addresses: Vec<HandedAddress>,
 }

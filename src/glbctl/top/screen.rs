@@ -2,13 +2,18 @@
 
 use std::env;
 use std::io::{self, IsTerminal, Stdout, stdin, stdout};
+use std::os::fd::AsFd;
 use std::panic;
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use crossterm::cursor::{Hide, Show};
 use crossterm::execute;
 use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::backend::CrosstermBackend;
 use ratatui::layout::{Position, Rect};
 use ratatui::style::Color;
@@ -76,6 +81,7 @@ impl Screen {
         let coloured = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let screen = Screen { terminal, coloured };
         enter()?;
+        thread::spawn(end_with_the_terminal);
         Ok(screen)
     }
 
@@ -116,6 +122,15 @@ impl Drop for Screen {
     fn drop(&mut self) {
         leave();
     }
+}
+
+/// Ends the process once its terminal is gone. A signal says so only to those whose session has it, and the library that
+/// reads keys goes on to read its end for ever.
+fn end_with_the_terminal() {
+    let terminal = stdin();
+    let mut watched = [PollFd::new(terminal.as_fd(), PollFlags::empty())];
+    while poll(&mut watched, PollTimeout::NONE) == Err(Errno::EINTR) {}
+    process::exit(1);
 }
 
 fn enter() -> io::Result<()> {

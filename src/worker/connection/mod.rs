@@ -32,6 +32,7 @@ use super::source::Sign;
 use super::stream::Stream;
 use super::{Attempt, Key, Kit, Side};
 use crate::address::PeerAddress;
+use crate::connection_log::{self, Style};
 use crate::counters::Cause;
 use crate::pool::{DestinationId, Lease, RotationId};
 use crate::service::Service;
@@ -161,6 +162,11 @@ impl Connection {
     /// Tells this connection from an earlier one in the same place.
     pub(super) fn key(&self) -> Key {
         self.key
+    }
+
+    /// Whether there will be a line about its end.
+    pub(super) fn is_logged(&self) -> bool {
+        self.service.connection_log.get() != Style::Off
     }
 
     /// Whether others that connect in turn are to wait for this one.
@@ -318,13 +324,17 @@ impl Connection {
     }
 
     /// Closes both sides.
-    pub(super) fn close(self, ending: Ending, now: Instant) {
+    pub(super) fn close(self, ending: Ending, worker: usize, now: Instant) {
         let unknown = match self.stage {
             Stage::AwaitingHeader(_) | Stage::Connecting(_) => Cause::LeftEarly,
             Stage::TurnedAway(_) => Cause::NoDestination,
             Stage::Relaying | Stage::Farewell(_) => Cause::Client,
         };
-        self.record.ended(unknown, now);
+        let cause = self.record.ended(unknown, now);
+        if self.is_logged() {
+            let style = self.service.connection_log.get();
+            connection_log::add(self.ended(style, cause, worker, now));
+        }
         self.prepare_to_close(ending);
     }
 

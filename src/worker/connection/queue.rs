@@ -59,6 +59,11 @@ impl Connection {
     /// The client has waited for as long as it may.
     pub(super) fn leave_queue(&mut self, kit: &mut Kit) -> Next {
         kit.waited_in_vain(&self.service.name, self.client_address);
+        if let Stage::Connecting(connecting) = &self.stage
+            && let Some(since) = connecting.queued_since
+        {
+            self.record.queue = kit.now.saturating_duration_since(since).into();
+        }
         self.turn_away_from_queue(kit)
     }
 

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::connection_log::Took;
 use crate::counters::{Cause, Count, HistogramKind, Open, Shard};
 use crate::pool::Lease;
 use crate::service::Service;
@@ -21,6 +22,12 @@ pub(super) struct Record {
     pub up: u64,
     /// Bytes sent to the client.
     pub down: u64,
+    /// How many destinations were tried.
+    pub attempts: u32,
+    /// How long the client waited for room, the destination took to accept, and then to say something.
+    pub queue: Took,
+    pub connect: Took,
+    pub first_byte: Took,
     service: Arc<Shard>,
     upstream: Upstream,
     /// Why it ends: the first reason that there was.
@@ -60,6 +67,10 @@ impl Record {
             last: kit.now,
             up: 0,
             down: 0,
+            attempts: 0,
+            queue: Took::NEVER,
+            connect: Took::NEVER,
+            first_byte: Took::NEVER,
             service: shard,
             upstream: Upstream::None,
             cause: None,
@@ -86,6 +97,7 @@ impl Record {
             && let Upstream::Silent(shard, since) = &self.upstream
         {
             let (shard, took) = (Arc::clone(shard), now.saturating_duration_since(*since));
+            self.first_byte = took.into();
             self.both(|shard| shard.took(HistogramKind::FirstByte, took));
             self.upstream = Upstream::Serves(shard);
         }
@@ -96,6 +108,7 @@ impl Record {
         let shard = lease.counters().shard(kit.index);
         shard.add(Count::Connects, 1);
         self.service.add(Count::Connects, 1);
+        self.attempts = self.attempts.saturating_add(1);
         self.upstream = Upstream::Tried(shard, kit.now);
     }
 
@@ -127,8 +140,10 @@ impl Record {
     }
 
     /// It has waited for room since then.
-    pub(super) fn waited(&self, since: Instant, now: Instant) {
-        self.service.took(HistogramKind::Queue, now.saturating_duration_since(since));
+    pub(super) fn waited(&mut self, since: Instant, now: Instant) {
+        let took = now.saturating_duration_since(since);
+        self.queue = took.into();
+        self.service.took(HistogramKind::Queue, took);
     }
 
     /// The destination serves the client.
@@ -139,7 +154,9 @@ impl Record {
         shard.add(Count::BytesIn, self.up);
         shard.add(Count::BytesOut, self.down);
         self.upstream = Upstream::Silent(shard, now);
-        self.both(|shard| shard.took(HistogramKind::Connect, now.saturating_duration_since(since)));
+        let took = now.saturating_duration_since(since);
+        self.connect = took.into();
+        self.both(|shard| shard.took(HistogramKind::Connect, took));
     }
 
     /// It ends for this cause, unless there was one before.
@@ -147,13 +164,14 @@ impl Record {
         self.cause.get_or_insert(cause);
     }
 
-    /// It has ended, for this cause if no other one is known.
-    pub(super) fn ended(&self, cause: Cause, now: Instant) {
+    /// It has ended, for this cause if no other one is known. Returns the cause.
+    pub(super) fn ended(&self, cause: Cause, now: Instant) -> Cause {
         let cause = self.cause.unwrap_or(cause);
         self.both(|shard| {
             shard.ended(cause);
             shard.took(HistogramKind::Duration, now.saturating_duration_since(self.begun));
         });
+        cause
     }
 
     fn both(&self, count: impl Fn(&Shard)) {

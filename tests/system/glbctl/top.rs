@@ -1,12 +1,14 @@
 //! `glbctl top` on a real terminal, and what it leaves behind on it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use nix::pty::{Winsize, openpty};
+use nix::fcntl::OFlag;
+use nix::pty::{Winsize, grantpt, openpty, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::{Pid, ttyname};
@@ -258,4 +260,25 @@ fn tables_are_coloured_on_a_terminal_unless_somebody_minds() {
         let written = screen.written.lock().expect("bytes").clone();
         assert_eq!(written.contains(&0x1b), is_coloured, "{environment:?}");
     }
+}
+
+#[test]
+fn a_view_whose_terminal_is_gone_ends_even_if_no_signal_says_so() {
+    let glbd = Glbd::start([&Server::echo()]);
+    // Nobody else may hold it open, as processes would that are started meanwhile and inherit it.
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let mut master = posix_openpt(flags).expect("a pseudo-terminal");
+    grantpt(&master).and_then(|()| unlockpt(&master)).expect("a pseudo-terminal");
+    let name = ptsname_r(&master).expect("its name");
+    let terminal = OpenOptions::new().read(true).write(true).custom_flags(flags.bits()).open(name).expect("a terminal");
+    let end = || Stdio::from(terminal.try_clone().expect("a terminal"));
+    // A session of its own, to which the terminal does not belong.
+    let mut command = Command::new("setsid");
+    command.arg(CTL).args(["-c", &glbd.control_address().to_string(), "top"]);
+    command.stdin(end()).stdout(end()).stderr(Stdio::null()).env("TERM", "xterm-256color");
+    let mut child = command.spawn().expect("setsid, from Debian's package util-linux");
+    drop((command, terminal));
+    assert!(master.read(&mut [0; 64]).expect("it draws") > 0);
+    drop(master);
+    wait_until("glbctl ends", || child.try_wait().expect("glbctl").is_some());
 }

@@ -166,7 +166,7 @@ pub fn service(rotation: &Rotation, options: &[&str]) -> Arc<Service> {
     let words = ["glbd", "1"].iter().chain(options).map(|word| (*word).to_owned());
     let config = Config::from_command_line(words).expect("a command line").services.remove(0);
     let limits = ServiceLimits::new(&config.limits, None);
-    Service::limited("test", rotation.clone(), config.connections, limits, Default::default())
+    Service::limited("test", rotation.clone(), config.connections, limits, None)
 }
 
 /// A listening socket: a handle of it for a test, which does not accept from it, and one for a worker.

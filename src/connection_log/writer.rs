@@ -1,0 +1,155 @@
+//! The thread that writes the connection log.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded};
+use parking_lot::{Condvar, Mutex};
+
+use super::file::Place;
+use super::rate::{LeftOut, Rates};
+use super::{Ended, Style, format};
+use crate::supervise;
+
+/// How long lines are collected before they are written together.
+const COLLECTING: Duration = Duration::from_millis(50);
+/// Most connections that wait to be written.
+const MOST_WAITING: usize = 16 * 1024;
+/// How long [`flush`] waits.
+const FLUSHING: Duration = Duration::from_millis(500);
+
+/// What workers have for the thread.
+struct Queue {
+    ended: Vec<Ended>,
+    /// There was no room for these.
+    left_out: usize,
+    /// The style of the last of them.
+    style: Style,
+    /// Those who wait until all is written.
+    flushing: Vec<Sender<()>>,
+}
+
+static QUEUE: Mutex<Queue> =
+    Mutex::new(Queue { ended: Vec::new(), left_out: 0, style: Style::Off, flushing: Vec::new() });
+/// There is something to write, or somebody waits for that.
+static NEWS: Condvar = Condvar::new();
+
+/// Starts the thread, once in a process. Lines go to the end of this file, or to the log.
+///
+/// # Errors
+/// When the file cannot be opened, or the thread not be started.
+pub fn start(path: Option<&Path>) -> io::Result<()> {
+    let mut writer = Writer { place: Place::open(path)?, rates: Rates::default() };
+    supervise::start("connections", move || writer.run()).map(drop)
+}
+
+/// A connection has ended.
+pub fn add(ended: Ended) {
+    let mut queue = QUEUE.lock();
+    if queue.ended.len() >= MOST_WAITING {
+        queue.left_out += 1;
+        queue.style = ended.style;
+        return;
+    }
+    let was_empty = queue.ended.is_empty();
+    queue.ended.push(ended);
+    drop(queue);
+    if was_empty {
+        NEWS.notify_one();
+    }
+}
+
+/// Waits until all is written that was added so far, at most half a second.
+pub fn flush() {
+    let mut queue = QUEUE.lock();
+    if queue.ended.is_empty() && queue.left_out == 0 {
+        return;
+    }
+    let (done, written) = bounded(1);
+    queue.flushing.push(done);
+    drop(queue);
+    NEWS.notify_one();
+    // The sender is dropped when all is written.
+    let _ = written.recv_timeout(FLUSHING);
+}
+
+struct Writer {
+    place: Place,
+    rates: Rates,
+}
+
+/// What the thread has taken from the queue.
+struct Taken {
+    ended: Vec<Ended>,
+    left_out: usize,
+    style: Style,
+    /// Dropped when all is written.
+    flushing: Vec<Sender<()>>,
+}
+
+impl Writer {
+    fn run(&mut self) {
+        loop {
+            let taken = self.take();
+            let lines = self.lines(&taken, Instant::now());
+            if !lines.is_empty() {
+                self.place.write(&lines);
+            }
+        }
+    }
+
+    /// Waits until there is something to write, and a little longer for more.
+    fn take(&self) -> Taken {
+        let mut queue = QUEUE.lock();
+        while queue.ended.is_empty() && queue.flushing.is_empty() {
+            let Some(next) = self.rates.next() else {
+                NEWS.wait(&mut queue);
+                continue;
+            };
+            if NEWS.wait_until(&mut queue, next).timed_out() {
+                break;
+            }
+        }
+        let until = Instant::now() + COLLECTING;
+        while !queue.ended.is_empty() && queue.flushing.is_empty() {
+            if NEWS.wait_until(&mut queue, until).timed_out() {
+                break;
+            }
+        }
+        Taken {
+            ended: std::mem::take(&mut queue.ended),
+            left_out: std::mem::take(&mut queue.left_out),
+            style: queue.style,
+            flushing: std::mem::take(&mut queue.flushing),
+        }
+    }
+
+    fn lines(&mut self, taken: &Taken, now: Instant) -> String {
+        let stamped = self.place.stamps();
+        let mut text = self.left_out(now, false);
+        for ended in &taken.ended {
+            if self.rates.permit(ended, now) {
+                text += &format::ended(ended, stamped);
+            }
+        }
+        if taken.left_out > 0 {
+            let told = (taken.left_out, "they came faster than they could be written");
+            text += &format::left_out(taken.style, None, told, stamped);
+        }
+        // Nobody knows whether there will be a next time.
+        if !taken.flushing.is_empty() {
+            text += &self.left_out(now, true);
+        }
+        text
+    }
+
+    /// What services have had too much of in seconds that are over, or in all.
+    fn left_out(&mut self, now: Instant, all: bool) -> String {
+        let told = |LeftOut { service, style, count, most }: LeftOut| {
+            let told = (count, format_args!("more than {most} a second"));
+            format::left_out(style, Some(&service), told, self.place.stamps())
+        };
+        self.rates.over(now, all).into_iter().map(told).collect()
+    }
+}
