@@ -145,7 +145,7 @@ fn pool_change(before: &PoolConfig, now: &PoolConfig) -> Option<PoolChange> {
     let change = PoolChange {
         destinations: DestinationsChange::between(&before.destinations, &now.destinations),
         backups: before.backups != now.backups,
-        room: (before.max_connections, before.max_queue) != (now.max_connections, now.max_queue),
+        room: (before.max_connections, before.ramp, before.max_queue) != (now.max_connections, now.ramp, now.max_queue),
         checks: (before.interval, before.recheck_after, &before.watchdog)
             != (now.interval, now.recheck_after, &now.watchdog),
         names: (before.resolve, before.resolve_all) != (now.resolve, now.resolve_all),

@@ -12,7 +12,7 @@ use super::probe::{at_port, connect, quoted};
 use super::protocol::{AgentHealth, AgentWord, Id, Report, cut};
 use super::task::{PoolChecks, guarded};
 use crate::address::PeerAddress;
-use crate::config::AgentOptions;
+use crate::config::{AgentOptions, AgentPlace, DESTINATION};
 use crate::pool::AgentMode;
 
 /// The longest line that is read.
@@ -29,7 +29,7 @@ pub(super) async fn ask_when_asked(
     mut asked: UnboundedReceiver<()>,
 ) {
     while asked.recv().await.is_some() {
-        let asking = timeout(pool.timeout, guarded(Box::pin(ask(address, &options))));
+        let asking = timeout(pool.timeout, guarded(Box::pin(ask(address, &pool, &options))));
         let result = tokio::select! {
             biased;
             result = asking => result,
@@ -48,14 +48,31 @@ pub(super) async fn ask_when_asked(
 }
 
 /// Asks the agent of a destination once.
-async fn ask(destination: PeerAddress, options: &AgentOptions) -> io::Result<AgentWord> {
-    let mut stream = connect(at_port(destination, Some(options.port))).await?;
+async fn ask(destination: PeerAddress, pool: &PoolChecks, options: &AgentOptions) -> io::Result<AgentWord> {
+    let agent = match &options.place {
+        AgentPlace::Beside(port) => at_port(destination, Some(*port)),
+        AgentPlace::At(endpoint) => pool.address_of(endpoint).await,
+    };
+    let mut stream = connect(agent).await?;
+    let send = replaced(&options.send, DESTINATION.as_bytes(), destination.to_string().as_bytes());
     // Some answer without having read anything, and are gone by now.
-    let sent = stream.write_all(&options.send).await;
+    let sent = stream.write_all(&send).await;
     match read_line(&mut stream).await {
         Ok(line) => parse(&line),
         Err(error) => Err(sent.err().unwrap_or(error)),
     }
+}
+
+/// A text with `by` in the place of each `word`.
+fn replaced(text: &[u8], word: &[u8], by: &[u8]) -> Vec<u8> {
+    let (mut done, mut rest) = (Vec::new(), text);
+    while let Some(place) = rest.windows(word.len()).position(|it| it == word) {
+        done.extend_from_slice(&rest[..place]);
+        done.extend_from_slice(by);
+        rest = &rest[place + word.len()..];
+    }
+    done.extend_from_slice(rest);
+    done
 }
 
 /// Reads a line, or what there is until the connection ends.
@@ -99,7 +116,10 @@ pub(super) fn parse(line: &[u8]) -> io::Result<AgentWord> {
             "ready" => said.mode = Some(AgentMode::Ready),
             "drain" => said.mode = Some(AgentMode::Drain),
             "maint" => said.mode = Some(AgentMode::Maint),
-            _ => said.percent = percent(&word).or(said.percent),
+            _ => {
+                said.percent = percent(&word).or(said.percent);
+                said.max_connections = max_connections(&word).or(said.max_connections);
+            }
         }
     }
     if is_empty { Err(io::Error::new(io::ErrorKind::InvalidData, "it says nothing")) } else { Ok(said) }
@@ -110,6 +130,13 @@ fn percent(word: &str) -> Option<u16> {
     let are_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
     // One that is too long for a number is the largest.
     are_digits.then(|| digits.parse().map_or(MAX_PERCENT, |percent: u16| percent.min(MAX_PERCENT)))
+}
+
+/// Reads `maxconn:N`. One that is too long for a number is the largest.
+fn max_connections(word: &str) -> Option<u32> {
+    let digits = word.strip_prefix("maxconn:").filter(|digits| !digits.is_empty())?;
+    let are_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
+    are_digits.then(|| digits.parse().unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -132,14 +159,17 @@ mod tests {
             ("75%", AgentWord { percent: Some(75), ..nothing.clone() }),
             ("99999999999%", AgentWord { percent: Some(MAX_PERCENT), ..nothing.clone() }),
             ("drain 0%", AgentWord { mode: Some(AgentMode::Drain), percent: Some(0), ..nothing.clone() }),
-            ("maxconn:20 hello 5 % -1% +1%", nothing.clone()),
+            ("maxconn:20", AgentWord { max_connections: Some(20), ..nothing.clone() }),
+            ("MaxConn:0,7%", AgentWord { max_connections: Some(0), percent: Some(7), ..nothing.clone() }),
+            ("maxconn:99999999999", AgentWord { max_connections: Some(u32::MAX), ..nothing.clone() }),
+            ("maxconn: 20 maxconn:-1 maxconn:+1 maxconn:1k hello 5 % -1% +1%", nothing.clone()),
             (
                 "ready,up,50%\t",
                 AgentWord {
                     health: Some(AgentHealth::Up),
                     mode: Some(AgentMode::Ready),
                     percent: Some(50),
-                    comment: String::new(),
+                    ..nothing.clone()
                 },
             ),
             (
@@ -157,6 +187,13 @@ mod tests {
         }
         for line in ["", "  ,", "# only a comment"] {
             assert!(parse(line.as_bytes()).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_word_is_replaced_wherever_it_stands() {
+        for (text, expected) in [("", ""), ("ab", "ab"), ("{d}", "1"), ("{{d}}{d} x{d", "{1}1 x{d"), ("{d}", "1")] {
+            assert_eq!(replaced(text.as_bytes(), b"{d}", b"1"), expected.as_bytes(), "{text}");
         }
     }
 
@@ -178,7 +215,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_an_agent_says_is_within_bounds(bytes: Vec<u8>, text in "(up|down|[0-9]{1,9}%|#|,| |\\PC){0,20}") {
+        fn whatever_an_agent_says_is_within_bounds(bytes: Vec<u8>, text in "(up|down|maxconn:|[0-9]{1,9}|%|#|,| |\\PC){0,20}") {
             for line in [&bytes[..], text.as_bytes()] {
                 let Ok(word) = parse(line) else { continue };
                 prop_assert!(word.percent.is_none_or(|percent| percent <= MAX_PERCENT));

@@ -157,7 +157,7 @@ mod tests {
     use super::*;
     use crate::checker::Credentials;
     use crate::checker::protocol::{Finding, Settings};
-    use crate::config::{AgentOptions, GaleraOptions, ProbeSpec, TcpOptions, TlsMode};
+    use crate::config::{AgentOptions, AgentPlace, GaleraOptions, ProbeSpec, TcpOptions, TlsMode};
     use crate::pool::health::Verdict;
 
     const WITHIN: Duration = Duration::from_secs(20);
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn each_question_to_an_agent_is_answered_though_there_is_none_and_one_without_options_is_passed_over() {
-        let agent = Some(AgentOptions { port: 1, interval: WITHIN, send: Vec::new() });
+        let agent = Some(AgentOptions { place: AgentPlace::Beside(1), interval: WITHIN, send: Vec::new() });
         let Request::Pool { settings, .. } = pool(1, ProbeSpec::Tcp(TcpOptions::default()), WITHIN) else { return };
         let settings = Box::new(ProbeSettings { agent, ..*settings });
         let id = |pool| Id { pool, serial: 0 };

@@ -57,7 +57,7 @@ impl Members {
     }
 
     /// The last known address of a name, which is asked for again when that is old.
-    fn look_up(&self, endpoint: Endpoint) -> Option<PeerAddress> {
+    pub(super) fn look_up(&self, endpoint: Endpoint) -> Option<PeerAddress> {
         let now = Instant::now();
         let mut known = self.known.lock();
         if known.len() >= MAX_NAMES && !known.contains_key(&endpoint) {

@@ -140,6 +140,8 @@ pub struct AgentWord {
     pub mode: Option<AgentMode>,
     /// Whether the service is there.
     pub health: Option<AgentHealth>,
+    /// Most connections that the destination may have; 0 is any number.
+    pub max_connections: Option<u32>,
     /// Why, in words; empty when there is nothing to say.
     pub comment: String,
 }

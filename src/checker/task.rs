@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::members::Members;
 use super::probe::{self, Prober};
 use super::protocol::{Answer, Finding, Id, ProbeSettings, Report, cut};
-use crate::address::PeerAddress;
+use crate::address::{Endpoint, PeerAddress};
 use crate::config::AgentOptions;
 use crate::resolve::Resolver;
 use crate::sys;
@@ -24,6 +24,9 @@ use crate::sys;
 const LONGEST_CHECK: Duration = Duration::from_secs(20);
 /// How long what the probes have started, and the servers that they are logged in to, may take to say goodbye.
 pub(super) const COURTESY: Duration = Duration::from_millis(200);
+
+/// How often it is looked whether a name is known by now.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What the tasks of all pools use.
 pub(super) struct Common {
@@ -54,6 +57,16 @@ impl PoolChecks {
         let (timeout, agent) = (settings.timeout, settings.agent.clone());
         let members = Members::new(common.resolver.clone());
         PoolChecks { timeout, agent, prober: Prober::new(settings), members, common }
+    }
+
+    /// Where an endpoint is. Waits until that is known.
+    pub(super) async fn address_of(&self, endpoint: &Endpoint) -> PeerAddress {
+        loop {
+            match endpoint.address().or_else(|| self.members.look_up(endpoint.clone())) {
+                Some(address) => return address,
+                None => sleep(LOOK).await,
+            }
+        }
     }
 
     fn finding(&self, result: io::Result<probe::Answer>, port: u16) -> Finding {

@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, InconsistentKeys, RootCertStore, SignatureScheme};
 
 /// The most certificates that are read from one file.
 const MAX_CERTIFICATES: usize = 1024;
@@ -29,35 +29,35 @@ pub struct Identity<'a> {
 /// # Errors
 /// One line that says which of the texts is of no use.
 pub fn config(authorities: Option<&str>, identity: Option<Identity<'_>>) -> Result<Arc<ClientConfig>, String> {
-    config_with(authorities, identity, false)
+    config_for(authorities, identity, None, &[])
 }
 
-/// The same without a certificate to show. With authorities, a server's certificate must be for the name that it is asked
-/// for, if there is one.
+/// The same. With authorities, a server's certificate must be for this `host`, if there is one. Inside TLS, these
+/// `protocols` are offered.
 ///
 /// # Errors
-/// One line that says why the authorities are of no use.
-pub fn config_for_names(authorities: Option<&str>) -> Result<Arc<ClientConfig>, String> {
-    config_with(authorities, None, true)
-}
-
-fn config_with(
+/// The same; and one line that says that no certificate can be for this host.
+pub fn config_for(
     authorities: Option<&str>,
     identity: Option<Identity<'_>>,
-    checks_names: bool,
+    host: Option<&str>,
+    protocols: &[String],
 ) -> Result<Arc<ClientConfig>, String> {
+    let host = host.map(|host| ServerName::try_from(host.to_owned())).transpose().map_err(|error| error.to_string())?;
     let provider = Arc::new(ring::default_provider());
     let roots = authorities.map(roots).transpose()?;
-    let verifier = Arc::new(Verifier { roots, checks_names, provider: Arc::clone(&provider) });
+    let verifier = Arc::new(Verifier { roots, host, provider: Arc::clone(&provider) });
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
-    Ok(Arc::new(match identity {
+    let mut config = match identity {
         Some(identity) => builder.with_client_cert_resolver(Arc::new(certified(identity, &provider)?)),
         None => builder.with_no_client_auth(),
-    }))
+    };
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Ok(Arc::new(config))
 }
 
 fn certificates(pem: &str, what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -78,7 +78,7 @@ fn roots(pem: &str) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// Certificate and key are not compared here: that would refuse certificates of X.509's first version, which servers accept.
+/// Of certificates of X.509's first version, which servers accept, it is not known here whether the key is theirs.
 fn certified(identity: Identity<'_>, provider: &CryptoProvider) -> Result<SingleCertAndKey, String> {
     let chain = certificates(identity.certificates, "ssl-cert")?;
     // The error may quote what it does not understand, and that is secret.
@@ -86,7 +86,13 @@ fn certified(identity: Identity<'_>, provider: &CryptoProvider) -> Result<Single
         .map_err(|_| "ssl-key: no private key in PEM (without a passphrase)".to_owned())?;
     let key =
         provider.key_provider.load_private_key(key).map_err(|_| "ssl-key: not a key that can be used".to_owned())?;
-    Ok(CertifiedKey::new(chain, key).into())
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            Err("ssl-key: not the key of the certificate".to_owned())
+        }
+        _ => Ok(certified.into()),
+    }
 }
 
 /// Checks a server's certificate against the authorities, and never against the address of the host.
@@ -94,8 +100,8 @@ fn certified(identity: Identity<'_>, provider: &CryptoProvider) -> Result<Single
 struct Verifier {
     /// `None`: any certificate is accepted.
     roots: Option<RootCertStore>,
-    /// Whether it must be for the DNS name that was asked for, where there is one.
-    checks_names: bool,
+    /// Which host it must be for; `None`: whichever.
+    host: Option<ServerName<'static>>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -115,7 +121,7 @@ impl ServerCertVerifier for Verifier {
         &self,
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
+        _name: &ServerName<'_>,
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
@@ -123,8 +129,8 @@ impl ServerCertVerifier for Verifier {
             let algorithms = self.provider.signature_verification_algorithms.all;
             let certificate = ParsedCertificate::try_from(certificate)?;
             verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
-            if self.checks_names && matches!(name, ServerName::DnsName(_)) {
-                verify_server_name(&certificate, name)?;
+            if let Some(host) = &self.host {
+                verify_server_name(&certificate, host)?;
             }
         }
         Ok(ServerCertVerified::assertion())

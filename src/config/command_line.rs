@@ -15,8 +15,8 @@ use super::keys::{KEYS, Section};
 use super::options::{ConnectFrom, Options};
 use super::{
     AgentOptions, Config, ConnectionOptions, ControlAddress, Greeting, KeepaliveProbes, LimitOptions, LogTarget, MAIN,
-    Name, PolicyKind, PoolConfig, ProbeSpec, Refused, ServiceConfig, ShutdownSessions, TcpOptions, WatchdogOptions,
-    print, schema,
+    Name, PolicyKind, PoolConfig, ProbeSpec, Ramp, Refused, ServiceConfig, ShutdownSessions, TcpOptions,
+    WatchdogOptions, print, schema,
 };
 use crate::address::{DestinationSpec, ListenAddresses};
 use crate::process::socket_file::SocketAccess;
@@ -153,7 +153,7 @@ impl Config {
             _ => Greeting::None,
         });
         // An agent says nothing of whether its destination accepts connections.
-        let default_probe = options.agent.map(|_| ProbeSpec::Tcp(TcpOptions::default()));
+        let default_probe = options.agent.as_ref().map(|_| ProbeSpec::Tcp(TcpOptions::default()));
         let probe = options.watchdog.clone().or(default_probe);
         let unless_zero = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
         let backups = destinations[destinations.len() - options.backups.len()..].iter();
@@ -161,6 +161,10 @@ impl Config {
             name: MAIN.into(),
             backups: backups.map(|spec| spec.endpoint.clone()).zip(options.backup_numbers()).collect(),
             max_connections: options.destination_max_connections,
+            ramp: options
+                .destination_min_connections
+                .zip(options.full_connections)
+                .map(|(least, full)| Ramp { least, full }),
             max_queue: options.max_queue,
             destinations,
             interval: options.interval,
@@ -183,8 +187,8 @@ impl Config {
                 discover: options.discover,
                 latency_samples: Some(options.latency).filter(|samples| *samples > 0),
                 send_proxy: options.check_send_proxy,
-                agent: options.agent.map(|port| AgentOptions {
-                    port,
+                agent: options.agent.map(|place| AgentOptions {
+                    place,
                     interval: options.agent_interval.unwrap_or(options.interval),
                     send: options.agent_send.map(|text| text.0).unwrap_or_default(),
                 }),

@@ -26,6 +26,15 @@ pub struct LimitOptions {
     pub over_limit: OverLimit,
 }
 
+/// How the limit of a destination follows the load of its pool, as with HAProxy's `minconn` and `fullconn`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ramp {
+    /// The limit is at least this.
+    pub least: usize,
+    /// It is what it may be at most once the pool has so many connections, clients that wait among them.
+    pub full: usize,
+}
+
 /// What happens to the clients above a service's limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OverLimit {

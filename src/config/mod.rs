@@ -31,11 +31,11 @@ pub use command_line::{command, own_arguments};
 pub use control::{ControlAddress, ControlPlace, parse_control};
 pub use cpus::CpuList;
 pub use http::HttpAddress;
-pub use limits::{LimitOptions, OverLimit};
+pub use limits::{LimitOptions, OverLimit, Ramp};
 pub use proxy::{ProxyV2Option, ProxyVersion};
 pub use watchdog::{
-    AgentOptions, GaleraOptions, HeaderPattern, HttpOptions, HttpRequest, Pattern, ProbeSpec, StatusRange, Statuses,
-    Step, TcpOptions, TlsMode, TlsOptions, WatchdogOptions, compile,
+    AgentOptions, AgentPlace, DESTINATION, GaleraOptions, HeaderPattern, HttpContent, HttpOptions, HttpRequest,
+    Pattern, ProbeSpec, StatusRange, Statuses, Step, TcpOptions, TlsMode, TlsOptions, WatchdogOptions, compile,
 };
 
 /// What a pool or a service is called.
@@ -112,6 +112,8 @@ pub struct PoolConfig {
     pub backups: Vec<(Endpoint, u8)>,
     /// Most connections of each; `None`: any number.
     pub max_connections: Option<usize>,
+    /// How that follows the load; `None`: it does not.
+    pub ramp: Option<Ramp>,
     /// Most clients that wait for one to end; `None`: any number.
     pub max_queue: Option<usize>,
     /// Between health checks; a failed destination is avoided for this and one second.
@@ -282,7 +284,7 @@ impl Config {
 
     fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let checks = self.pools.iter_mut().filter_map(|pool| pool.watchdog.as_mut());
-        let files_of_checks = checks.filter_map(|options| options.probe.path());
+        let files_of_checks = checks.flat_map(|options| options.probe.paths());
         let log = match &mut self.log {
             LogTarget::File(path) => Some(path),
             LogTarget::Stderr | LogTarget::Syslog(_) => None,

@@ -13,8 +13,8 @@ use super::limits::{parse_network, parse_over_limit};
 use super::proxy::{parse_proxy_v2_option, parse_proxy_version};
 use super::watchdog::{ProbeSpec, parse_send};
 use super::{
-    ControlAddress, DEFAULT_BACKLOG, Greeting, LogTarget, OverLimit, ProxyV2Option, ProxyVersion, ShutdownSessions,
-    parse_control,
+    AgentPlace, ControlAddress, DEFAULT_BACKLOG, Greeting, LogTarget, OverLimit, ProxyV2Option, ProxyVersion,
+    ShutdownSessions, parse_control,
 };
 use crate::address::{DestinationSpec, ListenAddresses, parse_destination, parse_listen_addresses};
 use crate::connection_log::Style;
@@ -108,6 +108,16 @@ pub(super) struct Options {
     /// end, and none goes to a backup instead [default: any number]
     #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Limits")]
     pub destination_max_connections: Option<usize>,
+
+    /// Have that limit follow the load, from this number on up to --destination-max-connections, which it is once there are
+    /// --full-connections (min-connections in [pool.NAME] of a file)
+    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Limits")]
+    pub destination_min_connections: Option<usize>,
+
+    /// As many connections of all destinations together, clients in the queue among them, have each destination take
+    /// --destination-max-connections; with fewer, it takes as much less, but --destination-min-connections
+    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Limits")]
+    pub full_connections: Option<usize>,
 
     /// Most clients that wait in the queue; further ones are turned away [default: any number]
     #[arg(long, value_name = "N", value_parser = parse_count_or_zero, help_heading = "Limits")]
@@ -390,8 +400,9 @@ pub(super) struct Options {
     /// require-galera=yes|no and login=N. STEPS, separated by semicolons, are send=TEXT, send-hex=DIGITS, expect=TEXT,
     /// expect-line=TEXT, expect-hex=DIGITS and expect-regex=REGEX. WHAT, separated by semicolons, are method=NAME,
     /// version=1.0|1.1, host=NAME, header=NAME: VALUE, body=TEXT, ready=N,N-N..., spare=N..., avoid=N..., expect=TEXT,
-    /// expect-regex=REGEX and expect-header=NAME: TEXT. Both take tls=yes, ca=FILE and sni=NAME. A TEXT may have \r, \n,
-    /// \xHH and \;
+    /// expect-regex=REGEX, expect-header=NAME: TEXT, and the opposite of these: expect-not=TEXT, expect-not-regex=REGEX and
+    /// expect-not-header=NAME: TEXT. Both take tls=yes, ca=FILE, sni=NAME, verify-host=NAME, cert=FILE, key=FILE and
+    /// alpn=NAME,NAME... A TEXT may have \r, \n, \xHH and \;
     #[arg(short, long, value_name = "SPEC", value_parser = ProbeSpec::parse, help_heading = "Health")]
     pub watchdog: Option<ProbeSpec>,
 
@@ -449,16 +460,17 @@ pub(super) struct Options {
     #[arg(long, value_name = "VERSION", value_parser = parse_proxy_version, help_heading = "Health")]
     pub check_send_proxy: Option<ProxyVersion>,
 
-    /// Ask an agent at this port of each destination's host as well, as HAProxy does: it answers up, down, drain, maint,
-    /// ready or a weight such as 50% (without --watchdog, destinations are checked by tcp)
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Health")]
-    pub agent: Option<u16>,
+    /// Ask an agent as well, as HAProxy does, at this port of each destination's host, or at one address for all of them: it
+    /// answers up, down, drain, maint, ready, a weight such as 50%, or maxconn:N (without --watchdog, destinations are
+    /// checked by tcp)
+    #[arg(long, value_name = "[HOST:]PORT", value_parser = AgentPlace::parse, help_heading = "Health")]
+    pub agent: Option<AgentPlace>,
 
     /// Seconds between two questions to the agent [default: the interval]
     #[arg(long, value_name = "SECS", value_parser = parse_seconds, help_heading = "Health")]
     pub agent_interval: Option<Duration>,
 
-    /// Send this to the agent first; \n is the end of a line
+    /// Send this to the agent first; \n is the end of a line, and {destination} the destination's address
     #[arg(long, value_name = "TEXT", value_parser = parse_text_to_send, help_heading = "Health")]
     pub agent_send: Option<Text>,
 
@@ -564,7 +576,8 @@ impl Options {
             let limits = "--service-max-connections nor --connection-rate";
             return Err(format!("--over-limit: the service has no limit: there is neither {limits}"));
         }
-        if self.max_queue.is_some() && self.destination_max_connections.is_none() {
+        self.check_ramp()?;
+        if self.max_queue.is_some() && self.destination_max_connections.is_none() && self.agent.is_none() {
             let limit = "--destination-max-connections";
             return Err(format!("--max-queue: destinations are not limited, so that no client waits: give {limit}"));
         }
@@ -590,6 +603,21 @@ impl Options {
         match needs_watchdog.into_iter().find(|(given, _)| *given && !has_checks) {
             Some((_, option)) => Err(format!("{option} needs checks of the destinations: give --watchdog as well")),
             None => self.check_files(),
+        }
+    }
+
+    fn check_ramp(&self) -> Result<(), String> {
+        let (least, most) = (self.destination_min_connections, self.destination_max_connections);
+        match (least, self.full_connections, most) {
+            (Some(_), None, _) => Err("--destination-min-connections needs --full-connections as well".to_owned()),
+            (None, Some(_), _) => Err("--full-connections needs --destination-min-connections as well".to_owned()),
+            (Some(_), _, None) => {
+                Err("--destination-min-connections needs --destination-max-connections as well".to_owned())
+            }
+            (Some(least), _, Some(most)) if least > most => {
+                Err(format!("--destination-min-connections: {least} is more than --destination-max-connections {most}"))
+            }
+            _ => Ok(()),
         }
     }
 

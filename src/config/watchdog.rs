@@ -16,10 +16,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{ProxyVersion, ShutdownSessions};
-pub use agent::AgentOptions;
 pub(super) use agent::parse_send;
+pub use agent::{AgentOptions, AgentPlace, DESTINATION};
 pub use galera::{GaleraOptions, TlsMode};
-pub use http::{HeaderPattern, HttpOptions, HttpRequest};
+pub use http::{HeaderPattern, HttpContent, HttpOptions, HttpRequest};
 pub use pattern::{Pattern, StatusRange, Statuses, compile};
 pub(super) use spec::{guard, printable};
 pub(super) use tcp::step_names;
@@ -90,14 +90,15 @@ impl ProbeSpec {
         }
     }
 
-    /// The file that it names, if any.
-    pub(super) fn path(&mut self) -> Option<&mut PathBuf> {
-        match self {
-            ProbeSpec::Tcp(options) => options.tls.as_mut()?.ca.as_mut(),
-            ProbeSpec::Http(options) => options.tls.as_mut()?.ca.as_mut(),
-            ProbeSpec::Galera(options) => options.defaults_file.as_mut(),
-            ProbeSpec::Exec(_) => None,
-        }
+    /// The files that it names.
+    pub(super) fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let (tls, file) = match self {
+            ProbeSpec::Tcp(options) => (options.tls.as_mut(), None),
+            ProbeSpec::Http(options) => (options.tls.as_mut(), None),
+            ProbeSpec::Galera(options) => (None, options.defaults_file.as_mut()),
+            ProbeSpec::Exec(_) => (None, None),
+        };
+        tls.into_iter().flat_map(TlsOptions::paths).chain(file)
     }
 
     /// Reads `BACKEND[:STRING]`.

@@ -325,6 +325,7 @@ pub(super) fn pool_settings(config: &PoolConfig) -> PoolSettings {
         recheck_after: config.recheck_after,
         shutdown_backup_sessions: config.watchdog.as_ref().is_some_and(|options| options.shutdown_backup_sessions),
         max_connections: config.max_connections,
+        ramp: config.ramp,
         max_queue: config.max_queue,
     }
 }

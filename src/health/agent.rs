@@ -65,6 +65,7 @@ impl AgentWatch {
 /// Takes note of what an agent says.
 pub(super) fn apply(state: &mut AgentState, word: &AgentWord) {
     state.percent = word.percent.unwrap_or(state.percent);
+    state.max_connections = word.max_connections.or(state.max_connections);
     if let Some(mode) = word.mode {
         let reason = if mode == AgentMode::Ready { Reason::default() } else { Reason::new(&word.comment) };
         (state.mode, state.mode_reason) = (mode, reason);

@@ -229,6 +229,7 @@ impl PoolWatch {
         match word {
             Ok(word) => {
                 if let Some(judgement) = self.monitor.hear_agent(serial, word, now) {
+                    tell::limit(&judgement, &self.pool);
                     self.pool.set_health(judgement.id, judgement.address, judgement.health.clone());
                     self.follow(&judgement, context);
                 }

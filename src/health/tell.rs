@@ -8,6 +8,17 @@ use crate::counted::Counted;
 use crate::pool::Pool;
 use crate::pool::health::{ShutdownSessions, Verdict};
 
+/// Tells that an agent has said another number of connections than before.
+pub(super) fn limit(judgement: &Judgement, table: &Pool) {
+    let Judgement { id, address, health, .. } = judgement;
+    let before = table.health_of(*id).and_then(|before| before.agent.max_connections);
+    match health.agent.max_connections.filter(|most| before != Some(*most)) {
+        Some(0) => info!("destination {address}: its agent says that it may have any number of connections"),
+        Some(most) => info!("destination {address}: its agent says that it may have at most {most} connections"),
+        None => {}
+    }
+}
+
 /// Tells of a verdict that has changed; of `sessions` closed, where any were to be.
 pub(super) fn verdict(judgement: &Judgement, sessions: Option<usize>, options: &WatchdogOptions, table: &Pool) {
     let Judgement { id, address, health, .. } = judgement;

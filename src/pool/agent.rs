@@ -13,6 +13,9 @@ pub struct AgentState {
     pub mode: AgentMode,
     /// Why not.
     pub mode_reason: Reason,
+    /// Most connections that the destination may have, whatever the settings say; 0 is any number.
+    #[serde(default)]
+    pub max_connections: Option<u32>,
     /// That the service is not there, in words.
     pub down: Option<Reason>,
 }
@@ -31,7 +34,13 @@ pub enum AgentMode {
 
 impl Default for AgentState {
     fn default() -> AgentState {
-        AgentState { percent: 100, mode: AgentMode::Ready, mode_reason: Reason::default(), down: None }
+        AgentState {
+            percent: 100,
+            mode: AgentMode::Ready,
+            mode_reason: Reason::default(),
+            max_connections: None,
+            down: None,
+        }
     }
 }
 

@@ -137,11 +137,13 @@ impl Inner {
         if let Some(verdict) = health.verdict.filter(|_| has_changed) {
             history.add(before.verdict, verdict, &health.reason);
         }
-        if !has_changed && before.scale == health.scale {
+        let keeps_place = !has_changed && before.scale == health.scale;
+        let limit = self.limit_by(&health.agent);
+        if keeps_place && self.destinations[slot].limit == limit {
             // Its place among the others stays as it is.
             self.destinations[slot].health = health;
         } else {
-            self.change(slot, |it| it.health = health);
+            self.change(slot, |it| (it.health, it.limit) = (health, limit));
         }
         if is_ready_again && self.settings.shutdown_backup_sessions {
             self.close_backups(slot);

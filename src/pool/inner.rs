@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use super::agent::AgentState;
 use super::destination::Destination;
 use super::health::{Health, Reason};
 use super::history::History;
@@ -201,6 +202,7 @@ impl Inner {
                 }
             }
         }
+        self.load_changed();
     }
 
     /// Adds a destination, with this serial number if one was kept for it.
@@ -216,6 +218,7 @@ impl Inner {
             return Err(TableError::Full);
         }
         let serial = serial.unwrap_or_else(|| self.next_serial());
+        let limit = self.limit_by(&AgentState::default());
         let entry = self.destinations.vacant_entry();
         let id = DestinationId { pool: self.number, slot: entry.key() as u32, serial };
         entry.insert(Destination {
@@ -231,7 +234,7 @@ impl Inner {
             leaving: false,
             backup: self.backups.get(endpoint).copied().unwrap_or_default(),
             awaited: false,
-            limit: self.settings.max_connections,
+            limit,
             connections: 0,
             highest: 0,
             counters: Counters::default(),
@@ -265,6 +268,7 @@ impl Inner {
         self.rotations.iter_mut().for_each(|(_, it)| it.forget(&removed));
         self.choices_changed();
         self.gone += &removed.counters.totals();
+        self.load_changed();
         removed.all_connections()
     }
 

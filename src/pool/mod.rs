@@ -21,6 +21,7 @@ mod history;
 mod inner;
 mod label;
 mod lease;
+mod limit;
 mod moves;
 mod named;
 mod policy;
@@ -47,6 +48,7 @@ use serde::{Deserialize, Serialize};
 use slab::Slab;
 
 use crate::address::{Endpoint, Host, PeerAddress};
+use crate::config::Ramp;
 use crate::counters::Totals;
 pub use accounts::Account;
 pub use agent::{AgentMode, AgentState};
@@ -172,6 +174,8 @@ pub struct PoolSettings {
     pub shutdown_backup_sessions: bool,
     /// Most connections of each destination; `None`: any number.
     pub max_connections: Option<usize>,
+    /// How that follows the load; `None`: it does not.
+    pub ramp: Option<Ramp>,
     /// Most clients that wait for room on a destination; `None`: any number.
     pub max_queue: Option<usize>,
 }

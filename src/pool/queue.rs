@@ -109,17 +109,17 @@ impl Rotation {
     /// What it has picked after all; [`Pick::Full`] when as many wait as may.
     pub fn queue(&self, client: IpAddr, tried: &mut Tried, now: Instant, wake: Wake) -> Result<Ticket, Pick> {
         let mut inner = self.pool().lock();
+        inner.arrives();
         let line = loop {
             match inner.pick(self.id(), client, tried, now) {
-                Picked::Full(line) if inner.settings.max_queue.is_none_or(|most| inner.waiting < most) => break line,
+                Picked::Full(line) if inner.settings.max_queue.is_none_or(|most| inner.waiting <= most) => break line,
                 // Another one that has room is better than none.
                 Picked::Full(Some(own)) if inner.single(self.id()).is_none() => tried.add(inner.destinations[own].id),
-                picked => return Err(inner.picked(self, picked, now)),
+                picked => return Err(inner.has_arrived(self, picked, now)),
             }
         };
         let number = inner.next_ticket;
         inner.next_ticket += 1;
-        inner.waiting += 1;
         let waiter = Waiter { line, client, tried: tried.clone(), wake };
         inner.rotation_mut(self.id()).queue.add(number, waiter);
         Ok(Ticket { rotation: self.clone(), number })
@@ -155,7 +155,7 @@ impl Drop for Ticket {
         let mut inner = self.rotation.pool().lock();
         let queue = &mut inner.rotation_mut(self.rotation.id()).queue;
         match (queue.take(self.number), queue.kept.remove(&self.number)) {
-            (Some(_), _) => inner.waiting -= 1,
+            (Some(_), _) => inner.no_longer_waits(),
             (None, Some(id)) => inner.release(self.rotation.id(), id),
             (None, None) => {}
         }
@@ -201,6 +201,21 @@ impl Inner {
         }
     }
 
+    /// A client is about to pick. It is a part of the load, which may make room: first of all for those that wait already.
+    pub(super) fn arrives(&mut self) {
+        self.waiting += 1;
+        self.load_changed();
+        self.serve_waiting();
+    }
+
+    /// It has picked this, and does not wait.
+    pub(super) fn has_arrived(&mut self, rotation: &Rotation, picked: Picked, now: Instant) -> Pick {
+        self.waiting -= 1;
+        let picked = self.picked(rotation, picked, now);
+        self.load_changed();
+        picked
+    }
+
     fn serve_waiting(&mut self) {
         match std::mem::take(&mut self.room) {
             Room::Nowhere => {}
@@ -233,6 +248,12 @@ impl Inner {
         }
     }
 
+    /// A client that has waited does not any more, and has no connection.
+    fn no_longer_waits(&mut self) {
+        self.waiting -= 1;
+        self.load_changed();
+    }
+
     /// Has all clients that wait pick again, in their turn.
     fn review_queues(&mut self) {
         let numbers = |(id, it): (usize, &RotationState)| -> Vec<(u64, RotationId)> {
@@ -263,14 +284,15 @@ impl Inner {
                 return Some(had_tried);
             }
             Picked::Slot(slot) => {
+                // Which leaves the load as it is.
+                self.waiting -= 1;
                 self.take(rotation, slot);
                 let id = self.destinations[slot].id;
                 self.rotation_mut(rotation).queue.kept.insert(number, id);
             }
             // It finds out by itself.
-            Picked::Wait | Picked::Nothing => {}
+            Picked::Wait | Picked::Nothing => self.no_longer_waits(),
         }
-        self.waiting -= 1;
         (waiter.wake)();
         None
     }

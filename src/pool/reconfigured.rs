@@ -12,16 +12,16 @@ impl Pool {
     pub fn configure(&self, settings: PoolSettings) {
         let mut inner = self.lock();
         let before = std::mem::replace(&mut inner.settings, settings);
-        if before.max_connections != settings.max_connections {
-            inner.limit_all();
-        }
         let was_watched = before.watched;
+        if was_watched && !settings.watched {
+            // What the agents have said counts no longer.
+            inner.forget_health();
+        }
+        inner.review_limits();
         if was_watched == settings.watched {
             return;
         }
         if was_watched {
-            let slots: Vec<usize> = inner.destinations.iter().map(|(slot, _)| slot).collect();
-            slots.into_iter().for_each(|slot| inner.rejoin(slot, |it| it.health = Health::at_first(false)));
             inner.checks_note = None;
             inner.answer_awaited();
             inner.end_first_wait();
@@ -40,12 +40,10 @@ impl Rotation {
 }
 
 impl Inner {
-    /// Has each destination limited as the settings say.
-    fn limit_all(&mut self) {
-        let limit = self.settings.max_connections;
+    /// Has all destinations count as fit.
+    fn forget_health(&mut self) {
         let slots: Vec<usize> = self.destinations.iter().map(|(slot, _)| slot).collect();
-        slots.into_iter().for_each(|slot| self.rejoin(slot, |it| it.limit = limit));
-        self.choices_changed();
+        slots.into_iter().for_each(|slot| self.rejoin(slot, |it| it.health = Health::at_first(false)));
     }
 
     fn rebalance(&mut self, id: RotationId, balancing: Balancing) {

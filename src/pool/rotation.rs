@@ -144,8 +144,13 @@ impl Rotation {
     /// connect failed come only when there are no others, and those that are SPARE after all that are READY.
     pub fn pick(&self, client: IpAddr, tried: &mut Tried, now: Instant) -> Pick {
         let mut inner = self.0.pool.lock();
+        if inner.settings.ramp.is_none() {
+            let picked = inner.pick(self.id(), client, tried, now);
+            return inner.picked(self, picked, now);
+        }
+        inner.arrives();
         let picked = inner.pick(self.id(), client, tried, now);
-        inner.picked(self, picked, now)
+        inner.has_arrived(self, picked, now)
     }
 
     /// Every destination, in the order in which they were added.

@@ -141,9 +141,11 @@ impl Pool {
                 agent: it.agent,
             };
             let (obsolete, leaving, weight_before) = (it.obsolete, it.leaving, it.weight_before);
+            let limit = inner.limit_by(&health.agent);
             inner.destinations[slot].history = it.history.resumed();
             inner.change(slot, |it| {
-                (it.health, it.obsolete, it.leaving, it.weight_before) = (health, obsolete, leaving, weight_before);
+                (it.health, it.limit) = (health, limit);
+                (it.obsolete, it.leaving, it.weight_before) = (obsolete, leaving, weight_before);
             });
         }
         unresolved.for_each(|name| inner.expect(name));

@@ -20,7 +20,7 @@ use crate::config::{GaleraOptions, ProbeSpec, TlsMode, TlsOptions};
 /// daemon and its checker.
 const MAX_SIZE: u64 = 64 * 1024;
 const MAX_PEM: u64 = 14 * 1024;
-/// The longest file of authorities that is the only one.
+/// The most that the files of a check over TLS have together.
 const MAX_AUTHORITIES: u64 = 40 * 1024;
 
 /// The account to log in to.
@@ -67,7 +67,7 @@ impl Credentials {
     pub fn for_checks(spec: &ProbeSpec, known: Option<Credentials>) -> Result<Credentials, String> {
         let options = match spec {
             ProbeSpec::Galera(options) => options,
-            spec => return spec.tls().map_or(Ok(Credentials::default()), |tls| Credentials::authorities(tls, known)),
+            spec => return spec.tls().map_or(Ok(Credentials::default()), |tls| Credentials::of_tls(tls, known)),
         };
         let credentials = match &options.defaults_file {
             Some(path) => Credentials::read(path, known, Kind::Any)?,
@@ -77,34 +77,66 @@ impl Credentials {
         Ok(credentials)
     }
 
-    /// Reads the authorities of which one must have signed a server's certificate.
-    fn authorities(tls: &TlsOptions, known: Option<Credentials>) -> Result<Credentials, String> {
-        let Some(path) = &tls.ca else { return Ok(Credentials::default()) };
-        let credentials = match (read(path, MAX_AUTHORITIES, Kind::Any), known) {
-            (Err(error), Some(known)) if error.kind() == ErrorKind::PermissionDenied => known,
-            (Err(error), _) => return Err(format!("{}: {error}", path.display())),
-            (Ok((contents, metadata)), _) => {
-                let authorities = String::from_utf8(contents).map_err(|_| format!("{}: not PEM", path.display()))?;
-                if escaped_length(&authorities) > MAX_AUTHORITIES {
-                    return Err(format!("{}: too many short lines", path.display()));
-                }
-                let (authorities, sources) = (Some(authorities), vec![Source::of(path, &metadata)]);
-                Credentials { authorities, sources, ..Credentials::default() }
+    /// Reads the authorities of which one must have signed a server's certificate, and what is shown to a server.
+    fn of_tls(tls: &TlsOptions, known: Option<Credentials>) -> Result<Credentials, String> {
+        if tls.key.is_some() && tls.cert.is_none() {
+            return Err("key without cert: there is no certificate to show".to_owned());
+        }
+        if tls.verify_host.is_some() && tls.ca.is_none() {
+            return Err("verify-host without ca: any certificate is accepted".to_owned());
+        }
+        let paths = || [&tls.ca, &tls.cert, &tls.key].into_iter().flatten();
+        // Where other files were named, that process has something else.
+        let known = known.filter(|it| it.sources.iter().map(|source| &source.path).eq(paths()));
+        let mut credentials = Credentials::default();
+        let mut read = |path: &Option<PathBuf>| path.as_ref().map(|path| credentials.read_tls_file(path)).transpose();
+        let files = read(&tls.ca).and_then(|ca| Ok((ca, read(&tls.cert)?, read(&tls.key)?)));
+        match (files, known) {
+            (Ok((authorities, certificate, key)), _) => {
+                let key = key.or_else(|| certificate.clone());
+                credentials = Credentials { authorities, certificate, key, ..credentials };
             }
-        };
+            (Err((ErrorKind::PermissionDenied, _)), Some(known)) => credentials = known,
+            (Err((_, reason)), _) => return Err(reason),
+        }
+        let texts = [&credentials.authorities, &credentials.certificate, &credentials.key];
+        if texts.into_iter().flatten().map(|text| escaped_length(text)).sum::<u64>() > MAX_AUTHORITIES {
+            let paths: Vec<String> = paths().map(|path| path.display().to_string()).collect();
+            return Err(format!("{}: more than {MAX_AUTHORITIES} bytes, or many short lines", paths.join(", ")));
+        }
         credentials.tls_config(tls)?;
         Ok(credentials)
+    }
+
+    /// Reads a file that the options of TLS name.
+    fn read_tls_file(&mut self, path: &Path) -> Result<String, (ErrorKind, String)> {
+        let told = |reason: &str| format!("{}: {reason}", path.display());
+        let (contents, metadata) =
+            read(path, MAX_AUTHORITIES, Kind::Any).map_err(|error| (error.kind(), told(&error.to_string())))?;
+        if is_writable_for_all(&metadata) {
+            return Err((ErrorKind::InvalidData, told(WRITABLE_FOR_ALL)));
+        }
+        self.sources.push(Source::of(path, &metadata));
+        String::from_utf8(contents).map_err(|_| (ErrorKind::InvalidData, told("not PEM")))
     }
 
     /// TLS for a server that is asked for by name, or by address.
     ///
     /// # Errors
-    /// One line that says why the authorities are of no use.
+    /// One line that says which of the files is of no use, and why.
     pub fn tls_config(&self, tls: &TlsOptions) -> Result<Arc<ClientConfig>, String> {
         let authorities = self.authorities.as_deref().filter(|_| tls.ca.is_some());
-        tls::config_for_names(authorities).map_err(|error| match &tls.ca {
-            Some(path) => error.replacen("ssl-ca", &path.display().to_string(), 1),
-            None => error,
+        let identity = self.certificate.as_deref().zip(self.key.as_deref()).filter(|_| tls.cert.is_some());
+        let identity = identity.map(|(certificates, key)| Identity { certificates, key });
+        let host = tls.verify_host.as_deref().or(tls.sni.as_deref());
+        tls::config_for(authorities, identity, host, &tls.alpn).map_err(|error| {
+            let key = tls.key.as_ref().or(tls.cert.as_ref());
+            for (name, path) in [("ssl-ca", tls.ca.as_ref()), ("ssl-cert", tls.cert.as_ref()), ("ssl-key", key)] {
+                if let Some((rest, path)) = error.strip_prefix(name).zip(path) {
+                    return format!("{}{rest}", path.display());
+                }
+            }
+            error
         })
     }
 
@@ -113,8 +145,8 @@ impl Credentials {
             (Err(error), Some(known)) if error.kind() == ErrorKind::PermissionDenied => Ok(known),
             (Err(error), _) => Err(format!("{}: {error}", path.display())),
             // MariaDB's own reader ignores such a file.
-            (Ok((_, metadata)), _) if metadata.is_file() && metadata.mode() & 0o002 != 0 => {
-                Err(format!("{}: every user may write to it (chmod o-w)", path.display()))
+            (Ok((_, metadata)), _) if is_writable_for_all(&metadata) => {
+                Err(format!("{}: {WRITABLE_FOR_ALL}", path.display()))
             }
             (Ok((contents, metadata)), _) => {
                 let told = |(line, reason)| format!("{}, line {line}: {reason}", path.display());
@@ -194,6 +226,13 @@ impl Credentials {
         };
         Ok(Login { user: self.user.clone(), password: self.password.clone().unwrap_or_default(), tls })
     }
+}
+
+/// What is wrong with a file that every user may write to.
+const WRITABLE_FOR_ALL: &str = "every user may write to it (chmod o-w)";
+
+fn is_writable_for_all(metadata: &fs::Metadata) -> bool {
+    metadata.is_file() && metadata.mode() & 0o002 != 0
 }
 
 /// How long a text is in a message.

@@ -13,7 +13,7 @@ use super::quoted::quoted;
 use super::stream::at_port;
 use super::{Answer, Asking, Probe};
 use crate::address::PeerAddress;
-use crate::config::{HttpOptions, Pattern, Statuses};
+use crate::config::{HttpContent, HttpOptions, Pattern, Statuses};
 use crate::pool::health::Verdict;
 pub(in crate::checker) use answer::{HttpAnswer, read_answer};
 
@@ -32,11 +32,18 @@ pub(super) struct Http {
 #[derive(Debug, Clone)]
 pub(super) struct Expected {
     statuses: Statuses,
+    wanted: Content,
+    unwanted: Content,
+    /// An answer to this request has no body.
+    is_head: bool,
+}
+
+/// What an answer is searched for.
+#[derive(Debug, Clone)]
+struct Content {
     /// Names, and what their values contain; `None`: whatever they are.
     headers: Vec<(String, Option<Matcher>)>,
     body: Vec<Matcher>,
-    /// An answer to this request has no body.
-    is_head: bool,
 }
 
 impl Http {
@@ -73,33 +80,56 @@ impl Expected {
     /// # Errors
     /// One line that says what is wrong with a regular expression, which the daemon has checked.
     pub(super) fn new(options: &HttpOptions) -> Result<Expected, String> {
-        let mut headers = Vec::new();
-        for header in &options.headers {
-            let value = Some(&header.value).filter(|value| !value.is_empty());
-            let value = value.map(|value| Matcher::new(&Pattern::Text(value.clone()))).transpose()?;
-            headers.push((header.name.clone(), value));
-        }
-        let body = options.body.iter().map(Matcher::new).collect::<Result<_, _>>()?;
+        let (wanted, unwanted) = (Content::new(&options.expected)?, Content::new(&options.unexpected)?);
         let is_head = options.request.method == "HEAD";
-        Ok(Expected { statuses: options.statuses.clone(), headers, body, is_head })
+        Ok(Expected { statuses: options.statuses.clone(), wanted, unwanted, is_head })
     }
 
     /// How much of a body there is a use for.
     fn searched(&self) -> usize {
-        if self.body.is_empty() { 0 } else { MAX_SEARCHED }
+        if self.wanted.body.is_empty() && self.unwanted.body.is_empty() { 0 } else { MAX_SEARCHED }
     }
 
     fn judge(&self, answer: &HttpAnswer) -> Answer {
         let reason = format!("HTTP status {}", answer.status);
         let verdict = self.statuses.verdict(answer.status);
-        match self.missing(answer).filter(|_| verdict > Verdict::Down) {
-            Some(missing) => Answer::new(Verdict::Down, format!("{reason}, {missing}")),
+        let fault = self.wanted.missing(answer).or_else(|| self.unwanted.found(answer));
+        match fault.filter(|_| verdict > Verdict::Down) {
+            Some(fault) => Answer::new(Verdict::Down, format!("{reason}, {fault}")),
             None if verdict == Verdict::Ready => Answer::new(verdict, ""),
             None => Answer::new(verdict, reason),
         }
     }
+}
 
-    /// What an answer does not have, in words.
+impl Content {
+    /// # Errors
+    /// The same.
+    fn new(content: &HttpContent) -> Result<Content, String> {
+        let mut headers = Vec::new();
+        for header in &content.headers {
+            let value = Some(&header.value).filter(|value| !value.is_empty());
+            let value = value.map(|value| Matcher::new(&Pattern::Text(value.clone()))).transpose()?;
+            headers.push((header.name.clone(), value));
+        }
+        let body = content.body.iter().map(Matcher::new).collect::<Result<_, _>>()?;
+        Ok(Content { headers, body })
+    }
+
+    /// What of this an answer has, in words.
+    fn found(&self, answer: &HttpAnswer) -> Option<String> {
+        for (name, matcher) in &self.headers {
+            let values = answer.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+            let mut values = values.filter(|(_, value)| matcher.as_ref().is_none_or(|it| it.is_in(value)));
+            if let Some((_, value)) = values.next() {
+                return Some(format!("unexpected header {name}: {}", quoted(value)));
+            }
+        }
+        let found = self.body.iter().find(|matcher| matcher.is_in(&answer.body))?;
+        Some(format!("not expected {}, got {}", found.wanted, quoted(&answer.body)))
+    }
+
+    /// What of this an answer does not have, in words.
     fn missing(&self, answer: &HttpAnswer) -> Option<String> {
         for (name, matcher) in &self.headers {
             let mut values = answer.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).peekable();

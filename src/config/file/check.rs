@@ -147,7 +147,7 @@ fn options(backend: &str, name: &str, value: &DeValue) -> Result<Vec<String>, St
     };
     let values: Vec<String> =
         values.ok_or_else(|| wrong_kind(value, "a string, a whole number, or a list of those"))?;
-    let is_one_list = ["ready", "spare", "avoid"].contains(&name);
+    let is_one_list = ["ready", "spare", "avoid", "alpn"].contains(&name);
     let values = if is_one_list { vec![values.join(",")] } else { values };
     Ok(values.iter().map(|value| format!("{name}={}", guard(value))).collect())
 }

@@ -17,9 +17,18 @@ pub struct HttpOptions {
     pub request: HttpRequest,
     /// What the status means.
     pub statuses: Statuses,
-    /// What the body has to contain as well.
+    /// What the answer has to contain as well.
+    pub expected: HttpContent,
+    /// What it must not contain.
+    pub unexpected: HttpContent,
+}
+
+/// What an answer is searched for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpContent {
+    /// In the body.
     pub body: Vec<Pattern>,
-    /// What the head has to contain as well.
+    /// In the head.
     pub headers: Vec<HeaderPattern>,
 }
 
@@ -38,7 +47,7 @@ pub struct HttpRequest {
     pub body: Vec<u8>,
 }
 
-/// A header that an answer has to have.
+/// A header that an answer is searched for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeaderPattern {
     /// Its name, in any case.
@@ -47,7 +56,7 @@ pub struct HeaderPattern {
     pub value: Vec<u8>,
 }
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 14] = [
     "method",
     "version",
     "host",
@@ -59,6 +68,9 @@ const NAMES: [&str; 11] = [
     "expect",
     "expect-regex",
     "expect-header",
+    "expect-not",
+    "expect-not-regex",
+    "expect-not-header",
 ];
 
 impl HttpOptions {
@@ -93,7 +105,8 @@ impl HttpOptions {
             body: Vec::new(),
         };
         let (statuses, tls) = (Statuses::default(), encrypted.then(TlsOptions::default));
-        let mut parsed = HttpOptions { port, tls, request, statuses, body: Vec::new(), headers: Vec::new() };
+        let (expected, unexpected) = (HttpContent::default(), HttpContent::default());
+        let mut parsed = HttpOptions { port, tls, request, statuses, expected, unexpected };
         let mut given: Vec<&str> = Vec::new();
         for (name, value) in options {
             let may_repeat = name == "header" || name.starts_with("expect");
@@ -118,18 +131,36 @@ impl HttpOptions {
             "header" => request.headers.push(header(value)?),
             "body" => request.body = unescape(value)?,
             "ready" | "spare" | "avoid" => self.statuses.set(name, value)?,
-            "expect-header" => {
-                let (name, value) = value.split_once(':').unwrap_or((value, ""));
-                if !is_token(name) {
-                    return Err(format!("expect-header: '{name}' is not the name of a header (NAME or NAME: TEXT)"));
-                }
-                self.headers.push(HeaderPattern { name: name.to_owned(), value: unescape(value.trim())? });
+            name if name.starts_with("expect-not") => {
+                self.unexpected
+                    .add(&name.replacen("-not", "", 1), value)
+                    .map_err(|reason| format!("{name}: {reason}"))?;
             }
-            "expect" | "expect-regex" => {
-                self.body.push(Pattern::parse(name, value).map_err(|reason| format!("{name}: {reason}"))?);
+            name if name.starts_with("expect") => {
+                self.expected.add(name, value).map_err(|reason| format!("{name}: {reason}"))?;
             }
             name => tls::set(&mut self.tls, name, value)?,
         }
+        let mut offered = self.tls.iter().flat_map(|tls| &tls.alpn);
+        match offered.find(|name| !["http/1.1", "http/1.0"].contains(&name.as_str())) {
+            Some(name) => Err(format!("alpn: the check cannot speak '{name}', only http/1.1 and http/1.0")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl HttpContent {
+    /// Adds what `expect`, `expect-regex` or `expect-header` says.
+    fn add(&mut self, name: &str, value: &str) -> Result<(), String> {
+        if name != "expect-header" {
+            self.body.push(Pattern::parse(name, value)?);
+            return Ok(());
+        }
+        let (name, value) = value.split_once(':').unwrap_or((value, ""));
+        if !is_token(name) {
+            return Err(format!("'{name}' is not the name of a header (NAME or NAME: TEXT)"));
+        }
+        self.headers.push(HeaderPattern { name: name.to_owned(), value: unescape(value.trim())? });
         Ok(())
     }
 }

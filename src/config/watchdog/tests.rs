@@ -9,7 +9,8 @@ fn page(port: Option<u16>, path: &str) -> HttpOptions {
     let (method, path, version) = ("GET".to_owned(), path.to_owned(), "1.1".to_owned());
     let request = HttpRequest { method, path, version, headers: Vec::new(), body: Vec::new() };
     let (tls, statuses) = (None, Statuses::default());
-    HttpOptions { port, tls, request, statuses, body: Vec::new(), headers: Vec::new() }
+    let (expected, unexpected) = (HttpContent::default(), HttpContent::default());
+    HttpOptions { port, tls, request, statuses, expected, unexpected }
 }
 
 #[test]
@@ -70,6 +71,18 @@ fn what_is_no_probe_is_told() {
         "tcp:tls=maybe",
         "tcp:sni=10.0.0.1",
         "tcp:ca=",
+        "tcp:cert=",
+        "tcp:key=",
+        "tcp:alpn=",
+        "tcp:alpn=h2,",
+        "tcp:verify-host=",
+        "tcp:verify-host=a b",
+        "tcp:cert=/a;tls=no",
+        "http:;alpn=h2",
+        "http:;alpn=http/1.1,h2",
+        "http:;expect-not=",
+        "http:;expect-not-regex=(",
+        "http:;expect-not-header=: a",
         "http:9200/;method=",
         "http:9200/;version=2",
         "http:9200/;header=X",
@@ -128,20 +141,36 @@ fn errors_say_what_there_is() {
 fn conversations_and_requests_are_read_with_all_that_belongs_to_them() {
     let send = |bytes: &[u8]| Step::Send(bytes.to_vec());
     let expect = |text: &str| Step::Expect(Pattern::Text(text.as_bytes().to_vec()));
-    let tls = |ca: Option<&str>, sni: Option<&str>| TlsOptions { ca: ca.map(Into::into), sni: sni.map(str::to_owned) };
+    let tls = |ca: Option<&str>, sni: Option<&str>| {
+        let (ca, sni) = (ca.map(Into::into), sni.map(str::to_owned));
+        TlsOptions { ca, sni, ..TlsOptions::default() }
+    };
     for (text, port, encrypted, steps) in [
         ("tcp:6380", Some(6380), None, vec![]),
         ("tcp:send=PING\\r\\n;expect=+PONG", None, None, vec![send(b"PING\r\n"), expect("+PONG")]),
         ("tcp:25;expect=220;send=a\\;b", Some(25), None, vec![expect("220"), send(b"a;b")]),
         ("tcp:;tls=yes;send-hex=00ff", None, Some(tls(None, None)), vec![send(b"\0\xff")]),
         ("tcp:;sni=a.example;ca=/ca.pem", None, Some(tls(Some("/ca.pem"), Some("a.example"))), vec![]),
+        (
+            "tcp:cert=/c.pem;key=/k.pem;alpn=h2,http/1.1;verify-host=10.0.0.1",
+            None,
+            Some(TlsOptions {
+                cert: Some("/c.pem".into()),
+                key: Some("/k.pem".into()),
+                alpn: vec!["h2".to_owned(), "http/1.1".to_owned()],
+                verify_host: Some("10.0.0.1".to_owned()),
+                ..TlsOptions::default()
+            }),
+            vec![],
+        ),
         ("tcp:expect-line=role:", None, None, vec![Step::Expect(Pattern::Line(b"role:".to_vec()))]),
         ("tcp:expect-regex=a\\;b|c", None, None, vec![Step::Expect(Pattern::Regex("a;b|c".to_owned()))]),
     ] {
         assert_eq!(ProbeSpec::parse(text), Ok(ProbeSpec::Tcp(TcpOptions { port, tls: encrypted, steps })), "{text}");
     }
     let text = "https:8443/a;b=1;method=POST;version=1.0;host=a.example;header=X-Y: a;header=Accept: */*;body={}\\n;\
-        ready=200-204,301;expect=OK;expect-regex=^up;expect-header=X-State: up;expect-header=Age;ca=/ca";
+        ready=200-204,301;expect=OK;expect-regex=^up;expect-header=X-State: up;expect-header=Age;expect-not=no;\
+        expect-not-regex=^down;expect-not-header=X-Old;ca=/ca";
     let mut options = page(Some(8443), "/a;b=1");
     options.tls = Some(tls(Some("/ca"), None));
     let headers = [("Host", "a.example"), ("X-Y", "a"), ("Accept", "*/*")];
@@ -150,9 +179,11 @@ fn conversations_and_requests_are_read_with_all_that_belongs_to_them() {
     options.request.headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     options.request.body = b"{}\n".to_vec();
     options.statuses.ready = vec![StatusRange { first: 200, last: 204 }, StatusRange { first: 301, last: 301 }];
-    options.body = vec![Pattern::Text(b"OK".to_vec()), Pattern::Regex("^up".to_owned())];
+    options.expected.body = vec![Pattern::Text(b"OK".to_vec()), Pattern::Regex("^up".to_owned())];
     let header = |name: &str, value: &[u8]| HeaderPattern { name: name.to_owned(), value: value.to_vec() };
-    options.headers = vec![header("X-State", b"up"), header("Age", b"")];
+    options.expected.headers = vec![header("X-State", b"up"), header("Age", b"")];
+    options.unexpected.body = vec![Pattern::Text(b"no".to_vec()), Pattern::Regex("^down".to_owned())];
+    options.unexpected.headers = vec![header("X-Old", b"")];
     assert_eq!(ProbeSpec::parse(text), Ok(ProbeSpec::Http(Box::new(options))));
 }
 

@@ -233,6 +233,102 @@ fn a_higher_limit_or_another_destination_lets_clients_in() {
     assert!(!is_full(&table));
 }
 
+/// The same as HAProxy does with `minconn 1`, `maxconn 4` and `fullconn 8`.
+fn on_a_ramp(count: usize) -> Rotation {
+    let table = limited(PolicyKind::LeastConnected, 4, count);
+    table.configure(PoolSettings { ramp: Some(Ramp { least: 1, full: 8 }), ..settings(4, None) });
+    table
+}
+
+/// A client comes, and is served or waits.
+fn comes(table: &Rotation, number: u32, waiting: &mut Vec<Waiting>) -> Option<Lease> {
+    match table.pick(client(number), &mut Tried::default(), Instant::now()) {
+        Pick::Leased(lease) => return Some(lease),
+        Pick::Full => {}
+        Pick::Wait | Pick::Nothing => panic!("there is one that is fit"),
+    }
+    let woken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&woken);
+    let wake = Box::new(move || _ = count.fetch_add(1, Ordering::Relaxed));
+    match table.queue(client(number), &mut Tried::default(), Instant::now(), wake) {
+        Ok(ticket) => waiting.push(Waiting { ticket, woken }),
+        Err(pick) => return pick.leased(),
+    }
+    None
+}
+
+#[test]
+fn a_limit_that_follows_the_load_grows_as_clients_come_and_falls_as_they_leave() {
+    let table = on_a_ramp(1);
+    let (mut leases, mut waiting) = (Vec::new(), Vec::new());
+    for (load, served) in [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 3), (7, 3), (8, 4), (9, 4)] {
+        leases.extend(comes(&table, load, &mut waiting));
+        for it in &mut waiting {
+            if it.woken.load(Ordering::Relaxed) > 0 {
+                leases.extend(it.given());
+            }
+        }
+        assert_eq!(leases.len(), served, "with {load} clients");
+    }
+    assert_eq!(waiting.iter().map(|it| it.woken.load(Ordering::Relaxed)).sum::<usize>(), 0);
+    // Those that leave the queue lower the load, and one of less than half of it has room for one.
+    waiting.clear();
+    leases.truncate(1);
+    let mut others = Vec::new();
+    assert!(comes(&table, 10, &mut others).is_none() && comes(&table, 11, &mut others).is_none());
+    leases.clear();
+    let first = others[0].given().expect("the destination is free");
+    assert!(others[1].given().is_none());
+    drop(first);
+    assert!(others[1].given().is_some());
+}
+
+#[test]
+fn the_word_of_an_agent_is_a_limit_that_makes_room_or_takes_it() {
+    let table = limited(PolicyKind::LeastConnected, 2, 1);
+    let agent_says = |most| {
+        let (id, address, health) = table.healths().remove(0);
+        let agent = AgentState { max_connections: most, ..AgentState::default() };
+        table.set_health(id, address, Health { agent, ..health });
+    };
+    let mut leases = vec![pick(&table), pick(&table)];
+    let mut waiting: Vec<Waiting> = (1..=100).map(|number| Waiting::of(&table, number)).collect();
+    let mut given = |leases: &mut Vec<Lease>, count: usize| {
+        leases.extend(waiting.drain(..count).map(|mut it| it.given().expect("there is room for it")));
+        assert!(waiting.iter().all(|it| it.woken.load(Ordering::Relaxed) == 0), "{} wait", waiting.len());
+    };
+    agent_says(Some(3));
+    given(&mut leases, 1);
+    agent_says(Some(90));
+    given(&mut leases, 87);
+    agent_says(Some(1));
+    leases.truncate(1);
+    given(&mut leases, 0);
+    agent_says(Some(0));
+    given(&mut leases, 12);
+    leases.extend((0..200).map(|_| pick(&table)));
+    // Another reload does not undo what an agent has said; the end of the agent does.
+    table.configure(settings(5, None));
+    assert!(!is_full(&table));
+    // Nor does an upgrade.
+    let next = limited(PolicyKind::LeastConnected, 1, 0);
+    hand_over(&table, &next);
+    let _leases = [pick(&next), pick(&next)];
+    agent_says(None);
+    assert!(is_full(&table));
+}
+
+#[test]
+fn an_agent_may_say_less_than_the_least_of_a_ramp() {
+    let table = on_a_ramp(1);
+    table.configure(PoolSettings { ramp: Some(Ramp { least: 3, full: 8 }), ..settings(4, None) });
+    let (id, address, health) = table.healths().remove(0);
+    let agent = AgentState { max_connections: Some(2), ..AgentState::default() };
+    table.set_health(id, address, Health { agent, ..health });
+    let _leases = [pick(&table), pick(&table)];
+    assert!(is_full(&table));
+}
+
 #[test]
 fn connections_of_older_processes_take_room_until_they_end() {
     let table = limited(PolicyKind::LeastConnected, 2, 1);
@@ -263,9 +359,12 @@ proptest! {
             PolicyKind::Source
         ]),
         limit in 1usize..3,
+        full in prop::option::of(1usize..12),
         steps in prop::collection::vec((0u8..8, 0usize..20), 1..80),
     ) {
         let table = limited(policy, limit, 3);
+        let ramp = full.map(|full| Ramp { least: 1, full });
+        table.configure(PoolSettings { ramp, ..settings(limit, None) });
         let (mut leases, mut waiting): (Vec<Lease>, Vec<Waiting>) = (Vec::new(), Vec::new());
         for (step, which) in steps {
             match step {
@@ -273,7 +372,7 @@ proptest! {
                     let client_number = which as u32;
                     match table.pick(client(client_number), &mut Tried::default(), Instant::now()) {
                         Pick::Leased(lease) => leases.push(lease),
-                        Pick::Full => waiting.push(Waiting::of(&table, client_number)),
+                        Pick::Full => leases.extend(comes(&table, client_number, &mut waiting)),
                         Pick::Wait | Pick::Nothing => {}
                     }
                 }
@@ -303,7 +402,8 @@ proptest! {
                 prop_assert_eq!(row.connections, leases.iter().filter(|lease| lease.id() == row.id).count());
             }
             prop_assert_eq!(table.waiting(), waiting.len());
-            if policy != PolicyKind::Source && !waiting.is_empty() {
+            // One that comes is a part of the load, and may make room by that.
+            if policy != PolicyKind::Source && !waiting.is_empty() && ramp.is_none() {
                 prop_assert!(is_full(&table), "there is room, and {} wait", waiting.len());
             }
         }

@@ -48,6 +48,7 @@ fn all_that_is_known_of_a_destination_is_handed_over() {
         since: None,
         agent: AgentState {
             percent: 50,
+            max_connections: Some(7),
             mode: AgentMode::Drain,
             mode_reason: "busy".into(),
             down: Some("fail".into()),

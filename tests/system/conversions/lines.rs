@@ -79,6 +79,33 @@ fn balance_first_fills_one_server_after_the_other() {
     });
 }
 
+/// The limit is 1 with 3 clients, 2 with 4, 3 with 6 and 4 with 8.
+#[test]
+fn the_limit_of_a_server_follows_the_load_where_that_is_asked_for() {
+    let section = Section {
+        lines: " balance first\n fullconn 8",
+        servers: ["minconn 1 maxconn 4"; 3],
+        pool: "max-connections = 4\nmin-connections = 1\nfull-connections = 8",
+        service: "policy = \"first\"",
+    };
+    play_by(3306, &section, |scene, nodes| {
+        let mut held = clients(12, at(3306));
+        scene.note("as they come", order(&held));
+        let waits_on = client(13, at(3306));
+        scene.note("the next one", waits(&waits_on));
+        drop(waits_on);
+        for name in ["2", "3"] {
+            held.retain(|(server, _)| server != name);
+        }
+        held.truncate(2);
+        for (node, count) in nodes.iter().zip([2, 0, 0]) {
+            scene.wait_for_connections("s", node, 3306, count);
+        }
+        held.extend(clients(4, at(3306)));
+        scene.note("when most have left", order(&held));
+    });
+}
+
 #[test]
 fn weights_are_proportions() {
     let section = Section {

@@ -79,7 +79,7 @@ fn its_words_are_verdicts_with_their_reasons_and_stay_until_it_says_otherwise() 
         ("up maint # rack 7", "DOWN", "agent: maint: rack 7"),
         ("ready,0%", "AVOID", "agent: 0%"),
         ("READY UP 100%", "READY", ""),
-        ("nonsense 7 maxconn:5", "READY", ""),
+        ("nonsense 7 maxconn:x", "READY", ""),
     ] {
         pair.say(line);
         wait_until_judged(&glbd, &pair.server, verdict);
@@ -207,6 +207,129 @@ fn the_writer_of_single_moves_when_its_agent_says_so() {
     wait_until_judged(&glbd, &pair.server, "DOWN");
     assert_eq!(names_of(&[glbd.connect()]), ["3"]);
     assert!(!echoes(&session));
+}
+
+/// Whether a client that connects now is served, and not in a queue.
+fn is_served_at_once(client: &std::net::TcpStream) -> bool {
+    client.set_nonblocking(true).expect("O_NONBLOCK");
+    let served = client.peek(&mut [0]).is_ok();
+    client.set_nonblocking(false).expect("O_NONBLOCK");
+    served
+}
+
+#[test]
+fn its_maxconn_makes_room_for_clients_that_wait_and_takes_it_until_it_says_otherwise() {
+    for options in [&["--destination-max-connections=2"][..], &[]] {
+        let (port, [pair]) = pairs();
+        pair.say("up maxconn:2");
+        let glbd = with_agents(port).args(["--queue-timeout", "60"]).args(options).destinations([&pair.server]).start();
+        wait_until_judged(&glbd, &pair.server, "READY");
+        glbd.wait_for_log(&format!(
+            "destination {}: its agent says that it may have at most 2 connections",
+            pair.server
+        ));
+        let clients: Vec<_> = (0..7).map(|_| glbd.connect()).collect();
+        let served = |clients: &[_]| clients.iter().filter(|it| is_served_at_once(it)).count();
+        wait_until("two are served", || served(&clients) == 2);
+        pair.say("maxconn:3");
+        wait_until("three are served", || served(&clients) == 3);
+        // What it does not mention stays, also while it says nothing at all.
+        for line in ["up", "silent", "75%"] {
+            pair.say(line);
+            let before = pair.times_asked();
+            wait_until("it was asked again", || pair.times_asked() > before + 2);
+            assert_eq!(served(&clients), 3, "{line}");
+        }
+        pair.say("maxconn:1");
+        glbd.wait_for_log("at most 1 connections");
+        // Which come first is not known: there are several threads.
+        let (mut sessions, waiting): (Vec<_>, Vec<_>) = clients.into_iter().partition(is_served_at_once);
+        assert!(sessions.iter().all(|client| read_line(client).is_ok() && echoes(client)), "sessions stay");
+        sessions.truncate(1);
+        wait_until("they have left", || pair.server.open() == 1);
+        assert_eq!(served(&waiting), 0, "there is no room for another");
+        pair.say("maxconn:0");
+        wait_until("all are served", || served(&waiting) == 4);
+        pair.say("maxconn:1");
+        wait_until("there is a limit again", || glbd.log().matches("at most 1 connections").count() == 2);
+        let waits = glbd.connect();
+        drop(waiting);
+        wait_until("one is left", || pair.server.open() == 1);
+        assert!(!is_served_at_once(&waits));
+        drop(sessions);
+        assert_eq!(read_line(&waits).expect("a name"), "2");
+    }
+}
+
+#[test]
+fn one_agent_at_an_address_of_its_own_is_asked_about_each_destination() {
+    let (port, [pair, other]) = pairs();
+    let (asked, hears) = (Arc::new(Mutex::new(Vec::new())), free_port());
+    let (list, down) = (Arc::clone(&asked), format!("how is {}?", other.server));
+    let _agent = Server::at(SocketAddr::from(([127, 0, 0, 9], hears)), move |mut stream| {
+        let question = read_line(stream).unwrap_or_default();
+        let line = if question == down { "drain # by another" } else { "up" };
+        stream.write_all(line.as_bytes()).ok();
+        list.lock().expect("no panic").push(question);
+    });
+    for place in [format!("127.0.0.9:{hears}"), format!("localhost:{hears}")] {
+        let arguments = ["-w", "tcp", "-i", "0.1", "--agent-send", r"how is {destination}?\n", "--agent", &place];
+        let glbd = Glbd::builder().args(arguments).destinations([&pair.server, &other.server]).start();
+        if place.starts_with("localhost") {
+            // Nothing listens at that name's address. The silence of an agent changes nothing.
+            wait_until_judged(&glbd, &other.server, "READY");
+            continue;
+        }
+        wait_until_judged(&glbd, &other.server, "AVOID");
+        assert_eq!(reason(&glbd, &other), "agent: drain: by another");
+        assert_eq!(state(&glbd, &pair.server), "READY");
+    }
+    assert_eq!((pair.times_asked(), other.times_asked()), (0, 0), "nobody is asked at port {port}");
+    let asked = asked.lock().expect("no panic");
+    assert!([&pair, &other].iter().all(|it| asked.contains(&format!("how is {}?", it.server))), "{asked:?}");
+}
+
+#[test]
+fn an_agent_is_asked_by_name() {
+    let (_, [pair]) = pairs();
+    let port = free_port();
+    let _agent = Server::at(SocketAddr::from(([127, 0, 0, 1], port)), |mut stream| {
+        stream.write_all(b"drain\n").ok();
+    });
+    let place = format!("localhost:{port}");
+    let glbd = Glbd::builder().args(["-w", "tcp", "-i", "0.1", "--agent", &place]).destinations([&pair.server]).start();
+    wait_until_judged(&glbd, &pair.server, "AVOID");
+    assert_eq!(reason(&glbd, &pair), "agent: drain");
+}
+
+/// How many clients HAProxy lets a server have whose agent says the same. `maxconn:0` is any number there as well, but for
+/// those that wait already.
+#[test]
+fn haproxy_goes_by_the_same_maxconn() {
+    let (port, [pair]) = pairs();
+    pair.say("up maxconn:2");
+    let address = pair.server.address();
+    let haproxy = haproxy(&format!(
+        "listen l\n bind ADDRESS\n timeout queue 60s\n server s {address} maxconn 5 check inter 100 agent-check \
+        agent-port {port} agent-addr {} agent-inter 100",
+        address.ip()
+    ));
+    let before = pair.times_asked();
+    wait_until("it was asked", || pair.times_asked() > before + 2);
+    let limited = with_agents(port).args(["--queue-timeout", "60", "--destination-max-connections", "5"]);
+    let glbd = limited.destinations([&pair.server]).start();
+    wait_until_judged(&glbd, &pair.server, "READY");
+    let connect = |to: SocketAddr| (0..9).map(|_| connect_to(to).expect("it accepts")).collect::<Vec<_>>();
+    let clients = [connect(haproxy.address), connect(glbd.address())];
+    for (line, count) in [("up", 2), ("maxconn:4", 4), ("maxconn:x", 4), ("MAXCONN:7", 7), ("maxconn:20", 9)] {
+        pair.say(line);
+        let before = pair.times_asked();
+        wait_until("both have asked", || pair.times_asked() > before + 6);
+        for (clients, who) in clients.iter().zip(["HAProxy", "glbd"]) {
+            let served = || clients.iter().filter(|it| is_served_at_once(it)).count();
+            wait_until(&format!("{who} serves {count} by {line}"), || served() == count);
+        }
+    }
 }
 
 /// The states that HAProxy shows of a server whose agent says the same.
