@@ -1,5 +1,6 @@
 //! Connections as they are shown to people, and which of them are meant: what control asks workers for.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -9,12 +10,15 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use crate::address::PeerAddress;
 
-/// Tells a connection of this process from all others that there are or were.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Tells a connection from all others of this process and of those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SessionId {
+    /// The process that has it.
+    pub process: u32,
     /// The worker that serves it.
     pub worker: u32,
     /// Its place there, and which of all in this place it is.
@@ -25,7 +29,7 @@ pub struct SessionId {
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}-{}", self.worker, self.slot, self.generation)
+        write!(f, "{}.{}-{}-{}", self.process, self.worker, self.slot, self.generation)
     }
 }
 
@@ -33,14 +37,16 @@ impl FromStr for SessionId {
     type Err = ();
 
     fn from_str(text: &str) -> Result<SessionId, ()> {
-        let numbers: Vec<u32> = text.split('-').map(|it| it.parse().map_err(drop)).collect::<Result<_, _>>()?;
+        let (process, place) = text.split_once('.').ok_or(())?;
+        let process = process.parse().map_err(drop)?;
+        let numbers: Vec<u32> = place.split('-').map(|it| it.parse().map_err(drop)).collect::<Result<_, _>>()?;
         let [worker, slot, generation] = numbers[..] else { return Err(()) };
-        Ok(SessionId { worker, slot, generation })
+        Ok(SessionId { process, worker, slot, generation })
     }
 }
 
 /// A connection at one moment.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Session {
     /// Which it is.
     pub id: SessionId,
@@ -53,7 +59,7 @@ pub struct Session {
     /// Where it has been passed on to, or is to be.
     pub destination: Option<PeerAddress>,
     /// `header`, `connecting`, `queued`, `connected`, `half-closed` or `ending`.
-    pub state: &'static str,
+    pub state: Cow<'static, str>,
     /// Since it was accepted.
     pub age: Duration,
     /// Since bytes last came or went.
@@ -65,7 +71,7 @@ pub struct Session {
 }
 
 /// Which connections are meant: those that are all of this.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SessionFilter {
     /// Exactly this one.
     pub id: Option<SessionId>,
@@ -94,39 +100,78 @@ impl SessionFilter {
     }
 }
 
-/// Called with all that was found, once.
-pub type Found = Box<dyn FnOnce(Vec<Session>) + Send>;
+/// What was found.
+#[derive(Debug, Default, PartialEq)]
+pub struct FoundSessions {
+    /// Those that are meant, in no order.
+    pub sessions: Vec<Session>,
+    /// Processes that have not answered, or not completely.
+    pub missing: Vec<MissingProcess>,
+}
 
-/// A question to all workers.
-pub struct Survey {
+impl FoundSessions {
+    /// Returns true if none was found, and none may have been missed.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty() && self.missing.is_empty()
+    }
+}
+
+/// An older process that has not said in time which connections it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MissingProcess {
+    /// Its number; `None`: an earlier version, which cannot be asked.
+    pub process: Option<u32>,
+    /// How many connections it has, as far as is known.
+    pub connections: usize,
+}
+
+/// Called with all that was found, once.
+pub type Found = Box<dyn FnOnce(FoundSessions) + Send>;
+
+/// A question to several workers and processes.
+struct Survey {
     filter: SessionFilter,
-    found: Mutex<Vec<Session>>,
-    /// Workers that have not answered yet.
+    found: Mutex<FoundSessions>,
+    /// How many have not answered yet.
     pending: AtomicUsize,
     done: Mutex<Option<Found>>,
 }
 
-/// The question, as one worker has it. It has answered when this is dropped.
+/// The question, as one of those has it that are asked. It has answered when this is dropped.
 pub struct SurveyPart(Arc<Survey>);
 
-impl Survey {
-    /// A question to so many workers. `done` is called when all have answered, or are gone.
-    pub fn ask(filter: SessionFilter, workers: usize, done: Found) -> Vec<SurveyPart> {
-        let survey = Arc::new(Survey {
+impl SurveyPart {
+    /// A question. `done` is called when this part and all that were [split](SurveyPart::split) off are dropped.
+    pub fn new(filter: SessionFilter, done: Found) -> SurveyPart {
+        SurveyPart(Arc::new(Survey {
             filter,
             found: Mutex::default(),
-            pending: AtomicUsize::new(workers),
+            pending: AtomicUsize::new(1),
             done: Mutex::new(Some(done)),
-        });
-        (0..workers).map(|_| SurveyPart(Arc::clone(&survey))).collect()
+        }))
     }
-}
 
-impl SurveyPart {
+    /// The same question to somebody else.
+    #[must_use]
+    pub fn split(&self) -> SurveyPart {
+        self.0.pending.fetch_add(1, Ordering::Relaxed);
+        SurveyPart(Arc::clone(&self.0))
+    }
+
+    /// Which connections are meant.
+    pub fn filter(&self) -> &SessionFilter {
+        &self.0.filter
+    }
+
     /// Adds those of these connections that are meant.
     pub fn add(&self, sessions: impl Iterator<Item = Session>) {
         let meant: Vec<Session> = sessions.filter(|session| self.0.filter.fits(session)).collect();
-        self.0.found.lock().extend(meant);
+        self.0.found.lock().sessions.extend(meant);
+    }
+
+    /// This process has not answered.
+    pub fn misses(&self, process: MissingProcess) {
+        self.0.found.lock().missing.push(process);
     }
 }
 
@@ -135,15 +180,16 @@ impl Drop for SurveyPart {
         if self.0.pending.fetch_sub(1, Ordering::AcqRel) == 1
             && let Some(done) = self.0.done.lock().take()
         {
-            done(std::mem::take(&mut *self.0.found.lock()));
+            let found = std::mem::take(&mut *self.0.found.lock());
+            done(found);
         }
     }
 }
 
-/// What is asked of the workers about connections.
+/// What is asked about connections.
 pub trait SessionControl: Send {
-    /// Finds connections. It is said when all workers have looked.
-    fn find(&self, filter: SessionFilter, done: Found);
+    /// Finds connections.
+    fn find(&self, survey: SurveyPart);
 
     /// Closes these, as far as they are still there.
     fn close(&self, ids: &[SessionId]);
@@ -155,9 +201,9 @@ mod tests {
 
     #[test]
     fn an_id_is_read_as_it_is_written() {
-        let id = SessionId { worker: 1, slot: 20, generation: 300 };
+        let id = SessionId { process: 4000, worker: 1, slot: 20, generation: 300 };
         assert_eq!(id.to_string().parse(), Ok(id));
-        for text in ["", "1", "1-2", "1-2-3-4", "a-b-c", "1-2--3", "1-2-4294967296"] {
+        for text in ["", "1", "9.1-2", "1-2-3", "9.1-2-3-4", "9.a-b-c", "9.1-2--3", "9.1-2-4294967296", "-1.1-2-3"] {
             assert_eq!(text.parse::<SessionId>(), Err(()), "{text}");
         }
     }
@@ -165,11 +211,13 @@ mod tests {
     #[test]
     fn a_survey_is_over_when_the_last_worker_has_answered_or_is_gone() {
         let (sender, receiver) = crossbeam_channel::bounded(1);
-        let mut parts =
-            Survey::ask(SessionFilter::default(), 2, Box::new(move |found| sender.send(found).expect("one")));
-        drop(parts.pop());
+        let one = SurveyPart::new(SessionFilter::default(), Box::new(move |found| sender.send(found).expect("one")));
+        let other = one.split();
+        let missing = MissingProcess { process: Some(7), connections: 2 };
+        one.misses(missing);
+        drop(one);
         assert!(receiver.try_recv().is_err());
-        drop(parts);
-        assert_eq!(receiver.try_recv(), Ok(Vec::new()));
+        drop(other);
+        assert_eq!(receiver.try_recv(), Ok(FoundSessions { sessions: Vec::new(), missing: vec![missing] }));
     }
 }

@@ -10,7 +10,7 @@ use crate::log::format::Fields;
 pub(super) fn ended(ended: &Ended, stamped: bool) -> String {
     let fields = begin(ended.style, ended.at)
         .text("service", &ended.service)
-        .text("id", format_args!("{}.{}", std::process::id(), ended.id))
+        .text("id", ended.id)
         .text("client", ended.client)
         .text_or_none("local", ended.local)
         .text_or_none("destination", ended.destination)

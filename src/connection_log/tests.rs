@@ -11,7 +11,7 @@ fn ended(service: &str, rate: u32) -> Ended {
         rate,
         at: SystemTime::UNIX_EPOCH,
         service: service.into(),
-        id: SessionId { worker: 1, slot: 2, generation: 3 },
+        id: SessionId { process: 4, worker: 1, slot: 2, generation: 3 },
         client: "10.0.0.9:40000".parse::<SocketAddr>().expect("an address").into(),
         local: Some("10.0.0.1:50000".parse().expect("an address")),
         destination: None,
@@ -32,7 +32,7 @@ fn line(style: Style, service: &str, stamped: bool) -> String {
 
 #[test]
 fn a_line_says_all_that_is_known_in_an_order_that_stays() {
-    let id = format!("{}.1-2-3", std::process::id());
+    let id = "4.1-2-3";
     let fields = format!(
         "connection service=main id={id} client=10.0.0.9:40000 local=10.0.0.1:50000 destination=- attempts=2 queue=- \
          connect=0.001500 first_byte=- duration=90.000000 bytes_in=5 bytes_out=7 cause=server-reset\n"

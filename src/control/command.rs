@@ -15,7 +15,7 @@ use crate::connection_log::Style;
 const GRACE: Duration = Duration::from_secs(10);
 const WEIGHT: &str = "weight HOST:PORT:WEIGHT, 0 or more";
 /// What a line may begin with.
-const WORDS: [&str; 22] = [
+const WORDS: [&str; 23] = [
     "getinfo",
     "getwatch",
     "getstats",
@@ -38,13 +38,27 @@ const WORDS: [&str; 22] = [
     "getconns",
     "getclients",
     "kick",
+    "wait-empty",
 ];
 /// Those whose further words are read behind them, also where there are none.
-const OF_ONE_OR_MORE: [&str; 9] =
-    ["writer", "loglevel", "connlog", "getevents", "gethistory", "watch", "getconns", "getclients", "kick"];
+const OF_ONE_OR_MORE: [&str; 10] = [
+    "wait-empty",
+    "writer",
+    "loglevel",
+    "connlog",
+    "getevents",
+    "gethistory",
+    "watch",
+    "getconns",
+    "getclients",
+    "kick",
+];
 const HISTORY: &str = "gethistory HOST:PORT [json]";
 const CONNECTION_LOG: &str = "connlog [SERVICE] off|text|json";
 const LOG_LEVEL: &str = "loglevel error|warn|info|debug";
+const WAIT_EMPTY: &str = "wait-empty HOST:PORT SECS";
+/// Longest wait for the end of connections, in seconds.
+const MAX_WAIT: f64 = 86_400.0;
 /// Longest grace, in seconds.
 const MAX_GRACE: f64 = 3600.0;
 
@@ -81,6 +95,8 @@ pub(super) enum Command {
     History(Target, bool),
     /// Connections, and what is to be done with them.
     Sessions(SessionQuery),
+    /// Wait until a destination has no connections, at most so long. The weight says nothing.
+    WaitEmpty(Target, Duration),
     /// Every event as it happens, in JSON or not.
     WatchEvents(bool),
     /// Read the configuration file again.
@@ -158,7 +174,7 @@ impl Command {
             Command::Info | Command::Watch | Command::Stats | Command::Help | Command::Version => true,
             Command::ConnectionLogs => true,
             Command::Json(_) | Command::Events(_) | Command::History(..) | Command::WatchEvents(_) => true,
-            Command::Prompt | Command::Quit | Command::Nothing => true,
+            Command::Prompt | Command::Quit | Command::Nothing | Command::WaitEmpty(..) => true,
             Command::Sessions(query) => !matches!(query.then, Then::Kick(_)),
             Command::Change(_) | Command::Reweigh(_) | Command::Enable(_) | Command::Writer(..) => false,
             Command::Reload | Command::LogLevel(_) | Command::LogConnections(..) => false,
@@ -230,6 +246,12 @@ fn parse_words(line: &str, port: Option<u16>) -> Result<Command, String> {
         ("getconns" | "getclients" | "kick", words) => {
             SessionQuery::parse(&verb, words).map(Command::Sessions).map_err(told)
         }
+        ("wait-empty", [text, seconds]) if !has_weight(text) => {
+            let seconds = parse_seconds(seconds, MAX_WAIT)
+                .ok_or_else(|| told(format!("'{seconds}' is no time to wait (0 to {MAX_WAIT} seconds)")))?;
+            Ok(Command::WaitEmpty(destination(text)?, seconds))
+        }
+        ("wait-empty", _) => Err(usage(WAIT_EMPTY)),
         ("gethistory", [text, json @ ..]) if json.is_empty() || is_json(json) => match destination(text)? {
             _ if has_weight(text) => Err(usage(HISTORY)),
             target => Ok(Command::History(target, is_json(json))),
@@ -299,8 +321,12 @@ fn has_weight(text: &str) -> bool {
 }
 
 fn parse_grace(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.0..=MAX_GRACE).contains(seconds));
-    seconds.map(Duration::from_secs_f64).ok_or_else(|| format!("'{text}' is not a grace (0 to {MAX_GRACE} seconds)"))
+    parse_seconds(text, MAX_GRACE).ok_or_else(|| format!("'{text}' is not a grace (0 to {MAX_GRACE} seconds)"))
+}
+
+fn parse_seconds(text: &str, most: f64) -> Option<Duration> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.0..=most).contains(seconds));
+    seconds.map(Duration::from_secs_f64)
 }
 
 /// A line as it can be repeated in an answer or a log.

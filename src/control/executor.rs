@@ -28,8 +28,19 @@ const RETIRED: &str = "this glbd takes no changes any more: ask the one that has
 
 const READ_ONLY: &str = "nothing can be changed here: this control address is read-only";
 /// The lines of [`HELP`] that a read-only control address shows: commands that change nothing.
-const QUERIES: [&str; 10] =
-    ["getinfo", "getwatch", "getstats", "getconns", "getevents", "gethistory", "watch", "version", "prompt", "quit"];
+const QUERIES: [&str; 11] = [
+    "getinfo",
+    "getwatch",
+    "getstats",
+    "getconns",
+    "getevents",
+    "gethistory",
+    "wait-empty",
+    "watch",
+    "version",
+    "prompt",
+    "quit",
+];
 
 const HELP: &str = "\
 getinfo            the destinations, their weights and connections
@@ -39,6 +50,7 @@ getevents          what has changed, when and by whom; since=TIME|AGE|NUMBER, ki
 gethistory H:P     the verdicts that a destination has had
 getconns           who is connected to what; getclients: the same by client
 kick ID            close a connection; client=NETWORK, dest=H:P, idle=SECS: such connections; pace=N: so many a second
+wait-empty H:P N   wait until the destination has no connections, N seconds at most
 watch              events as they happen, until you hang up
 HOST:PORT:WEIGHT   add the destination, or change its weight (1 when left out)
 HOST:PORT:0        drain it: no new connections, those that there are go on (not the writer's)
@@ -120,9 +132,13 @@ impl Executor {
             Ok(Command::Events(query)) => Reply::Text(query.answer()),
             Ok(Command::History(target, json)) => Reply::Text(history(&setup, &target, json)),
             Ok(Command::Sessions(query)) => {
-                self.sessions.find(query.filter.clone(), late.found(query));
+                self.sessions.find(late.found(query));
                 Reply::Later
             }
+            Ok(Command::WaitEmpty(target, within)) => match wait_empty(&setup, &target, within, late) {
+                Ok(()) => Reply::Later,
+                Err(reason) => Reply::Text(answer(&target, Err(reason))),
+            },
             Ok(Command::WatchEvents(json)) => Reply::Watch(json),
             Ok(Command::Help) => Reply::Text(HELP.to_owned()),
             Ok(Command::Version) => Reply::Text(concat!("glbd ", env!("CARGO_PKG_VERSION"), "\n").to_owned()),
@@ -383,6 +399,21 @@ impl Executor {
         }
         Err(format!("cannot write {path}: {error}"))
     }
+}
+
+/// Has it said when a destination has no connections.
+fn wait_empty(setup: &Setup, target: &Target, within: Duration, late: LateAnswer<'_>) -> Result<(), String> {
+    // It would execute nothing else until then, and an upgrade waits for it.
+    if matches!(late.asker(), Asker::Fifo) {
+        return Err("the FIFO waits for nothing: ask through a control socket".to_owned());
+    }
+    let PoolEntry { pool, .. } = lookup::pool_of(setup, target)?;
+    let addresses = pool.known_addresses(&target.spec.endpoint);
+    if !addresses.iter().any(|address| pool.has(*address)) {
+        return Err(TableError::NoSuchDestination.to_string());
+    }
+    late.wait_empty(target.clone(), pool.clone(), addresses, within);
+    Ok(())
 }
 
 /// What has become of the verdicts of a destination, of each address where it is a name.

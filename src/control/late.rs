@@ -4,17 +4,19 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use mio::Waker;
 
 use super::command::Target;
+use super::empty::EmptyWait;
 use super::listeners::ControlListener;
 use super::sessions::SessionQuery;
 use super::stream::Peer;
 use crate::address::PeerAddress;
 use crate::pool::{Event, Pool, SwitchDone};
-use crate::sessions::{Found, Session};
+use crate::sessions::{FoundSessions, SurveyPart};
 
 /// Where a command came from, and a late answer goes to.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +74,9 @@ pub(super) enum LateReport {
     /// A move of the single destination to this one has ended, or was given up for this reason.
     Switched { asker: Asker, target: Target, result: Result<(), String> },
     /// Connections were found.
-    Found { asker: Asker, query: SessionQuery, found: Vec<Session> },
+    Found { asker: Asker, query: SessionQuery, found: FoundSessions },
+    /// A client waits until a destination has no connections.
+    WaitEmpty(EmptyWait),
     /// The configuration file was read again, or not, for these reasons.
     Reloaded { asker: Asker, outcome: ReloadOutcome },
     /// These are the control sockets from now on.
@@ -132,10 +136,17 @@ impl LateAnswer<'_> {
         move |target, addresses| sender.send(LateReport::Resolved { asker, target, addresses })
     }
 
-    /// For the workers, which find connections.
-    pub(super) fn found(self, query: SessionQuery) -> Found {
+    /// For those who find connections.
+    pub(super) fn found(self, query: SessionQuery) -> SurveyPart {
         let (sender, asker) = (self.sender.clone(), self.asker);
-        Box::new(move |found| sender.send(LateReport::Found { asker, query, found }))
+        let filter = query.filter.clone();
+        SurveyPart::new(filter, Box::new(move |found| sender.send(LateReport::Found { asker, query, found })))
+    }
+
+    /// For this thread itself, which is to look again and again.
+    pub(super) fn wait_empty(self, target: Target, pool: Pool, addresses: Vec<PeerAddress>, within: Duration) {
+        let wait = EmptyWait { asker: self.asker, target, pool, addresses, deadline: Instant::now() + within };
+        self.sender.send(LateReport::WaitEmpty(wait));
     }
 
     /// For the thread that reads the configuration file.

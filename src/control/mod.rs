@@ -2,6 +2,7 @@
 
 mod command;
 mod conversation;
+mod empty;
 mod events;
 mod executor;
 mod fifo;
@@ -35,6 +36,7 @@ use crate::state::StateFile;
 use crate::status::Source;
 use crate::supervise;
 use conversation::{Conversation, Next};
+use empty::EmptyWaits;
 pub use events::line as event_line;
 use executor::{Executor, Reply};
 use fifo::Fifo;
@@ -94,6 +96,7 @@ pub struct Control {
     waiting: HashMap<u64, CommandDone>,
     executor: Executor,
     kicks: Kicks,
+    empty_waits: EmptyWaits,
     sender: ReportSender,
     reports: Receiver<LateReport>,
     wish: Arc<Wish>,
@@ -144,6 +147,7 @@ impl Control {
             waiting: HashMap::new(),
             executor,
             kicks: Kicks::default(),
+            empty_waits: EmptyWaits::default(),
             sender,
             reports,
             wish: Arc::default(),
@@ -190,6 +194,7 @@ impl Control {
                 self.unfinished = false;
                 self.read_reports();
                 self.kicks.go_on(now, &*self.executor.sessions);
+                self.look_at_waits(now);
                 self.read_fifo(now);
                 self.accept(now);
                 self.go_on_with_conversations(now);
@@ -211,7 +216,7 @@ impl Control {
         let now = Instant::now();
         let patience = self.patient_until.filter(|until| *until > now);
         let deadline = conversations.chain(fifo).chain(self.retry_at).chain(patience).chain(switchover);
-        let deadline = deadline.chain(self.kicks.deadline()).min()?;
+        let deadline = deadline.chain(self.kicks.deadline()).chain(self.empty_waits.deadline()).min()?;
         Some(deadline.saturating_duration_since(now))
     }
 
@@ -235,13 +240,18 @@ impl Control {
                 LateReport::Found { asker, query, found } => {
                     let answer = match query.then {
                         Then::Show(shown) => sessions::connections(found, shown),
-                        Then::ShowClients(shown) => sessions::clients(&found, shown),
+                        Then::ShowClients(shown) => sessions::clients(found, shown),
                         Then::Kick(_) if found.is_empty() && query.filter.id.is_some() => {
                             sessions::no_such_connection(query.filter.id)
                         }
-                        Then::Kick(pace) => self.kicks.begin(&found, pace, asker, &*self.executor.sessions),
+                        Then::Kick(pace) => self.kicks.begin(found, pace, asker, &*self.executor.sessions),
                     };
                     self.answer_late(asker, &answer);
+                }
+                LateReport::WaitEmpty(wait) => {
+                    if let Err((asker, answer)) = self.empty_waits.add(wait) {
+                        self.answer_late(asker, &answer);
+                    }
                 }
                 LateReport::Reloaded { asker, outcome } => {
                     let answer = match outcome {
@@ -264,6 +274,21 @@ impl Control {
         }
         if has_changed {
             self.executor.keep_news();
+        }
+    }
+
+    /// Answers those who wait for the end of connections, as far as that has come, or their time is over.
+    fn look_at_waits(&mut self, now: Instant) {
+        let (conversations, waiting) = (&self.conversations, &self.waiting);
+        let is_there = |asker: Asker| match asker {
+            Asker::Fifo => true,
+            Asker::Conversation { slot, generation, .. } => {
+                conversations.get(slot).is_some_and(|it| it.generation == generation)
+            }
+            Asker::Thread { number, .. } => waiting.contains_key(&number),
+        };
+        for (asker, answer) in self.empty_waits.go_on(now, is_there) {
+            self.answer_late(asker, &answer);
         }
     }
 

@@ -11,7 +11,7 @@ use log::info;
 use super::late::Asker;
 use crate::address::{PeerAddress, parse_destination};
 use crate::counted::Counted;
-use crate::sessions::{Session, SessionControl, SessionFilter, SessionId};
+use crate::sessions::{FoundSessions, MissingProcess, Session, SessionControl, SessionFilter, SessionId};
 
 const CONNECTIONS: &str = "getconns [SERVICE] [client=NETWORK] [dest=HOST:PORT] [older=SECS] [idle=SECS] [sort=bytes|age|idle] [limit=N] [json]";
 const CLIENTS: &str = "getclients [SERVICE] [client=NETWORK] [dest=HOST:PORT] [sort=bytes|age|idle] [limit=N] [json]";
@@ -123,15 +123,23 @@ fn parse_sort(text: &str) -> Result<Sort, String> {
     }
 }
 
-/// Of one of this process's connections: behind the process's number.
 fn parse_id(text: &str) -> Result<SessionId, String> {
-    let wrong = || format!("'{text}' is not the number of a connection, as getconns shows it");
-    let (process, id) = text.split_once('.').ok_or_else(wrong)?;
-    match process.parse() {
-        Ok(process) if process == std::process::id() => id.parse().map_err(|()| wrong()),
-        Ok::<u32, _>(process) => Err(format!("'{text}' is a connection of process {process}, not of this one")),
-        Err(_) => Err(wrong()),
-    }
+    text.parse().map_err(|()| format!("'{text}' is not the number of a connection, as getconns shows it"))
+}
+
+/// What is said of processes that have not answered, a line for each.
+fn missing(missing: &[MissingProcess], json: bool) -> String {
+    let line = |it: &MissingProcess| match (json, it.process) {
+        (true, process) => {
+            format!("{}\n", serde_json::json!({ "missing": { "process": process, "connections": it.connections } }))
+        }
+        (false, process) => {
+            let count = Counted(it.connections, "connection");
+            let process = process.map_or_else(|| "of an earlier version".to_owned(), |it| it.to_string());
+            format!("Missing: process {process} does not answer, and has {count}\n")
+        }
+    };
+    missing.iter().map(line).collect()
 }
 
 fn order(sessions: &mut [Session], sort: Sort) {
@@ -144,16 +152,16 @@ fn order(sessions: &mut [Session], sort: Sort) {
 }
 
 /// Connections, a line for each.
-pub(super) fn connections(mut found: Vec<Session>, shown: Shown) -> String {
-    order(&mut found, shown.sort);
-    let count = found.len();
+pub(super) fn connections(FoundSessions { mut sessions, missing: gone }: FoundSessions, shown: Shown) -> String {
+    order(&mut sessions, shown.sort);
+    let count = sessions.len();
     let mut text = String::new();
     if !shown.json {
         text += "id service client local destination state age idle bytes_in bytes_out\n";
     }
-    for it in found.iter().take(shown.limit) {
+    for it in sessions.iter().take(shown.limit) {
         let Session { service, client, state, bytes_in, bytes_out, .. } = it;
-        let id = format!("{}.{}", std::process::id(), it.id);
+        let id = it.id.to_string();
         let (age, idle) = (tenths(it.age), tenths(it.idle));
         let local = it.local.map(|local| local.to_string());
         let destination = it.destination.map(|destination| destination.to_string());
@@ -179,7 +187,7 @@ pub(super) fn connections(mut found: Vec<Session>, shown: Shown) -> String {
     if !shown.json {
         let _ = writeln!(text, "Connections: {count}");
     }
-    text
+    text + &missing(&gone, shown.json)
 }
 
 /// What one client has.
@@ -193,9 +201,9 @@ struct Client {
 }
 
 /// The clients of connections, a line for each address.
-pub(super) fn clients(found: &[Session], shown: Shown) -> String {
+pub(super) fn clients(FoundSessions { sessions, missing: gone }: FoundSessions, shown: Shown) -> String {
     let mut clients: BTreeMap<String, Client> = BTreeMap::new();
-    for it in found {
+    for it in &sessions {
         let name = it.client.ip().map_or_else(|| it.client.to_string(), |ip| ip.to_string());
         let client = clients.entry(name).or_default();
         client.connections += 1;
@@ -234,14 +242,14 @@ pub(super) fn clients(found: &[Session], shown: Shown) -> String {
         };
     }
     if !shown.json {
-        let _ = writeln!(text, "Clients: {count}, connections: {}", found.len());
+        let _ = writeln!(text, "Clients: {count}, connections: {}", sessions.len());
     }
-    text
+    text + &missing(&gone, shown.json)
 }
 
 /// The answer to a kick of a connection that has ended, or never was.
 pub(super) fn no_such_connection(id: Option<SessionId>) -> String {
-    let id = id.map(|id| format!("{}.{id}: ", std::process::id())).unwrap_or_default();
+    let id = id.map(|id| format!("{id}: ")).unwrap_or_default();
     format!("Error: {id}no such connection\n")
 }
 
@@ -265,22 +273,23 @@ impl Kicks {
     /// Closes what was found, at this pace. Returns the answer.
     pub(super) fn begin(
         &mut self,
-        found: &[Session],
+        FoundSessions { sessions: found, missing: gone }: FoundSessions,
         pace: Option<f64>,
         asker: Asker,
         sessions: &dyn SessionControl,
     ) -> String {
         let ids: Vec<SessionId> = found.iter().map(|it| it.id).collect();
         let count = Counted(ids.len(), "connection");
+        let gone = missing(&gone, false);
         match pace {
             None => {
                 sessions.close(&ids);
                 info!("{count} closed by hand, {asker}");
-                format!("{count} closed\nOk\n")
+                format!("{count} closed\n{gone}Ok\n")
             }
             Some(pace) => {
                 info!("{count} being closed by hand, {pace} a second, {asker}");
-                let answer = format!("{count} being closed, {pace} a second\nOk\n");
+                let answer = format!("{count} being closed, {pace} a second\n{gone}Ok\n");
                 let pause = Duration::from_secs_f64(1.0 / pace);
                 self.0.push_back(PacedKick { ids: ids.into(), pause, next: Instant::now() });
                 answer

@@ -22,12 +22,19 @@ pub enum HistogramKind {
     Queue,
     /// From accepting a client until its connection has ended.
     Duration,
+    /// A check of a destination.
+    Check,
 }
 
 impl HistogramKind {
     /// All of them.
-    pub const ALL: [HistogramKind; 4] =
-        [HistogramKind::Connect, HistogramKind::FirstByte, HistogramKind::Queue, HistogramKind::Duration];
+    pub const ALL: [HistogramKind; 5] = [
+        HistogramKind::Connect,
+        HistogramKind::FirstByte,
+        HistogramKind::Queue,
+        HistogramKind::Duration,
+        HistogramKind::Check,
+    ];
 
     /// As it is written in reports.
     pub fn name(self) -> &'static str {
@@ -36,6 +43,7 @@ impl HistogramKind {
             HistogramKind::FirstByte => "first_byte",
             HistogramKind::Queue => "queue",
             HistogramKind::Duration => "duration",
+            HistogramKind::Check => "check",
         }
     }
 
@@ -80,7 +88,7 @@ impl HistogramKind {
             86_400 * SECOND,
         ];
         match self {
-            HistogramKind::Connect | HistogramKind::FirstByte | HistogramKind::Queue => &WAITS,
+            HistogramKind::Connect | HistogramKind::FirstByte | HistogramKind::Queue | HistogramKind::Check => &WAITS,
             HistogramKind::Duration => &LIVES,
         }
     }
@@ -96,8 +104,7 @@ pub struct Histogram {
 
 impl Histogram {
     pub(super) fn add(&self, kind: HistogramKind, time: Duration) {
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let step = kind.bounds().partition_point(|bound| *bound < micros);
+        let (step, micros) = place(kind, time);
         self.steps[step].add(1);
         self.sum.add(micros);
     }
@@ -105,6 +112,12 @@ impl Histogram {
     pub(super) fn totals(&self) -> HistogramTotals {
         HistogramTotals { steps: std::array::from_fn(|step| self.steps[step].get()), sum: self.sum.get() }
     }
+}
+
+/// The step that a time falls into, and the time in microseconds.
+fn place(kind: HistogramKind, time: Duration) -> (usize, u64) {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    (kind.bounds().partition_point(|bound| *bound < micros), micros)
 }
 
 /// A histogram at one moment.
@@ -115,6 +128,13 @@ pub struct HistogramTotals {
 }
 
 impl HistogramTotals {
+    /// Adds one more, where no other thread counts.
+    pub(super) fn add(&mut self, kind: HistogramKind, time: Duration) {
+        let (step, micros) = place(kind, time);
+        self.steps[step] = self.steps[step].wrapping_add(1);
+        self.sum = self.sum.wrapping_add(micros);
+    }
+
     /// How many were measured.
     pub fn count(&self) -> u64 {
         self.steps.iter().sum()

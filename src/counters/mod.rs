@@ -1,9 +1,11 @@
 //! Counters that never go backwards: a set for each service and each destination, of which every worker has a part of its
 //! own, so that no two threads write to the same place and none waits for another.
 
+mod checks;
 mod histogram;
+mod limited;
+mod totals;
 
-use std::ops::{AddAssign, Sub};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,7 +13,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+pub use checks::CheckResult;
 pub use histogram::{Histogram, HistogramKind, HistogramTotals};
+pub use limited::LimitReached;
+pub use totals::Totals;
 
 /// A counter that one thread adds to and any thread reads.
 #[derive(Debug, Default)]
@@ -165,7 +170,7 @@ impl Count {
     }
 }
 
-/// How many there are in a set.
+/// How many there are in a set. What another process reports of them is a list: others are counted in lists of their own.
 const COUNTS: usize = Count::Ended as usize + Cause::ALL.len();
 
 /// One worker's part of a set. Only that worker adds to it.
@@ -173,6 +178,7 @@ const COUNTS: usize = Count::Ended as usize + Cause::ALL.len();
 #[repr(align(128))]
 pub struct Shard {
     counts: [Counter; COUNTS],
+    limited: [Counter; LimitReached::ALL.len()],
     histograms: [Histogram; HistogramKind::ALL.len()],
 }
 
@@ -185,6 +191,11 @@ impl Shard {
     /// Counts the end of a connection.
     pub fn ended(&self, cause: Cause) {
         self.counts[Count::Ended as usize + cause as usize].add(1);
+    }
+
+    /// Counts that a client was not taken, or has to wait.
+    pub fn limited(&self, limit: LimitReached) {
+        self.limited[limit as usize].add(1);
     }
 
     /// Counts how long something took.
@@ -201,10 +212,11 @@ pub struct Counters(Arc<Shared>);
 struct Shared {
     /// Made when a worker first has something to count.
     shards: Mutex<Vec<Option<Arc<Shard>>>>,
-    /// What was counted elsewhere: by other processes, before and after this one took over from them.
+    /// What no worker has counted: other processes, before and after this one took over from them, and checks.
     elsewhere: Mutex<Totals>,
-    /// Connections now, and the most there ever were.
+    /// Connections now, of this process and of those before it, and the most there ever were.
     now: AtomicUsize,
+    now_elsewhere: AtomicUsize,
     highest: AtomicUsize,
 }
 
@@ -232,13 +244,19 @@ impl Counters {
     /// One more connection there is.
     pub fn open(&self) -> Open {
         let now = self.0.now.fetch_add(1, Ordering::Relaxed) + 1;
-        self.0.highest.fetch_max(now, Ordering::Relaxed);
+        self.0.highest.fetch_max(now + self.0.now_elsewhere.load(Ordering::Relaxed), Ordering::Relaxed);
         Open(self.clone())
     }
 
     /// How many there are, and how many there were at most.
     pub fn open_now(&self) -> (usize, usize) {
-        (self.0.now.load(Ordering::Relaxed), self.0.highest.load(Ordering::Relaxed))
+        let now = self.0.now.load(Ordering::Relaxed) + self.0.now_elsewhere.load(Ordering::Relaxed);
+        (now, self.0.highest.load(Ordering::Relaxed))
+    }
+
+    /// There are so many in other processes.
+    pub fn are_open_elsewhere(&self, connections: usize) {
+        self.0.now_elsewhere.store(connections, Ordering::Relaxed);
     }
 
     /// There were so many at most in another process.
@@ -255,6 +273,11 @@ impl Counters {
         totals
     }
 
+    /// A check has come to this, and has taken so long if it was made. Not for workers: it takes a lock.
+    pub fn checked(&self, result: CheckResult, took: Duration) {
+        self.0.elsewhere.lock().checked(result, took);
+    }
+
     /// Adds what another process has counted.
     pub fn add(&self, counted: &Totals) {
         *self.0.elsewhere.lock() += counted;
@@ -264,89 +287,6 @@ impl Counters {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.0.now.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A set of counters at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Totals {
-    counts: [u64; COUNTS],
-    histograms: [HistogramTotals; HistogramKind::ALL.len()],
-}
-
-impl Default for Totals {
-    fn default() -> Totals {
-        Totals { counts: [0; COUNTS], histograms: Default::default() }
-    }
-}
-
-impl Totals {
-    fn of(shard: &Shard) -> Totals {
-        let counts = std::array::from_fn(|index| shard.counts[index].get());
-        let histograms = std::array::from_fn(|index| shard.histograms[index].totals());
-        Totals { counts, histograms }
-    }
-
-    /// How many of this.
-    pub fn get(&self, count: Count) -> u64 {
-        self.counts[count as usize]
-    }
-
-    /// How many connections have ended for this.
-    pub fn ended(&self, cause: Cause) -> u64 {
-        self.counts[Count::Ended as usize + cause as usize]
-    }
-
-    /// How long things took.
-    pub fn times(&self, what: HistogramKind) -> &HistogramTotals {
-        &self.histograms[what as usize]
-    }
-
-    /// Whether nothing was counted.
-    pub fn is_empty(&self) -> bool {
-        *self == Totals::default()
-    }
-}
-
-impl AddAssign<&Totals> for Totals {
-    fn add_assign(&mut self, other: &Totals) {
-        self.counts.iter_mut().zip(other.counts).for_each(|(sum, count)| *sum = sum.wrapping_add(count));
-        self.histograms.iter_mut().zip(&other.histograms).for_each(|(sum, more)| *sum += more);
-    }
-}
-
-impl Sub<&Totals> for &Totals {
-    type Output = Totals;
-
-    fn sub(self, before: &Totals) -> Totals {
-        Totals {
-            counts: std::array::from_fn(|index| self.counts[index].wrapping_sub(before.counts[index])),
-            histograms: std::array::from_fn(|index| &self.histograms[index] - &before.histograms[index]),
-        }
-    }
-}
-
-/// As a list of numbers, with which a process of another version does as well as it can.
-#[derive(Serialize, Deserialize, Default)]
-#[serde(default)]
-struct SavedTotals {
-    counts: Vec<u64>,
-    histograms: Vec<HistogramTotals>,
-}
-
-impl Serialize for Totals {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        SavedTotals { counts: self.counts.into(), histograms: self.histograms.to_vec() }.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Totals {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Totals, D::Error> {
-        let SavedTotals { counts, histograms } = SavedTotals::deserialize(deserializer)?;
-        let mut totals = Totals::default();
-        totals.counts.iter_mut().zip(counts).for_each(|(count, saved)| *count = saved);
-        totals.histograms.iter_mut().zip(histograms).for_each(|(histogram, saved)| *histogram = saved);
-        Ok(totals)
     }
 }
 
@@ -362,14 +302,25 @@ mod tests {
         counters.shard(3).add(Count::BytesIn, 7);
         counters.shard(3).ended(Cause::Idle);
         counters.shard(3).took(HistogramKind::Connect, Duration::from_millis(3));
+        counters.shard(0).limited(LimitReached::RateWait);
+        counters.checked(CheckResult::TimedOut, Duration::from_secs(1));
         let before = counters.totals();
         assert_eq!((before.get(Count::BytesIn), before.ended(Cause::Idle), before.ended(Cause::Client)), (12, 1, 0));
         counters.add(&before);
         let twice = counters.totals();
         assert_eq!(&twice - &before, before);
-        assert_eq!(twice.times(HistogramKind::Connect).count(), 2);
+        assert_eq!((twice.times(HistogramKind::Connect).count(), twice.times(HistogramKind::Check).count()), (2, 2));
+        assert_eq!((twice.limited(LimitReached::RateWait), twice.limited(LimitReached::RateReset)), (2, 0));
+        assert_eq!((twice.checks(CheckResult::TimedOut), twice.checks(CheckResult::Failed)), (2, 0));
         let text = serde_json::to_string(&twice).expect("plain data");
         assert_eq!(serde_json::from_str::<Totals>(&text).expect("what was written"), twice);
+    }
+
+    #[test]
+    fn what_a_process_of_an_earlier_version_has_counted_is_understood() {
+        let text = r#"{"counts":[1,2,3],"histograms":[]}"#;
+        let totals: Totals = serde_json::from_str(text).expect("what it writes");
+        assert_eq!((totals.get(Count::BytesIn), totals.get(Count::Connections), totals.get(Count::Queued)), (1, 3, 0));
     }
 
     #[test]
@@ -381,12 +332,17 @@ mod tests {
         assert_eq!(counters.open_now(), (1, 3));
         counters.were_open(9);
         assert_eq!(counters.open_now(), (1, 9));
+        counters.are_open_elsewhere(9);
+        let _other = counters.open();
+        assert_eq!(counters.open_now(), (11, 11), "those of older processes are there as well");
     }
 
     #[test]
     fn every_count_and_cause_has_a_place_and_a_name_of_its_own() {
         assert_eq!(Count::PLAIN.map(|count| count as usize), std::array::from_fn(|index| index));
         assert_eq!(Cause::ALL.map(|cause| cause as usize), std::array::from_fn(|index| index));
+        assert_eq!(LimitReached::ALL.map(|limit| limit as usize), std::array::from_fn(|index| index));
+        assert_eq!(CheckResult::ALL.map(|result| result as usize), std::array::from_fn(|index| index));
         let names: std::collections::BTreeSet<_> =
             Count::PLAIN.map(Count::name).into_iter().chain(Cause::ALL.map(Cause::name)).collect();
         assert_eq!(names.len(), Count::PLAIN.len() + Cause::ALL.len());

@@ -11,7 +11,7 @@ use log::{info, warn};
 
 use super::control_sockets::ControlDoor;
 use super::display;
-use super::handover::{PredecessorLink, Predecessors};
+use super::handover::{AllSessions, OlderSessions, PredecessorLink, Predecessors};
 use super::http_socket::HttpSocket;
 use super::listening::Door;
 use super::opened::{Doors, Opened, fifo_path};
@@ -26,7 +26,7 @@ use crate::names;
 use crate::pool::{Pool, Rotation};
 use crate::repeat::Repeating;
 use crate::resolve::{self, OwnAddresses};
-use crate::service::{Inventory, PoolEntry, Setup};
+use crate::service::{Inventory, PoolEntry, ServiceEntry, Setup};
 use crate::stats::{SavedStats, Stats};
 use crate::status::Source;
 use crate::worker::{self, ListenerGroup, Workers};
@@ -54,6 +54,8 @@ pub(super) struct Running {
     /// `None` once the threads close the sockets in their own time, or another process has them.
     pub doors: Option<Doors>,
     pub predecessors: Option<Predecessors>,
+    /// Their connections.
+    older_sessions: OlderSessions,
     pub http: Option<http::Handle>,
     /// What is to be served there once this process serves.
     waiting_http: Option<HttpSocket>,
@@ -125,6 +127,7 @@ pub(super) fn start(
         }
     });
     let source = Source { inventory: inventory.clone(), stats: stats.clone(), max_connections };
+    let older_sessions = OlderSessions::default();
     let control = Control::new(control::Settings {
         listeners: opened.control,
         fifo: opened.fifo,
@@ -133,7 +136,7 @@ pub(super) fn start(
         own_addresses: prepared.own_addresses.clone(),
         state: prepared.state.clone(),
         reload: config.file.as_ref().map(|_| reload),
-        sessions: Box::new(workers.handle().clone()),
+        sessions: Box::new(AllSessions::new(workers.handle(), &older_sessions)),
     })?;
     let (workers, threads) = workers.start(config.cpus.numbers())?;
     let mut running = Running {
@@ -151,6 +154,7 @@ pub(super) fn start(
         shows: Vec::new(),
         doors: Some(doors),
         predecessors: None,
+        older_sessions,
         http: None,
         waiting_http: None,
         source,
@@ -322,12 +326,18 @@ impl Running {
     pub(super) fn heed(&mut self, predecessors: Vec<PredecessorLink>) {
         let setup = self.inventory.now();
         match Predecessors::start(predecessors, &self.inventory, &self.stats, &self.workers) {
-            Ok(started) => self.predecessors = Some(started),
+            Ok(started) => {
+                self.older_sessions.ask(&started);
+                self.predecessors = Some(started);
+            }
             Err(error) => {
                 warn!("connections of the processes before this one do not count here: {error}");
                 // Nobody would hear of their end.
                 self.workers.set_elsewhere(0);
-                setup.services.iter().for_each(|it| it.service.limits.forget_elsewhere());
+                for ServiceEntry { service, .. } in &setup.services {
+                    service.limits.forget_elsewhere();
+                    service.counters.are_open_elsewhere(0);
+                }
                 for address in setup.pools.iter().flat_map(|it| it.pool.snapshot()).map(|it| it.address) {
                     setup.pools.iter().for_each(|it| it.pool.set_elsewhere(address, 0));
                     setup.services.iter().for_each(|it| it.rotation().set_sessions_elsewhere(address, 0));

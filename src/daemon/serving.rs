@@ -15,8 +15,8 @@ use signal_hook::consts::{SIGHUP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
 use super::STOPPING;
 use super::control_sockets::ControlDoor;
 use super::handover::{
-    HandedAddress, HandedPool, HandedService, LeftAddress, Offer, Predecessors, Reports, State, Successor, ledger,
-    own_connections,
+    HandedAddress, HandedPool, HandedService, LeftAddress, Offer, PredecessorLink, Predecessors, Reports, State,
+    Successor, ledger, own_connections,
 };
 use super::http_socket;
 use super::listening::Door;
@@ -34,6 +34,7 @@ use crate::log::events;
 use crate::process::{self, Leftovers};
 use crate::service::{Inventory, PoolEntry, ServiceEntry, Setup};
 use crate::supervise;
+use crate::worker;
 
 /// How long after an upgrade signals still come here that are meant for the process that has taken over. This process stays
 /// for as long even if it has no connections: a signal that found it at its very end would be lost.
@@ -210,6 +211,8 @@ impl Serving {
             leftovers: handed,
             connections: own_connections(&setup),
             predecessors: links.iter().map(|link| (link.connections(), link.orders())).collect(),
+            predecessor_pids: links.iter().map(PredecessorLink::pid).collect(),
+            answers: true,
             events: events::changes(),
             started: crate::status::started(),
             http: http_socket::handed(&self.config, running.http.as_ref()),
@@ -239,8 +242,8 @@ impl Serving {
         self.running.shows.clear();
         service_manager::say_successor(pid);
         self.running.inventory.now().follow_successor();
-        let (inventory, stats) = (&self.running.inventory, &self.running.stats);
-        let reports = Reports::start(successor, state, inventory, stats, self.signals.ender());
+        let Running { inventory, stats, workers, .. } = &self.running;
+        let reports = Reports::start(successor, state, inventory, (stats, workers), self.signals.ender());
         let told =
             |error: &std::io::Error| error!("process {pid} does not count the connections that are left: {error}");
         self.reports = reports.inspect_err(told).ok();
@@ -274,8 +277,8 @@ impl Serving {
             error!("cannot wait for the connections to end: {error}; SIGTERM stops at once");
         }
         if let Some(timeout) = self.config.drain_timeout {
-            let inventory = self.running.inventory.clone();
-            let limit = supervise::spawn("drain-timeout", move || reset_after(timeout, &inventory));
+            let (inventory, workers) = (self.running.inventory.clone(), self.running.workers.clone());
+            let limit = supervise::spawn("drain-timeout", move || reset_after(timeout, &inventory, &workers));
             limit.map_or_else(|error| error!("cannot watch the drain timeout: {error}"), drop);
         }
     }
@@ -321,19 +324,15 @@ fn control_doors(doors: Option<&Doors>) -> &[ControlDoor] {
     doors.map(|doors| &doors.control[..]).unwrap_or_default()
 }
 
-/// Has all connections reset that are left then.
-fn reset_after(timeout: Duration, inventory: &Inventory) {
+/// Has all connections reset that are left then, those of older processes as well.
+fn reset_after(timeout: Duration, inventory: &Inventory, workers: &worker::Handle) {
     thread::sleep(timeout);
     let setup = inventory.now();
     let count = setup.own_connections();
-    // The single destinations need not move to ones that are removed next.
-    setup.follow_successor();
     warn!("connections reset after the drain timeout of {} s: {count}", timeout.as_secs_f64());
+    workers.stop(STOPPING / 2);
+    // Those of older processes, which are told so.
     for PoolEntry { pool, .. } in setup.all_pools() {
-        for destination in pool.snapshot() {
-            // It may have been removed in the meantime.
-            let _ = pool.remove(destination.address);
-        }
+        pool.snapshot().into_iter().for_each(|it| pool.close_sessions(it.address));
     }
-    inventory.now().follow_nobody();
 }

@@ -299,6 +299,35 @@ pub fn value<T: DeserializeOwned>(answer: &str) -> Result<T, Failure> {
         .map_err(|error| Failure::Unreachable(format!("the daemon's answer is not understood: {error}")))
 }
 
+/// A line of `getconns json` or `getclients json` about a process that has not answered.
+#[derive(Deserialize)]
+struct MissingLine {
+    missing: Missing,
+}
+
+#[derive(Deserialize)]
+struct Missing {
+    process: Option<u32>,
+    connections: u64,
+}
+
+/// Takes out of an answer what it says of processes that have not answered: returns the other lines, these lines, and what
+/// to tell a person, a line for each.
+pub fn split_missing(answer: &str) -> (String, String, String) {
+    let (mut rest, mut missing, mut told) = (String::new(), String::new(), String::new());
+    for line in answer.split_inclusive('\n') {
+        match serde_json::from_str(line) {
+            Ok(MissingLine { missing: Missing { process, connections } }) => {
+                let process = process.map_or_else(|| "of an earlier version".to_owned(), |it| it.to_string());
+                told += &format!("Missing: process {process} does not answer, connections: {connections}\n");
+                missing += line;
+            }
+            Err(_) => rest += line,
+        }
+    }
+    (rest, missing, told)
+}
+
 /// Reads an answer with a JSON value in each line.
 ///
 /// # Errors

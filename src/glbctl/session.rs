@@ -9,7 +9,7 @@ use serde_json::json;
 use super::arguments::{Change, Command, Conns, Events};
 use super::change::{self, Goal, Target};
 use super::client::{self, Client, Failure};
-use super::model::{ClientLine, Connection, Event, Filter, Status, lines, value};
+use super::model::{ClientLine, Connection, Event, Filter, Status, lines, split_missing, value};
 use super::table::Paint;
 use super::text::{self, harmless_json};
 use super::{check, follow, health, reports};
@@ -220,20 +220,21 @@ impl Session {
         ];
         command.extend(words.iter().filter_map(|(name, value)| Some(format!(" {name}={}", value.as_ref()?))));
         let answer = self.ask(&(command + " json"))?;
-        let found: Vec<Connection> = lines(&answer)?;
-        self.print_json_or(&answer, || Ok(reports::connections(&found, self.paint)))
+        let (rest, _, missing) = split_missing(&answer);
+        let found: Vec<Connection> = lines(&rest)?;
+        self.print_json_or(&answer, || Ok(reports::connections(&found, self.paint) + &missing))
     }
 
     fn clients(&self, limit: Option<usize>) -> Result<(), Failure> {
         let words = limit.map(|limit| format!(" limit={limit}")).unwrap_or_default();
-        let answer = self.ask(&format!("getclients{words} json"))?;
+        let (answer, missing_json, missing) = split_missing(&self.ask(&format!("getclients{words} json"))?);
         let found: Vec<ClientLine> = lines(&answer)?;
         let mut found: Vec<(&str, ClientLine)> = answer.lines().zip(found).collect();
         found.sort_by_key(|(_, client)| std::cmp::Reverse(client.connections));
         found.truncate(limit.unwrap_or(usize::MAX));
         let (json, clients): (Vec<&str>, Vec<ClientLine>) = found.into_iter().unzip();
         let json: String = json.iter().map(|line| format!("{line}\n")).collect();
-        self.print_json_or(&json, || Ok(reports::clients(&clients, self.paint)))
+        self.print_json_or(&(json + &missing_json), || Ok(reports::clients(&clients, self.paint) + &missing))
     }
 
     fn health(&self, warning: usize, critical: usize) -> Result<ExitCode, Failure> {

@@ -14,6 +14,7 @@ use crate::address::PeerAddress;
 use crate::checker::Credentials;
 use crate::checker::protocol::{AgentWord, Finding, ProbeSettings, Request};
 use crate::counted::Counted;
+use crate::counters::CheckResult;
 use crate::log::Trouble;
 use crate::pool::health::Reason;
 use crate::pool::{DestinationId, Event, Pool};
@@ -206,6 +207,9 @@ impl PoolWatch {
             return Reported::Unasked;
         }
         if let Some(judgement) = self.monitor.report(serial, finding, timing, now) {
+            if let Some(result) = result(finding, timing, self.monitor.options().timeout) {
+                self.pool.count_check(judgement.id, result, timing.took);
+            }
             self.carry_out(&judgement, finding, context, now);
         }
         Reported::Taken
@@ -314,5 +318,18 @@ impl PoolWatch {
             let it = label.of(address);
             info!(destination:% = address, pool; "destination {it} removed: it is out, and no longer a member of the cluster");
         }
+    }
+}
+
+/// What a check counts as; `None` for one that has been counted before, or was not due.
+fn result(finding: &Finding, timing: Timing, timeout: Duration) -> Option<CheckResult> {
+    match finding {
+        // Its timeout has been counted.
+        _ if timing.is_late => None,
+        Finding::Answer(answer) => Some(answer.verdict.into()),
+        Finding::Silence(_) if timing.took >= timeout => Some(CheckResult::TimedOut),
+        Finding::Silence(_) => Some(CheckResult::Failed),
+        Finding::Shortage(_) => Some(CheckResult::NotMade),
+        Finding::Pause => None,
     }
 }

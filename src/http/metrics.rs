@@ -4,7 +4,7 @@ mod text;
 
 use std::time::SystemTime;
 
-use crate::counters::{Cause, HistogramKind};
+use crate::counters::{Cause, CheckResult, HistogramKind, LimitReached};
 use crate::status::{Connects, Destination, Pool, Service, Status, Times, started};
 pub(super) use text::Format;
 use text::{Kind, Labels, Page};
@@ -108,6 +108,7 @@ impl<T> Each<'_, T> {
                 HistogramKind::FirstByte => "From then until the first byte of the destination.",
                 HistogramKind::Queue => "How long clients have waited for room on a destination.",
                 HistogramKind::Duration => "From accepting a client until its connection has ended.",
+                HistogramKind::Check => "How long checks have taken.",
             };
             let name = match kind {
                 HistogramKind::Duration => "connection_duration_seconds".to_owned(),
@@ -163,7 +164,17 @@ fn services(page: &mut Page, status: &Status) {
         let count = |cause: &Cause| it.ended.iter().find(|ended| ended.cause == cause.name()).map_or(0, |it| it.count);
         Cause::ALL.iter().map(|cause| (cause.name(), count(cause) as f64)).collect()
     });
-    each.times(&HistogramKind::ALL, |it| &it.times);
+    each.metric("limited", Kind::Counter, "Clients reset, and how often there was no room for the next one, by limit.");
+    for (labels, it) in &each.all {
+        for limit in LimitReached::ALL {
+            let (name, effect) = (limit.name(), limit.effect());
+            let found = it.limited.iter().find(|it| it.limit == name && it.effect == effect);
+            let labels = with(&with(labels, ("limit", name)), ("effect", effect));
+            each.page.sample(&labels, found.map_or(0, |it| it.count));
+        }
+    }
+    let kinds = [HistogramKind::Connect, HistogramKind::FirstByte, HistogramKind::Queue, HistogramKind::Duration];
+    each.times(&kinds, |it| &it.times);
 }
 
 fn pools(page: &mut Page, status: &Status) {
@@ -218,5 +229,10 @@ fn destinations(page: &mut Page, status: &Status) {
     each.by("ended_connections", Kind::Counter, "Connections that have ended, by cause.", "cause", |it| {
         it.ended.iter().map(|ended| (ended.cause.as_str(), ended.count as f64)).collect()
     });
-    each.times(&[HistogramKind::Connect, HistogramKind::FirstByte, HistogramKind::Duration], |it| &it.times);
+    each.by("checks", Kind::Counter, "Checks, by result.", "result", |it| {
+        let count = |result: &str| it.checks.iter().find(|it| it.result == result).map_or(0, |it| it.count);
+        CheckResult::ALL.iter().map(|result| (result.name(), count(result.name()) as f64)).collect()
+    });
+    let kinds = [HistogramKind::Connect, HistogramKind::FirstByte, HistogramKind::Duration, HistogramKind::Check];
+    each.times(&kinds, |it| &it.times);
 }

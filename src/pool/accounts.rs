@@ -1,9 +1,11 @@
 //! What the connections of destinations have come to.
 
+use std::time::Duration;
+
 use super::destination::Destination;
-use super::{DestinationStatus, Held, Pool};
+use super::{DestinationId, DestinationStatus, Held, Pool};
 use crate::address::PeerAddress;
-use crate::counters::{Counters, Totals};
+use crate::counters::{CheckResult, Counters, Totals};
 
 /// All that there is to report of a destination at one moment.
 pub struct Account {
@@ -37,6 +39,14 @@ impl Pool {
         match inner.at(address) {
             Some(slot) => inner.destinations[slot].counters.add(counted),
             None => inner.gone += counted,
+        }
+    }
+
+    /// Counts a check of a destination.
+    pub fn count_check(&self, id: DestinationId, result: CheckResult, took: Duration) {
+        let inner = self.lock();
+        if let Some(slot) = inner.find(id) {
+            inner.destinations[slot].counters.checked(result, took);
         }
     }
 

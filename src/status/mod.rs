@@ -6,14 +6,15 @@ use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use crate::config::PolicyKind;
-use crate::counters::{Cause, Count, HistogramKind, Totals};
+use crate::counters::{Cause, CheckResult, Count, HistogramKind, LimitReached, Totals};
 use crate::pool::health::Verdict;
 use crate::pool::{Account, DestinationStatus, Origin, Unresolved};
 use crate::service::{Inventory, PoolEntry, ServiceEntry, Setup};
 use crate::stats::Stats;
 use model::round;
 pub use model::{
-    Bucket, Connections, Connects, Destination, Ended, Pool, Process, Seconds, Service, Status, Times, UnresolvedName,
+    Bucket, Checks, Connections, Connects, Destination, Ended, Limited, Pool, Process, Seconds, Service, Status, Times,
+    UnresolvedName,
 };
 
 static STARTED: OnceLock<SystemTime> = OnceLock::new();
@@ -92,6 +93,7 @@ fn service(entry: &ServiceEntry) -> Service {
         bytes_out: totals.get(Count::BytesOut),
         connects: connects(&totals),
         ended: ended(&totals),
+        limited: limited(&totals),
         times: times(&totals),
     }
 }
@@ -140,6 +142,7 @@ fn destination(account: Account, writers: &[&str]) -> Destination {
         bytes_out: totals.get(Count::BytesOut),
         connects: connects(&totals),
         ended: ended(&totals),
+        checks: checks(&totals),
         times: times(&totals),
         down_count,
         change_count,
@@ -170,6 +173,20 @@ fn connects(totals: &Totals) -> Connects {
 fn ended(totals: &Totals) -> Vec<Ended> {
     let ended = |cause: Cause| Ended { cause: cause.name().to_owned(), count: totals.ended(cause) };
     Cause::ALL.into_iter().map(ended).filter(|it| it.count > 0).collect()
+}
+
+fn limited(totals: &Totals) -> Vec<Limited> {
+    let limited = |limit: LimitReached| Limited {
+        limit: limit.name().to_owned(),
+        effect: limit.effect().to_owned(),
+        count: totals.limited(limit),
+    };
+    LimitReached::ALL.into_iter().map(limited).filter(|it| it.count > 0).collect()
+}
+
+fn checks(totals: &Totals) -> Vec<Checks> {
+    let checks = |result: CheckResult| Checks { result: result.name().to_owned(), count: totals.checks(result) };
+    CheckResult::ALL.into_iter().map(checks).filter(|it| it.count > 0).collect()
 }
 
 fn times(totals: &Totals) -> Vec<Times> {

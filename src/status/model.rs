@@ -86,8 +86,31 @@ pub struct Service {
     pub connects: Connects,
     /// Why connections have ended.
     pub ended: Vec<Ended>,
+    /// Why clients were refused, or had to wait to be accepted.
+    pub limited: Vec<Limited>,
     /// How long things took.
     pub times: Vec<Times>,
+}
+
+/// How often a client was not taken for a reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limited {
+    /// `denied`, or the limit: `connections`, `rate`, `source-connections`, `source-rate`, `process-connections` or
+    /// `process-rate`.
+    pub limit: String,
+    /// `reset`, or `wait`: further clients wait in the backlog.
+    pub effect: String,
+    /// How many clients were reset, or how often there was no room for the next one.
+    pub count: u64,
+}
+
+/// How many checks have come to a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checks {
+    /// `ready`, `spare`, `avoid`, `down`, `failed`, `timed-out` or `not-made`.
+    pub result: String,
+    /// How many.
+    pub count: u64,
 }
 
 /// Attempts to connect.
@@ -121,7 +144,7 @@ pub struct Ended {
 /// How long something took, in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Times {
-    /// What: `connect`, `first_byte`, `queue` or `duration`.
+    /// What: `connect`, `first_byte`, `queue`, `duration` or `check`.
     pub what: String,
     /// How often it was measured.
     pub count: u64,
@@ -210,6 +233,8 @@ pub struct Destination {
     pub connects: Connects,
     /// Why connections have ended.
     pub ended: Vec<Ended>,
+    /// What checks have come to.
+    pub checks: Vec<Checks>,
     /// How long things took.
     pub times: Vec<Times>,
     /// How often it has become DOWN.

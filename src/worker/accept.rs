@@ -14,6 +14,7 @@ use super::stream::Stream;
 use super::troubles::Troubles;
 use crate::address::PeerAddress;
 use crate::config::ConnectionOptions;
+use crate::counters::{LimitReached, Shard};
 use crate::log::Lasting;
 use crate::service::{Listener, MustWait, Permit, Reservation, Service, SharedToken};
 
@@ -48,6 +49,8 @@ pub(super) enum Accepted {
 pub(super) struct Acceptor {
     group: ListenerGroup,
     service: Arc<Service>,
+    /// Its worker's part of the service's counters.
+    counters: Arc<Shard>,
     listener: Listener,
     admission: Arc<Admission>,
     /// There may be somebody in the backlog.
@@ -63,17 +66,19 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    /// Takes over a socket that is watched already: there may have been an event of it.
+    /// Takes over a socket that this worker watches already: there may have been an event of it.
     pub(super) fn new(
         group: ListenerGroup,
         service: Arc<Service>,
+        worker: usize,
         listener: Listener,
-        admission: &Arc<Admission>,
-        troubles: &Arc<Troubles>,
+        (admission, troubles): (&Arc<Admission>, &Arc<Troubles>),
         held: bool,
     ) -> Acceptor {
+        let counters = service.counters.shard(worker);
         let (admission, troubles) = (Arc::clone(admission), Arc::clone(troubles));
-        Acceptor { group, service, listener, admission, ready: true, held, full: None, retry_at: None, troubles }
+        let (ready, full, retry_at) = (true, None, None);
+        Acceptor { group, service, counters, listener, admission, ready, held, full, retry_at, troubles }
     }
 
     /// The sockets that this one came with.
@@ -167,6 +172,7 @@ impl Acceptor {
             Ok(token) => token,
             Err((at, per_second)) => {
                 self.retry_at = Some(at);
+                self.counters.limited(LimitReached::ProcessRateWait);
                 self.troubles.all_too_fast(per_second, now);
                 return None;
             }
@@ -174,6 +180,7 @@ impl Acceptor {
         let admitted = match self.admission.admit() {
             Ok(admitted) => admitted,
             Err(Refusal::Full) => {
+                self.counters.limited(LimitReached::ProcessConnectionsWait);
                 self.full = Some(self.troubles.full(self.admission.limit(), now));
                 return None;
             }
@@ -190,8 +197,12 @@ impl Acceptor {
     fn wait_for_service(&mut self, wait: MustWait, now: Instant) {
         let service = &self.service.name;
         match wait {
-            MustWait::UntilWoken(limit) => self.full = Some(self.troubles.service_is_full(service, limit, now)),
+            MustWait::UntilWoken(limit) => {
+                self.counters.limited(LimitReached::ConnectionsWait);
+                self.full = Some(self.troubles.service_is_full(service, limit, now));
+            }
             MustWait::Until(at, limit) => {
+                self.counters.limited(LimitReached::RateWait);
                 self.retry_at = Some(at);
                 self.troubles.too_fast(service, limit, now);
             }
@@ -224,6 +235,7 @@ impl Acceptor {
                 Accepted::Client(Newcomer { service: Arc::clone(service), client, address, admitted, reservation })
             }
             Err(refused) => {
+                self.counters.limited(refused.counts_as());
                 self.troubles.refused(&service.name, address, refused, now);
                 // It leaves no TIME_WAIT.
                 client.reset_on_close();

@@ -195,11 +195,9 @@ impl Worker {
                 Message::HandOver => self.stop_accepting(),
                 Message::Stop(done) => {
                     self.stop_accepting();
-                    // The process need not live until all are closed, but until all are logged that are to be.
+                    // The process may end before all are closed.
                     self.connections.iter().for_each(|(_, connection)| connection.prepare_to_close(Ending::Cut));
-                    let logs = self.connections.iter().any(|(_, connection)| connection.is_logged());
-                    let done = Some(done).filter(|_| logs);
-                    self.with_all(|_, _| Next::Close(Ending::Cut));
+                    self.with_all(Connection::stop);
                     drop(done);
                 }
             }

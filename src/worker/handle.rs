@@ -16,7 +16,7 @@ use super::message::Message;
 use super::troubles::Troubles;
 use crate::pool::{Event, Pool};
 use crate::service::{Listener, Service};
-use crate::sessions::{Found, SessionControl, SessionFilter, SessionId, Survey};
+use crate::sessions::{SessionControl, SessionId, SurveyPart};
 
 /// How the rest of the program reaches the workers, before and after they are started. Cheap to clone.
 #[derive(Clone)]
@@ -36,6 +36,9 @@ pub(super) struct Entrance {
     /// Its event queue's.
     pub registry: Arc<Registry>,
 }
+
+/// A listening socket, and the worker that is to serve it.
+type Watched<'h> = ((usize, &'h Entrance), Listener);
 
 impl Handle {
     pub(super) fn new(workers: Box<[Entrance]>, admission: Arc<Admission>, troubles: Arc<Troubles>) -> Handle {
@@ -59,26 +62,26 @@ impl Handle {
         let admission = Arc::clone(&self.0.admission);
         service.limits.wake_by(move || admission.wake_workers());
         let group = ListenerGroup::new(self.0.groups.fetch_add(1, Ordering::Relaxed));
-        for (worker, listener) in self.watch(listeners.into_iter().map(Into::into).collect(), group)? {
+        for ((index, worker), listener) in self.watch(listeners.into_iter().map(Into::into).collect(), group)? {
             let (admission, troubles) = (&self.0.admission, &self.0.troubles);
-            let acceptor = Acceptor::new(group, Arc::clone(service), listener, admission, troubles, held);
+            let acceptor = Acceptor::new(group, Arc::clone(service), index, listener, (admission, troubles), held);
             worker.mailbox.send(Message::Listen(acceptor));
         }
         Ok(group)
     }
 
     /// Adds each listening socket to the event queue of a worker, which ignores its events until it gets the acceptor.
-    fn watch(&self, listeners: Vec<Listener>, group: ListenerGroup) -> io::Result<Vec<(&Entrance, Listener)>> {
-        let mut watched: Vec<(&Entrance, Listener)> = Vec::new();
-        for (worker, mut listener) in self.0.workers.iter().cycle().zip(listeners) {
+    fn watch(&self, listeners: Vec<Listener>, group: ListenerGroup) -> io::Result<Vec<Watched<'_>>> {
+        let mut watched: Vec<Watched<'_>> = Vec::new();
+        for ((index, worker), mut listener) in self.0.workers.iter().enumerate().cycle().zip(listeners) {
             if let Err(error) = worker.registry.register(listener.source(), group.token(), Interest::READABLE) {
-                for (worker, mut listener) in watched {
+                for ((_, worker), mut listener) in watched {
                     // Closing it is not enough if there is another handle of the socket.
                     let _ = worker.registry.deregister(listener.source());
                 }
                 return Err(error);
             }
-            watched.push((worker, listener));
+            watched.push(((index, worker), listener));
         }
         Ok(watched)
     }
@@ -168,22 +171,14 @@ impl Handle {
         let _ = done.recv_timeout(patience);
     }
 
-    /// The workers that are there.
-    fn count(&self) -> usize {
-        self.0.workers.len()
-    }
-
     fn send_to_all(&self, message: impl Fn() -> Message) {
         self.0.workers.iter().for_each(|worker| worker.mailbox.send(message()));
     }
 }
 
 impl SessionControl for Handle {
-    fn find(&self, filter: SessionFilter, done: Found) {
-        let parts = Survey::ask(filter, self.count(), done);
-        for (worker, part) in self.0.workers.iter().zip(parts) {
-            worker.mailbox.send(Message::Survey(part));
-        }
+    fn find(&self, survey: SurveyPart) {
+        self.send_to_all(|| Message::Survey(survey.split()));
     }
 
     fn close(&self, ids: &[SessionId]) {

@@ -75,9 +75,11 @@ impl Predecessor {
                 }
             }
         };
-        let links = predecessors.into_iter().zip(&state.predecessors);
-        let link =
-            |(channel, (connections, orders)): (_, &(_, Vec<_>))| PredecessorLink::new(channel, connections, orders);
+        let pids = state.predecessor_pids.iter().copied().chain(std::iter::repeat(None));
+        let links = predecessors.into_iter().zip(&state.predecessors).zip(pids);
+        let link = |((channel, (connections, orders)), pid): ((_, &(_, Vec<_>)), _)| {
+            PredecessorLink::new(channel, pid, connections, orders)
+        };
         let predecessors = links.map(link).collect();
         Ok(Inheritance { state, listeners, control, http, fifo, janitor, predecessors })
     }
@@ -107,7 +109,7 @@ impl Predecessor {
     pub(in crate::daemon) fn step_down(self, state: &State) -> PredecessorLink {
         // Should it be gone, it has stepped down already.
         let _ = self.0.send(&Message::Serving, &[]);
-        PredecessorLink::new(self.0, &state.connections, &[])
+        PredecessorLink::new(self.0, state.answers.then_some(state.pid), &state.connections, &[])
     }
 }
 

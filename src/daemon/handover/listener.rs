@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use log::warn;
@@ -67,12 +68,14 @@ impl Listener {
         self.order_single();
         self.tell();
         while !self.links.is_empty() {
-            match self.poll.poll(&mut events, None) {
+            match self.poll.poll(&mut events, self.time_to_wait()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 // Nothing that comes from outside can bring this about.
                 result => result.expect("the event queue works"),
             }
             self.obey_all();
+            let now = Instant::now();
+            self.links.iter_mut().for_each(|link| link.expire(now));
             if !self.paused {
                 self.listen();
                 self.tell();
@@ -80,6 +83,12 @@ impl Listener {
         }
         // A destination that moved before its count was cleared took the count with it.
         self.obey_all();
+    }
+
+    /// `None`: until something happens.
+    fn time_to_wait(&self) -> Option<Duration> {
+        let deadline = self.links.iter().filter_map(|link| link.questions.deadline()).min()?;
+        Some(deadline.saturating_duration_since(Instant::now()))
     }
 
     pub(super) fn obey_all(&mut self) {
@@ -93,18 +102,16 @@ impl Listener {
             Word::Order(order) => self.order(order),
             Word::Settled => self.order_single(),
             Word::Added => self.count(self.links.iter().flat_map(|link| link.connections.keys().cloned()).collect()),
+            Word::Find(survey) => self.links.iter_mut().for_each(|link| link.find(survey.split(), Instant::now())),
+            Word::Kick(ids) => self.links.iter_mut().for_each(|link| link.kick(&ids)),
             Word::Stop(done) => {
                 self.order(Order::Stop);
                 self.stopping = Some(done);
             }
             Word::Pause(reply) => {
                 self.paused = true;
-                let copy = |link: &PredecessorLink| {
-                    let (channel, connections) = (link.channel.try_clone().ok()?, link.connections.clone());
-                    Some(PredecessorLink { channel, connections, orders: link.orders.clone() })
-                };
                 // It fails only if the receiver has been dropped, which then needs no copy.
-                let _ = reply.send(self.links.iter().filter_map(copy).collect());
+                let _ = reply.send(self.links.iter().filter_map(PredecessorLink::copy).collect());
             }
             Word::Resume => self.paused = false,
             Word::End => self.links.clear(),
@@ -162,6 +169,7 @@ impl Listener {
                             };
                         }
                     }
+                    Ok(Some((Message::Found { number, sessions, last }, _))) => link.found(number, sessions, last),
                     Ok(Some((Message::Counted(ledger), _))) => super::enter(&self.inventory.now(), &ledger),
                     Ok(Some(_)) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break true,

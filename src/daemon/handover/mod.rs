@@ -19,6 +19,7 @@ mod ledger;
 mod listener;
 mod predecessors;
 mod reports;
+mod sessions;
 mod successor;
 #[cfg(test)]
 mod tests;
@@ -39,13 +40,15 @@ use crate::http;
 use crate::log::events::Event;
 use crate::pool::{SavedPool, SavedRotation};
 use crate::process::Handed;
-use crate::service::{PoolEntry, Setup};
+use crate::service::{PoolEntry, ServiceEntry, Setup};
+use crate::sessions::{Session, SessionFilter, SessionId};
 use crate::stats::{SavedStats, Totals};
 use crate::worker;
 pub(super) use inheritance::{Inheritance, Predecessor};
 pub(super) use ledger::{Highest, Ledger, enter, enter_highest, ledger};
 pub(super) use predecessors::{PredecessorLink, Predecessors};
 pub(super) use reports::Reports;
+pub(super) use sessions::{AllSessions, OlderSessions};
 pub(super) use successor::{Offer, Successor};
 
 /// Two processes understand each other when they say the same.
@@ -75,6 +78,18 @@ enum Message {
     Counted(Ledger),
     /// What the old process is to do.
     Orders(Vec<Order>),
+    /// The old process is to say which of its connections are meant. Sent only to one that answers.
+    Find { number: u64, filter: SessionFilter },
+    /// These are, in answer to the question of this number. With the last of them, whether that is all.
+    Found { number: u64, sessions: Vec<Session>, last: Option<Completeness> },
+}
+
+/// Whether an answer is all that there is to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Completeness {
+    Complete,
+    /// A worker has not answered in time.
+    Partial,
 }
 
 /// Reads a message of another process, and forgets it: for fuzzers.
@@ -108,6 +123,8 @@ pub(super) enum Order {
     Single(String, PeerAddress),
     /// Stop at once.
     Stop,
+    /// Close these connections of its own. Given only to a process that answers.
+    Kick(Vec<SessionId>),
 }
 
 /// What a descriptor is.
@@ -213,6 +230,12 @@ pub(super) struct State {
     pub connections: Connections,
     /// Connections that those before it have, and what they have not been told, in the order of their descriptors.
     pub predecessors: Vec<(Connections, Vec<Order>)>,
+    /// The numbers of these processes, where they answer questions, in the same order. An older glbd does not tell.
+    #[serde(default)]
+    pub predecessor_pids: Vec<Option<u32>>,
+    /// Whether the old process answers questions. An older glbd does not.
+    #[serde(default)]
+    pub answers: bool,
     /// What has changed, as far as it is kept.
     #[serde(default)]
     pub events: Vec<Event>,
@@ -289,7 +312,10 @@ fn count_there(setup: &Setup, holder: &Holder, address: PeerAddress, count: usiz
             services.for_each(|it| it.rotation().set_sessions_elsewhere(address, count));
         }
         Holder::Limits(name) => {
-            setup.service(name).into_iter().for_each(|it| it.service.limits.set_elsewhere(count));
+            if let Some(ServiceEntry { service, .. }) = setup.service(name) {
+                service.limits.set_elsewhere(count);
+                service.counters.are_open_elsewhere(count);
+            }
         }
         Holder::Source(name) => {
             let services = setup.service(name).into_iter();

@@ -5,15 +5,17 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::Waker;
 
 use super::listener::Listener;
+use super::sessions::Questions;
 use super::{Channel, Connections, Holder, Message, Order, PORTION};
 use crate::address::PeerAddress;
 use crate::service::Inventory;
+use crate::sessions::{SessionId, SurveyPart};
 use crate::stats::Stats;
 use crate::supervise;
 use crate::worker;
@@ -26,16 +28,36 @@ const STOPPING: Duration = Duration::from_millis(300);
 /// One of them.
 pub(in crate::daemon) struct PredecessorLink {
     pub(super) channel: Channel,
+    /// Its number, if it answers questions; an earlier version does not.
+    pub(super) pid: Option<u32>,
     pub(super) connections: HashMap<(Holder, PeerAddress), usize>,
     /// Those that it has not been told yet.
     pub(super) orders: VecDeque<Order>,
+    pub(super) questions: Questions,
 }
 
 impl PredecessorLink {
-    pub(super) fn new(channel: Channel, connections: &Connections, orders: &[Order]) -> PredecessorLink {
+    pub(super) fn new(
+        channel: Channel,
+        pid: Option<u32>,
+        connections: &Connections,
+        orders: &[Order],
+    ) -> PredecessorLink {
         let connections = connections.iter().map(|(holder, address, count)| ((holder.clone(), *address), *count));
         let (connections, orders) = (connections.collect(), orders.iter().cloned().collect());
-        PredecessorLink { channel, connections, orders }
+        PredecessorLink { channel, pid, connections, orders, questions: Questions::default() }
+    }
+
+    /// The same process, for another one that is to listen to it.
+    pub(super) fn copy(&self) -> Option<PredecessorLink> {
+        let (channel, connections) = (self.channel.try_clone().ok()?, self.connections.clone());
+        let (pid, orders) = (self.pid, self.orders.clone());
+        Some(PredecessorLink { channel, pid, connections, orders, questions: Questions::default() })
+    }
+
+    /// Its number, for the next one that hears of it.
+    pub(in crate::daemon) fn pid(&self) -> Option<u32> {
+        self.pid
     }
 
     /// What it has, for the next one that hears of it.
@@ -64,7 +86,12 @@ impl PredecessorLink {
     /// Tells it what it has to do, as far as it listens. False when there is no use in that any more.
     pub(super) fn tell(&mut self) -> bool {
         while !self.orders.is_empty() {
-            let portion: Vec<Order> = self.orders.iter().take(PORTION).cloned().collect();
+            let mut size = 0;
+            let fits = |order: &&Order| {
+                size += order.size();
+                size <= PORTION
+            };
+            let portion: Vec<Order> = self.orders.iter().take_while(fits).cloned().collect();
             let count = portion.len();
             match self.channel.send(&Message::Orders(portion), &[]) {
                 Ok(()) => drop(self.orders.drain(..count)),
@@ -72,6 +99,9 @@ impl PredecessorLink {
                 // It is gone, which is noticed when it is listened to.
                 Err(_) => self.orders.clear(),
             }
+        }
+        if self.orders.is_empty() {
+            self.questions.ask(&self.channel, Instant::now());
         }
         self.orders.len() <= MAX_ORDERS
     }
@@ -90,6 +120,10 @@ pub(super) enum Word {
     Settled,
     /// A destination, a pool or a service is new, and they may still have connections of one that was there before.
     Added,
+    /// They are to say which of their connections are meant.
+    Find(SurveyPart),
+    /// They are to close those of these connections that are theirs.
+    Kick(Vec<SessionId>),
     /// They are to stop at once. Dropped when all have heard it.
     Stop(Sender<()>),
     /// Nobody is to be listened to, so that another process can; this is how far each is.

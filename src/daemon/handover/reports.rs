@@ -8,11 +8,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::ledger::Told;
+use super::sessions::answer;
 use super::{Channel, Connections, Holder, Message, Order, PORTION, State, Successor, holders, own_connections};
 use crate::address::PeerAddress;
 use crate::service::Inventory;
+use crate::sessions::SessionControl;
 use crate::stats::{Stats, Totals};
 use crate::supervise;
+use crate::worker;
 
 /// How often there is something to tell.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -31,6 +34,7 @@ pub(super) struct Reporter {
     channel: Channel,
     inventory: Inventory,
     stats: Stats,
+    workers: worker::Handle,
     ending: Arc<AtomicBool>,
     /// What the other process has heard.
     connections: BTreeMap<(Holder, PeerAddress), usize>,
@@ -51,12 +55,13 @@ impl Reports {
         successor: Successor,
         state: &State,
         inventory: &Inventory,
-        stats: &Stats,
+        (stats, workers): (&Stats, &worker::Handle),
         stop: impl Fn() + Send + 'static,
     ) -> io::Result<Reports> {
         let channel = successor.let_go();
         let ending = Arc::new(AtomicBool::new(false));
-        let mut reporter = Reporter::new(channel, &state.connections, state.stats.totals, inventory, stats, &ending);
+        let mut reporter =
+            Reporter::new(channel, &state.connections, state.stats.totals, inventory, (stats, workers), &ending);
         reporter.told = Told::new(&state.ledger);
         let thread = supervise::spawn("reports", move || reporter.run(stop))?;
         Ok(Reports { ending, thread })
@@ -79,13 +84,14 @@ impl Reporter {
         connections: &Connections,
         totals: Totals,
         inventory: &Inventory,
-        stats: &Stats,
+        (stats, workers): (&Stats, &worker::Handle),
         ending: &Arc<AtomicBool>,
     ) -> Reporter {
         Reporter {
             channel,
             inventory: inventory.clone(),
             stats: stats.clone(),
+            workers: workers.clone(),
             ending: Arc::clone(ending),
             connections: keyed(connections.iter().cloned()),
             uncertain: BTreeSet::new(),
@@ -115,6 +121,7 @@ impl Reporter {
     /// `WouldBlock` when nothing comes, others when the other process is gone.
     pub(super) fn hear_within(&mut self, patience: Duration, stop: &impl Fn()) -> io::Result<()> {
         match self.channel.receive_within(patience)? {
+            Some((Message::Find { number, filter }, _)) => answer(&self.channel, &self.workers, number, filter),
             Some((Message::Orders(orders), _)) => orders.into_iter().for_each(|it| self.obey(it, stop)),
             Some(_) => {}
             None => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -132,6 +139,7 @@ impl Reporter {
             Order::Close(Holder::Service(name), address) => {
                 setup.service(&name).into_iter().for_each(|it| it.rotation().close_own_sessions(address));
             }
+            Order::Kick(ids) => self.workers.close(&ids),
             // None is sent: which destinations these have, the pool knows.
             Order::Close(Holder::Limits(_) | Holder::Source(_), _) => {}
             Order::Move(name, from, to) => {

@@ -90,19 +90,19 @@ impl Both {
         let state_connections = own_connections(&there.now());
         let (ours, theirs) = Channel::pair().expect("descriptors");
         theirs.never_wait().expect("a socket");
+        let limits = Limits { connections: 100, pipes: 0 };
+        let workers = Workers::new(0, limits, &stats).expect("no worker");
+        let (workers, _) = workers.start(&[]).expect("no thread");
         let reporter = Reporter::new(
             theirs,
             &state_connections,
             stats.totals(),
             &there,
-            &stats,
+            (&stats, &workers),
             &Arc::new(AtomicBool::new(false)),
         );
-        let limits = Limits { connections: 100, pipes: 0 };
-        let workers = Workers::new(0, limits, &stats).expect("no worker");
-        let (workers, _) = workers.start(&[]).expect("no thread");
         state_connections.iter().for_each(|(_, address, count)| new.set_elsewhere(*address, *count));
-        let link = PredecessorLink::new(ours, &state_connections, &[]);
+        let link = PredecessorLink::new(ours, None, &state_connections, &[]);
         let (listener, _predecessors) = Listener::new(vec![link], &here, &stats, &workers).expect("descriptors");
         Both { old, leases, reporter, new, listener, _predecessors }
     }

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use super::places::Places;
 use crate::config::{LimitOptions, OverLimit};
 use crate::counted::Counted;
+use crate::counters::LimitReached;
 use networks::Networks;
 use rate::{Bucket, Rate, Taken};
 pub use shared_rate::{SharedRate, SharedToken};
@@ -102,6 +103,19 @@ pub enum ClientRefused {
     Denied,
     /// It is over a limit.
     Over(Limit),
+}
+
+impl ClientRefused {
+    /// As it is counted.
+    pub fn counts_as(&self) -> LimitReached {
+        match self {
+            ClientRefused::Denied => LimitReached::Denied,
+            ClientRefused::Over(Limit::Connections(_)) => LimitReached::ConnectionsReset,
+            ClientRefused::Over(Limit::Rate(_)) => LimitReached::RateReset,
+            ClientRefused::Over(Limit::SourceConnections(_)) => LimitReached::SourceConnectionsReset,
+            ClientRefused::Over(Limit::SourceRate(_)) => LimitReached::SourceRateReset,
+        }
+    }
 }
 
 /// A client that is admitted.

@@ -135,6 +135,7 @@ impl Connection {
                 self.admitted.hold(place);
             }
             Err(refused) => {
+                self.record.limited(refused.counts_as());
                 kit.refused(&self.service.name, self.client_address, refused);
                 self.record.ends_for(Cause::Denied);
                 return Next::Close(Ending::Reset);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
 use super::connecting::Phase;
-use super::{Connection, Stage};
+use super::{Connection, Key, Stage};
 use crate::connection_log::{Ended, Style};
 use crate::counters::Cause;
 use crate::pool::Lease;
@@ -26,7 +26,8 @@ impl Connection {
                 Stage::Relaying if self.flows.up.is_done() || self.flows.down.is_done() => "half-closed",
                 Stage::Relaying => "connected",
                 Stage::Farewell(_) | Stage::TurnedAway(_) => "ending",
-            },
+            }
+            .into(),
             age: now.saturating_duration_since(self.record.begun),
             idle: now.saturating_duration_since(self.record.last),
             bytes_in: self.record.up,
@@ -57,7 +58,8 @@ impl Connection {
 
     fn id(&self, worker: usize) -> SessionId {
         // There are no more than a thousand workers.
-        SessionId { worker: worker as u32, slot: self.key.slot, generation: self.key.generation }
+        let Key { slot, generation } = self.key;
+        SessionId { process: std::process::id(), worker: worker as u32, slot, generation }
     }
 
     fn local(&self) -> Option<SocketAddr> {

@@ -164,11 +164,6 @@ impl Connection {
         self.key
     }
 
-    /// Whether there will be a line about its end.
-    pub(super) fn is_logged(&self) -> bool {
-        self.service.connection_log.get() != Style::Off
-    }
-
     /// Whether others that connect in turn are to wait for this one.
     pub(super) fn connects_in_turn(&self) -> bool {
         self.service.options.synchronous
@@ -256,6 +251,12 @@ impl Connection {
         Next::Close(Ending::Cut)
     }
 
+    /// The daemon stops.
+    pub(super) fn stop(&mut self, _kit: &mut Kit) -> Next {
+        self.record.ends_for(Cause::Stopped);
+        Next::Close(Ending::Cut)
+    }
+
     /// A deadline that a timer was set for is over.
     pub(super) fn on_timer(&mut self, kit: &mut Kit) -> Next {
         self.armed = None;
@@ -331,8 +332,8 @@ impl Connection {
             Stage::Relaying | Stage::Farewell(_) => Cause::Client,
         };
         let cause = self.record.ended(unknown, now);
-        if self.is_logged() {
-            let style = self.service.connection_log.get();
+        let style = self.service.connection_log.get();
+        if style != Style::Off {
             connection_log::add(self.ended(style, cause, worker, now));
         }
         self.prepare_to_close(ending);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::connection_log::Took;
-use crate::counters::{Cause, Count, HistogramKind, Open, Shard};
+use crate::counters::{Cause, Count, HistogramKind, LimitReached, Open, Shard};
 use crate::pool::Lease;
 use crate::service::Service;
 use crate::worker::Kit;
@@ -132,6 +132,11 @@ impl Record {
     /// The client goes on to another destination.
     pub(super) fn redispatched(&self) {
         self.service.add(Count::Redispatches, 1);
+    }
+
+    /// The client is not allowed, or above a limit.
+    pub(super) fn limited(&self, limit: LimitReached) {
+        self.service.limited(limit);
     }
 
     /// The client waits for room.

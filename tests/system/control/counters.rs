@@ -152,3 +152,131 @@ fn counts_are_exact_after_ten_upgrades_those_of_older_processes_included() {
     wait_until("all have ended", || ended(&now()["services"][0], "client") == 80);
     check(&now(), bytes, 80);
 }
+
+/// How often this limit was reached, with this effect.
+fn limited(of: &Value, limit: &str, effect: &str) -> u64 {
+    let all = of["limited"].as_array().expect("a list");
+    let found = all.iter().find(|it| it["limit"] == limit && it["effect"] == effect);
+    found.map_or(0, |it| it["count"].as_u64().expect("a count"))
+}
+
+/// How many checks have come to this.
+fn checks(of: &Value, result: &str) -> u64 {
+    let all = of["checks"].as_array().expect("a list");
+    all.iter().find(|it| it["result"] == result).map_or(0, |it| it["count"].as_u64().expect("a count"))
+}
+
+#[test]
+fn clients_that_are_refused_or_wait_are_counted_by_limit() {
+    let server = Server::echo();
+    let (site, ports) = (Site::new(), [free_port(), free_port(), free_port(), free_port(), free_port()]);
+    site.write(
+        &[("one", &[&server], "")],
+        &[
+            ("denied", ports[0], "deny = ['127.0.0.0/8']"),
+            ("full", ports[1], "max-connections = 1\nover-limit = 'reset'"),
+            ("fast", ports[2], "connection-rate = 1\nover-limit = 'reset'"),
+            ("source", ports[3], "max-connections-per-source = 1"),
+            ("waits", ports[4], "max-connections = 1"),
+        ],
+    );
+    site.start();
+    let now = || all(&site.daemon.control("getinfo json"));
+    let count = |service: usize, limit: &str, effect: &str| limited(&now()["services"][service], limit, effect);
+    // A reset may come before connect() has returned.
+    let refused = |port: u16| TcpStream::connect(("127.0.0.1", port)).is_ok_and(|client| echoes(&client));
+    assert!(!refused(ports[0]) && !refused(ports[0]));
+    wait_until("both count", || count(0, "denied", "reset") == 2);
+    let _one = served(ports[1]);
+    assert!(!refused(ports[1]));
+    wait_until("it counts", || count(1, "connections", "reset") == 1);
+    let _first = served(ports[2]);
+    wait_until("one comes too fast", || !refused(ports[2]));
+    wait_until("it counts", || count(2, "rate", "reset") >= 1);
+    let _own = served(ports[3]);
+    assert!(!refused(ports[3]));
+    wait_until("it counts", || count(3, "source-connections", "reset") == 1);
+    let _there = served(ports[4]);
+    let waiting = TcpStream::connect(("127.0.0.1", ports[4])).expect("the backlog has room");
+    wait_until("it has to wait", || count(4, "connections", "wait") >= 1);
+    drop(waiting);
+    assert_eq!(now()["services"][0]["connections"]["total"], 0, "who is refused is no connection");
+    // An upgrade keeps them, and a reload.
+    site.daemon.upgrade();
+    assert_eq!((count(0, "denied", "reset"), count(3, "source-connections", "reset")), (2, 1));
+    site.daemon.control("reload");
+    assert_eq!(count(0, "denied", "reset"), 2);
+    assert!(!refused(ports[0]));
+    wait_until("it goes on", || count(0, "denied", "reset") == 3);
+}
+
+#[test]
+fn checks_are_counted_by_result_and_their_time_is_measured() {
+    let (up, mut fails) = (Server::echo(), Server::echo());
+    fails.stop_listening();
+    let options = ["--watchdog=tcp", "--interval=0.1", &up.to_string(), &fails.to_string()];
+    let daemon = Daemon::started(&options);
+    let now = || all(&daemon.control("getinfo json"))["pools"][0]["destinations"].clone();
+    wait_until("some have been made", || checks(&now()[0], "ready") >= 3 && checks(&now()[1], "failed") >= 3);
+    let before = now();
+    assert_eq!((checks(&before[0], "failed"), checks(&before[1], "ready")), (0, 0));
+    let (ready, failed) = (checks(&before[0], "ready"), checks(&before[1], "failed"));
+    assert!(measured(&before[0], "check") >= ready && measured(&before[1], "check") >= failed);
+    for _ in 0..2 {
+        daemon.upgrade();
+        let after = now();
+        assert!(checks(&after[0], "ready") >= ready && checks(&after[1], "failed") >= failed, "{after}");
+        assert_eq!(measured(&after[0], "check"), checks(&after[0], "ready"));
+    }
+    wait_until("they go on", || checks(&now()[0], "ready") > ready + 3);
+    // One that is removed and comes back begins anew, like all its counters.
+    daemon.control(&format!("{fails}:-1"));
+    daemon.control(&format!("{fails}:1"));
+    assert!(checks(&now()[1], "failed") < failed.max(3));
+}
+
+#[test]
+fn a_check_without_an_answer_in_time_counts_as_timed_out() {
+    let silent = Server::serving(|_| std::thread::sleep(std::time::Duration::from_secs(60)));
+    let options = ["--watchdog=http:/", "--interval=0.2", "--timeout=0.2"].map(str::to_owned).into_iter();
+    let glbd = Glbd::builder().args(options).destinations([&silent]).start();
+    let now = || all(&glbd.control("getinfo json"))["pools"][0]["destinations"][0].clone();
+    wait_until("they have timed out", || checks(&now(), "timed-out") >= 2);
+    assert_eq!((checks(&now(), "failed"), checks(&now(), "ready")), (0, 0));
+}
+
+#[test]
+fn what_an_old_process_ends_at_its_stop_is_counted_in_the_one_that_has_taken_over() {
+    let server = Server::echo();
+    let daemon = Daemon::started(&["--drain-timeout", "6", &server.to_string()]);
+    let clients: Vec<TcpStream> = (0..3).map(|_| daemon.connect()).collect();
+    assert!(clients.iter().all(echoes));
+    daemon.upgrade();
+    let now = || all(&daemon.control("getinfo json"));
+    assert_eq!(now()["services"][0]["connections"]["now"], 3, "those of older processes are there as well");
+    let _own = daemon.connect();
+    wait_until("its own counts", || now()["services"][0]["connections"]["now"] == 4);
+    assert_eq!(now()["services"][0]["connections"]["highest"], 4);
+    wait_until("they are ended", || ended(&now()["services"][0], "stopped") == 3);
+    assert_eq!(ended(&now()["pools"][0]["destinations"][0], "stopped"), 3);
+    wait_until("they are gone", || now()["services"][0]["connections"]["now"] == 1);
+    assert_eq!(now()["services"][0]["connections"]["highest"], 4);
+}
+
+#[test]
+fn of_a_process_that_is_killed_what_it_has_reported_counts() {
+    let server = Server::echo();
+    let daemon = Daemon::started(&[&server.to_string()]);
+    let client = daemon.connect();
+    assert!(echoes(&client));
+    let old = daemon.pid();
+    daemon.upgrade();
+    let now = || all(&daemon.control("getinfo json"))["services"][0].clone();
+    assert!(echoes(&client));
+    let bytes = 2 * "still there?\n".len() as u64;
+    wait_until("it is reported", || now()["bytes_in"].as_u64() == Some(bytes));
+    nix::sys::signal::kill(old, nix::sys::signal::Signal::SIGKILL).expect("it runs");
+    wait_until("its connection is gone", || now()["connections"]["now"] == 0);
+    assert_eq!((now()["connections"]["total"].as_u64(), now()["bytes_in"].as_u64()), (Some(1), Some(bytes)));
+    assert!(now()["ended"].as_array().is_some_and(Vec::is_empty), "nobody has said how it ended");
+}

@@ -9,11 +9,11 @@ use crate::harness::client::connect_from;
 use crate::harness::{Daemon, Glbd, Server, connect_to, echoes, free_port, wait_until};
 use crate::services::{Site, at, served};
 
-fn lines(answer: &str) -> Vec<Value> {
+pub fn lines(answer: &str) -> Vec<Value> {
     answer.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{answer}"))).collect()
 }
 
-fn text<'v>(of: &'v Value, key: &str) -> &'v str {
+pub fn text<'v>(of: &'v Value, key: &str) -> &'v str {
     of[key].as_str().unwrap_or_else(|| panic!("no {key} in {of}"))
 }
 
@@ -28,7 +28,7 @@ fn clients(glbd: &Glbd, count: u8) -> Vec<TcpStream> {
 }
 
 /// Whether its connection is over.
-fn is_over(client: &TcpStream) -> bool {
+pub fn is_over(client: &TcpStream) -> bool {
     client.set_nonblocking(true).expect("O_NONBLOCK");
     !matches!(client.peek(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
@@ -164,7 +164,7 @@ fn what_is_not_understood_is_said_and_nothing_is_closed() {
         ("kick idle=long", "'long' is not a number of seconds"),
         ("kick client=::1 pace=0", "'0' is not a pace (connections a second, 0.001 to 1000000)"),
         ("kick 7", "'7' is not the number of a connection, as getconns shows it"),
-        ("kick 1.0-0-1", "'1.0-0-1' is a connection of process 1, not of this one"),
+        ("kick 1.0-1", "'1.0-1' is not the number of a connection, as getconns shows it"),
         ("getconns sort=name", "'name' is not one of bytes, age, idle"),
         ("getclients limit=few", "'few' is not a number"),
     ] {

@@ -11,6 +11,17 @@ fn faults(description: &Value, schema: &Value, value: &Value, place: &str, found
         let schema = description.pointer(name.trim_start_matches('#')).unwrap_or_else(|| panic!("no {name}"));
         return faults(description, schema, value, place, found);
     }
+    if let Some(kinds) = schema["anyOf"].as_array() {
+        let fits = |schema: &Value| {
+            let mut found = Vec::new();
+            faults(description, schema, value, place, &mut found);
+            found.is_empty()
+        };
+        if !kinds.iter().any(fits) {
+            found.push(format!("{place} is none of what it may be"));
+        }
+        return;
+    }
     let kind = match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
