@@ -114,7 +114,8 @@ pub(super) fn record(record: &Record) {
     events.next += 1;
     push(&mut events.lines, event.clone(), MOST_LINES);
     if kind != EventKind::Clients {
-        push(&mut events.changes, event, MOST_CHANGES);
+        events.changes.push_back(event);
+        trim(&mut events.changes);
     }
     if IS_WATCHED.load(Ordering::Relaxed) {
         events.wakers.iter().for_each(|wake| wake());
@@ -126,6 +127,17 @@ fn push(events: &mut VecDeque<Event>, event: Event, most: usize) {
         events.pop_front();
     }
     events.push_back(event);
+}
+
+/// Forgets the oldest changes of the kind that there are the most of: a destination that comes and goes does not push out
+/// what people have done.
+fn trim(changes: &mut VecDeque<Event>) {
+    while changes.len() > MOST_CHANGES {
+        let count = |kind: &EventKind| changes.iter().filter(|event| event.kind == *kind).count();
+        let most = EventKind::ALL.into_iter().max_by_key(count);
+        let oldest = changes.iter().position(|event| Some(event.kind) == most);
+        changes.remove(oldest.unwrap_or_default());
+    }
 }
 
 /// The changes that are kept, the oldest first.
@@ -142,7 +154,8 @@ pub fn resume(before: Vec<Event>) {
     let all: Vec<Event> = before.into_iter().chain(renumbered).collect();
     events.next = all.last().map_or(next, |event| event.number + 1);
     events.lines.clear();
-    events.changes = all.into_iter().rev().take(MOST_CHANGES).rev().collect();
+    events.changes = all.into();
+    trim(&mut events.changes);
 }
 
 /// The number of the next event.

@@ -215,3 +215,16 @@ fn what_a_reload_has_changed_is_an_event() {
     );
     assert!(events.iter().any(|it| it == "service s: connections have other options"), "{events:?}");
 }
+
+#[test]
+fn what_happens_often_does_not_push_out_what_has_happened_once() {
+    let server = Server::echo();
+    let glbd = Glbd::builder().args(["-w", "tcp"]).destinations([&server]).start();
+    wait_until("it is judged", || glbd.control("getevents kind=verdict").contains("READY"));
+    let changes: Vec<String> = (1..=1100).map(|weight| format!("weight {server}:{weight}")).collect();
+    glbd.control(&changes.join("\n"));
+    let events = glbd.control("getevents");
+    assert_eq!(events.lines().count(), 1000);
+    assert!(events.contains("from weight 1099 to 1100") && !events.contains("from weight 1 to 2,"), "{events}");
+    assert!(events.contains(&format!("verdict destination {server} READY")), "{events}");
+}
