@@ -7,10 +7,8 @@ use serde::Serialize;
 
 use crate::log::events::{self, Event, EventKind};
 use crate::pool::health::{Health, Verdict};
-use crate::pool::{Held, History, VerdictChange};
+use crate::pool::{Held, History, Tallies, VerdictChange};
 
-/// A day.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const USAGE: &str = "getevents [since=TIME|AGE|NUMBER] [kind=KIND] [limit=N] [json]";
 
 /// Which events are asked for.
@@ -118,7 +116,7 @@ pub(super) fn history(name: &str, history: &History, health: &Health, json: bool
         let entries: Vec<_> = entries.collect();
         return json_line(&serde_json::json!({
             "destination": name, "verdict": verdict_name(health), "reason": &*health.reason, "down_count": falls,
-            "change_count": changes, "seconds": seconds_by_verdict(held), "last_day": last_day(&spells, now),
+            "change_count": changes, "seconds": seconds_by_verdict(held), "last_day": by_verdict(history.last_day(now)),
             "changes": entries
         }));
     }
@@ -128,10 +126,9 @@ pub(super) fn history(name: &str, history: &History, health: &Health, json: bool
         true => writeln!(text),
         false => writeln!(text, ": {}", health.reason),
     };
-    let told = [Verdict::Down, Verdict::Avoid, Verdict::Spare].map(|verdict| {
-        let (count, lasted) = in_last_day(&spells, verdict, now);
-        format!("{verdict} {count} times, {:.0} s", lasted.as_secs_f64())
-    });
+    let day = history.last_day(now);
+    let told = [Verdict::Down, Verdict::Avoid, Verdict::Spare]
+        .map(|verdict| format!("{verdict} {} times, {:.0} s", day[verdict].count, day[verdict].held.as_secs_f64()));
     let _ = writeln!(text, "In the last 24 h: {}", told.join("; "));
     let Held { ready, spare, avoid, down, .. } = held;
     let [ready, spare, avoid, down] = [ready, spare, avoid, down].map(|held| held.as_secs_f64());
@@ -159,31 +156,21 @@ fn verdict_name(health: &Health) -> String {
 struct Spell<'h> {
     change: &'h VerdictChange,
     lasted: Duration,
-    until: SystemTime,
 }
 
 fn spells(history: &History, now: SystemTime) -> Vec<Spell<'_>> {
     let starts = history.changes().map(|change| change.at).skip(1).chain([now]);
     let spell = |(change, until): (_, SystemTime)| {
         let change: &VerdictChange = change;
-        Spell { change, until, lasted: until.duration_since(change.at).unwrap_or_default() }
+        Spell { change, lasted: until.duration_since(change.at).unwrap_or_default() }
     };
     history.changes().zip(starts).map(spell).collect()
 }
 
-/// How often a verdict was given in the last 24 hours, and how long it held in these.
-fn in_last_day(spells: &[Spell], verdict: Verdict, now: SystemTime) -> (usize, Duration) {
-    let begin = now.checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH);
-    let such = || spells.iter().filter(|spell| spell.change.verdict == verdict);
-    let count = such().filter(|spell| spell.change.at >= begin).count();
-    let part = |spell: &Spell| spell.until.duration_since(spell.change.at.max(begin)).unwrap_or_default();
-    (count, such().map(part).sum())
-}
-
-fn last_day(spells: &[Spell], now: SystemTime) -> serde_json::Value {
+fn by_verdict(day: Tallies) -> serde_json::Value {
     let of = |verdict: Verdict| {
-        let (count, lasted) = in_last_day(spells, verdict, now);
-        (verdict.to_string(), serde_json::json!({ "count": count, "seconds": seconds(lasted) }))
+        let tally = day[verdict];
+        (verdict.to_string(), serde_json::json!({ "count": tally.count, "seconds": seconds(tally.held) }))
     };
     let verdicts = [Verdict::Ready, Verdict::Spare, Verdict::Avoid, Verdict::Down];
     verdicts.map(of).into_iter().collect::<serde_json::Map<_, _>>().into()

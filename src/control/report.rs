@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::counted::Counted;
 use crate::pool::health::{Reason, Verdict};
-use crate::pool::{DestinationStatus, Origin, Unresolved};
+use crate::pool::{DestinationStatus, Origin, Unresolved, weights_in_use};
 use crate::service::{PoolEntry, ServiceEntry, Setup};
 use crate::stats::Totals;
 
@@ -73,21 +73,15 @@ fn watchdog(
     unresolved: &[Unresolved],
     note: Option<&Reason>,
 ) -> String {
-    let rank = |it: &DestinationStatus| match it.health.verdict {
-        Some(verdict) if verdict >= Verdict::Spare => Some((verdict != Verdict::Ready, it.backup)),
-        _ => None,
-    };
-    let in_use = destinations.iter().filter(|it| it.weight > 0.0).filter_map(rank).min();
+    let weights = weights_in_use(&destinations.iter().collect::<Vec<_>>());
     let note = note.map_or_else(String::new, |why| format!(" no checks at the moment, {why}"));
     let mut text = format!(
         "Watchdog:{name}{note}\n{WATCH_RULE}\n        Address       : exp  setw     state    lat     curw  reason\n"
     );
-    for it in destinations {
-        let (address, weight, in_force) = (it.address.to_string(), it.weight, it.weight_in_force);
+    for (it, in_force) in destinations.iter().zip(weights) {
+        let (address, weight) = (it.address.to_string(), it.weight);
         let by_hand = if it.origin == Origin::ByHand { '+' } else { ' ' };
         let state = it.health.verdict.map_or_else(|| "UNKNOWN".to_owned(), |verdict| verdict.to_string());
-        let is_in_force = rank(it).is_some() && rank(it) == in_use;
-        let in_force = if is_in_force { in_force } else { 0.0 };
         // Of one that is DOWN, the last good check says nothing any more.
         let latency = if it.health.verdict == Some(Verdict::Down) { Duration::ZERO } else { it.health.latency };
         let (latency, reason) = (latency.as_secs_f64(), reason(it));

@@ -198,6 +198,8 @@ struct Client {
     bytes_out: u64,
     age: Duration,
     idle: Option<Duration>,
+    /// How many on each destination.
+    destinations: BTreeMap<String, usize>,
 }
 
 /// The clients of connections, a line for each address.
@@ -210,6 +212,9 @@ pub(super) fn clients(FoundSessions { sessions, missing: gone }: FoundSessions, 
         client.bytes_in += it.bytes_in;
         client.bytes_out += it.bytes_out;
         client.age = client.age.max(it.age);
+        if let Some(destination) = it.destination {
+            *client.destinations.entry(destination.to_string()).or_default() += 1;
+        }
         client.idle = Some(client.idle.map_or(it.idle, |idle| idle.min(it.idle)));
     }
     let count = clients.len();
@@ -234,7 +239,7 @@ pub(super) fn clients(FoundSessions { sessions, missing: gone }: FoundSessions, 
                 "{}",
                 serde_json::json!({
                     "client": name, "connections": connections, "bytes_in": bytes_in, "bytes_out": bytes_out,
-                    "oldest": oldest, "idle": idle
+                    "oldest": oldest, "idle": idle, "destinations": it.destinations
                 })
             )
         } else {

@@ -155,7 +155,7 @@ mod tests {
             fields.text("level", "warn").text("msg", "a \"b\"\\\nc").text("empty", "").seconds("n", Some(1.5)).finish()
         };
         assert_eq!(line(Fields::logfmt()), r#"level=warn msg="a \"b\"\\\nc" empty="" n=1.500000"#);
-        assert_eq!(line(Fields::json()), r#"{"level":"warn","msg":"a \"b\"\\\nc","empty":"","n":1.5}"#);
+        assert_eq!(line(Fields::json()), r#"{"level":"warn","msg":"a \"b\"\\\nc","empty":"","n":1.500000}"#);
         assert_eq!((Fields::json().finish(), Fields::logfmt().finish()), ("{}".to_owned(), String::new()));
         assert_eq!(Fields::json().seconds("n", Some(f32::NAN)).finish(), r#"{"n":null}"#);
     }

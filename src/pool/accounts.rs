@@ -1,9 +1,9 @@
 //! What the connections of destinations have come to.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::destination::Destination;
-use super::{DestinationId, DestinationStatus, Held, Pool};
+use super::{DestinationId, DestinationStatus, Held, Pool, Tallies};
 use crate::address::PeerAddress;
 use crate::counters::{CheckResult, Counters, Totals};
 
@@ -17,6 +17,8 @@ pub struct Account {
     pub counts: (u64, u64),
     /// How long each verdict has held.
     pub held: Held,
+    /// The same of the last 24 hours, and how often each was given.
+    pub last_day: Tallies,
 }
 
 impl Pool {
@@ -61,12 +63,13 @@ impl Pool {
 
     /// The destinations, what their connections have come to, and what has become of their verdicts.
     pub fn accounts(&self) -> Vec<Account> {
-        let inner = self.lock();
+        let (inner, now) = (self.lock(), SystemTime::now());
         let account = |it: &Destination| Account {
             status: it.status(),
             counters: it.counters.clone(),
             counts: it.history.counts(),
             held: it.history.held(it.health.verdict),
+            last_day: it.history.last_day(now),
         };
         inner.in_order().into_iter().map(account).collect()
     }

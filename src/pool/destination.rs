@@ -116,6 +116,14 @@ impl Destination {
     }
 }
 
+impl DestinationStatus {
+    /// What decides whether it comes before another one, from the lowest on; none where it gets no new clients.
+    pub(super) fn rank(&self) -> Option<(bool, u8)> {
+        let verdict = self.health.verdict.filter(|verdict| *verdict >= Verdict::Spare)?;
+        Some((verdict != Verdict::Ready, self.backup))
+    }
+}
+
 /// One destination, as seen at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DestinationStatus {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::clock;
+use super::day::{DAY, Hours, Tallies};
 use super::health::{Reason, Verdict};
 
 /// Most changes that are remembered of one destination.
@@ -16,6 +17,8 @@ const MOST_CHANGES: usize = 50;
 pub struct History {
     /// The oldest first.
     changes: VecDeque<VerdictChange>,
+    /// What came before these.
+    hours: Hours,
     /// How long each verdict held before the present one.
     held: Held,
     /// How often it has become DOWN.
@@ -58,6 +61,7 @@ pub struct Held {
 #[serde(default)]
 pub struct SavedHistory {
     changes: Vec<VerdictChange>,
+    hours: Hours,
     held: Held,
     falls: u64,
     count: u64,
@@ -88,15 +92,34 @@ impl History {
         self.since = now;
         self.count += 1;
         self.falls += u64::from(verdict == Verdict::Down);
-        if self.changes.len() == MOST_CHANGES {
-            self.changes.pop_front();
-        }
         self.changes.push_back(VerdictChange { at: SystemTime::now(), verdict, reason: reason.clone() });
+        self.forget();
+    }
+
+    /// Keeps of the oldest changes only how many there were, and for how long.
+    fn forget(&mut self) {
+        while self.changes.len() > MOST_CHANGES
+            && let Some(VerdictChange { at, verdict, .. }) = self.changes.pop_front()
+        {
+            let until = self.changes.front().map_or(at, |next| next.at);
+            self.hours.add(verdict, [at, until]);
+            self.hours.trim();
+        }
     }
 
     /// The verdicts that it got, the oldest first: the last fifty of them.
     pub fn changes(&self) -> impl DoubleEndedIterator<Item = &VerdictChange> + ExactSizeIterator {
         self.changes.iter()
+    }
+
+    /// How often it got each verdict in the last 24 hours, and how long each held in these. What came before the last fifty
+    /// is counted by whole hours.
+    pub fn last_day(&self, now: SystemTime) -> Tallies {
+        let begin = now.checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH);
+        let mut day = self.hours.since(begin);
+        let ends = self.changes.iter().map(|change| change.at).skip(1).chain([now]);
+        self.changes.iter().zip(ends).for_each(|(change, until)| day.add(change.verdict, [change.at, until], begin));
+        day
     }
 
     /// How often it has become DOWN, and how often its verdict has changed.
@@ -114,15 +137,45 @@ impl History {
     /// What another process needs to go on with it, where this is the present verdict.
     pub(super) fn save(&self, verdict: Option<Verdict>) -> SavedHistory {
         let changes = self.changes.iter().cloned().collect();
-        SavedHistory { changes, held: self.held(verdict), falls: self.falls, count: self.count }
+        SavedHistory {
+            changes,
+            hours: self.hours.clone(),
+            held: self.held(verdict),
+            falls: self.falls,
+            count: self.count,
+        }
     }
 }
 
 impl SavedHistory {
     /// Goes on with it.
     pub(super) fn resumed(self) -> History {
-        let SavedHistory { mut changes, held, falls, count } = self;
-        changes.drain(..changes.len().saturating_sub(MOST_CHANGES));
-        History { changes: changes.into(), held, falls, count, since: clock::now() }
+        let SavedHistory { changes, hours, held, falls, count } = self;
+        let mut history = History { changes: changes.into(), hours, held, falls, count, since: clock::now() };
+        history.forget();
+        history.hours.trim();
+        history
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_counted_whole_although_only_its_last_changes_are_kept() {
+        let (mut history, reason) = (History::new(), Reason::new("away"));
+        let mut before = None;
+        for verdict in [Verdict::Down, Verdict::Ready].repeat(60) {
+            history.add(before, verdict, &reason);
+            before = Some(verdict);
+        }
+        assert_eq!(history.changes().len(), MOST_CHANGES);
+        let falls = |history: &History| history.last_day(SystemTime::now())[Verdict::Down].count;
+        assert_eq!(falls(&history), 60);
+        assert_eq!(falls(&history.save(before).resumed()), 60);
+        let tomorrow = SystemTime::now() + DAY + Duration::from_secs(1);
+        let day = history.last_day(tomorrow);
+        assert_eq!((day[Verdict::Down].count, day[Verdict::Ready].held.as_secs()), (0, DAY.as_secs()));
     }
 }

@@ -47,7 +47,7 @@ impl Inner {
     }
 
     fn rebalance(&mut self, id: RotationId, balancing: Balancing) {
-        let kept = self.current_single(id);
+        let kept = self.current_single(id).zip(self.single_since(id));
         let chosen = self.rotation(id).tiers.choice().and_then(|chosen| self.find(chosen));
         let weight = chosen.map(|slot| self.rotation(id).tiers.outweighs(&self.destinations[slot]));
         let mut tiers = Tiers::new(balancing.policy, balancing.top);
@@ -69,13 +69,8 @@ impl Inner {
         if let Some((slot, weight)) = chosen.zip(weight) {
             self.choose(id, slot, weight);
         }
-        if let Some(slot) = kept {
-            let kept = self.destinations[slot].id;
-            match self.single_mut(id) {
-                Some(single) if single.watched => single.current = Some(kept),
-                Some(_) => self.rotation_mut(id).tiers.keep_to(kept.serial),
-                None => {}
-            }
+        if let Some((slot, since)) = kept {
+            self.keep_to_single(id, self.destinations[slot].id, since);
         }
         self.review_singles();
         self.choices_changed();

@@ -226,7 +226,7 @@ impl Inner {
     }
 
     /// Each destination's part of 1.
-    fn weights_in_play(&self, id: RotationId, destinations: &[&Destination]) -> Vec<f64> {
+    pub(super) fn weights_in_play(&self, id: RotationId, destinations: &[&Destination]) -> Vec<f64> {
         let best = destinations.iter().filter_map(|it| Rank::of(it)).min();
         let comes_first = |it: &&&Destination| Rank::of(it).is_some_and(|rank| Some(rank) == best);
         let top = destinations.iter().filter(comes_first).map(|it| it.weight).fold(0.0, f64::max);

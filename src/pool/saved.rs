@@ -30,6 +30,9 @@ pub struct SavedPool {
 pub struct SavedRotation {
     /// Where the single destination is.
     kept: Option<PeerAddress>,
+    /// Since when it is there.
+    #[serde(default)]
+    since: Option<SystemTime>,
     /// Its move, where one is under way.
     switchover: Option<SavedSwitchover>,
     /// The choice of a hand, and the weight that it counts as.
@@ -186,6 +189,7 @@ impl Rotation {
         let chosen = tiers.choice().and_then(|id| inner.find(id)).map(|slot| &inner.destinations[slot]);
         SavedRotation {
             kept,
+            since: inner.single_since(self.id()),
             switchover: inner.save_switchover(self.id(), now),
             chosen: chosen.map(|it| (it.address, tiers.outweighs(it))),
         }
@@ -199,7 +203,8 @@ impl Rotation {
         {
             inner.choose(self.id(), slot, weight);
         }
-        inner.restore_single(self.id(), saved.kept, saved.switchover, now);
+        let kept = saved.kept.map(|kept| (kept, saved.since.unwrap_or_else(SystemTime::now)));
+        inner.restore_single(self.id(), kept, saved.switchover, now);
     }
 
     /// How many of the connections of this process on each destination were picked here, where the policy keeps to a single

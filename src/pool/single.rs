@@ -5,7 +5,7 @@
 //! picks, as GLB does, and only a move by hand is a [`Switchover`].
 
 use std::cmp::Reverse;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use log::info;
 
@@ -26,6 +26,8 @@ pub(super) struct SingleDestination {
     pub leadership: Leadership,
     /// The one, where there is a watchdog; `None` before it is elected. Without a watchdog, the policy knows it.
     pub current: Option<DestinationId>,
+    /// Since when it is this one.
+    pub since: Option<SystemTime>,
     pub switchover: Option<Switchover>,
     /// This process's connections that were picked here, by slot: another rotation's sessions do not hold up a move.
     pub sessions: BySlot<usize>,
@@ -63,6 +65,7 @@ impl SingleDestination {
                 closes: balancing.shutdown_sessions != ShutdownSessions::Never,
                 leadership: Leadership::Leads,
                 current: None,
+                since: None,
                 switchover: None,
                 sessions: BySlot::default(),
                 elsewhere: BySlot::default(),
@@ -118,6 +121,27 @@ impl Inner {
         self.destinations.iter().find(|(_, it)| it.id.serial == serial).map(|(slot, _)| slot)
     }
 
+    /// Since when this one is the single destination, where there is one.
+    pub(super) fn single_since(&self, rotation: RotationId) -> Option<SystemTime> {
+        self.current_single(rotation)?;
+        let single = self.single(rotation)?;
+        if single.watched { single.since } else { self.rotation(rotation).tiers.kept_since() }
+    }
+
+    /// Keeps to a destination, since then if it is another one than before.
+    pub(super) fn keep_to_single(&mut self, rotation: RotationId, id: DestinationId, since: SystemTime) {
+        let Some(single) = self.single_mut(rotation) else { return };
+        if single.watched {
+            single.since = single.since.filter(|_| single.current == Some(id)).or(Some(since));
+            single.current = Some(id);
+            return;
+        }
+        let tiers = &mut self.rotation_mut(rotation).tiers;
+        if tiers.kept() != Some(id.serial) {
+            tiers.keep_to(id.serial, since);
+        }
+    }
+
     /// Chooses the first one, if there is a watchdog and nothing was chosen yet.
     pub(super) fn elect(&mut self, rotation: RotationId) {
         if let Some(single) = self.single(rotation)
@@ -161,10 +185,7 @@ impl Inner {
             self.forget_other_choice(rotation, slot);
         }
         let id = self.destinations[slot].id;
-        match self.single_mut(rotation) {
-            Some(single) if single.watched => single.current = Some(id),
-            _ => self.rotation_mut(rotation).tiers.keep_to(id.serial),
-        }
+        self.keep_to_single(rotation, id, SystemTime::now());
         self.choices_changed();
     }
 

@@ -2,7 +2,7 @@
 //! decides, and its clients that wait are told where the single destination is.
 
 use crate::address::PeerAddress;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,12 +40,12 @@ impl Inner {
     pub(super) fn restore_single(
         &mut self,
         rotation: RotationId,
-        kept: Option<PeerAddress>,
+        kept: Option<(PeerAddress, SystemTime)>,
         saved: Option<SavedSwitchover>,
         now: Instant,
     ) {
         let id_at = |inner: &Inner, address| inner.at(address).map(|slot| inner.destinations[slot].id);
-        let current = kept.and_then(|address| id_at(self, address));
+        let current = kept.and_then(|(address, since)| Some((id_at(self, address)?, since)));
         let switchover = saved.and_then(|it| {
             let former = match it.from_is_removed {
                 true => Former { id: NO_DESTINATION, address: it.from, removed: Some(Left { own: 0, elsewhere: 0 }) },
@@ -57,9 +57,8 @@ impl Inner {
         });
         let Some(single) = self.single_mut(rotation) else { return };
         single.switchover = switchover;
-        match current {
-            Some(id) if !single.watched => self.rotation_mut(rotation).tiers.keep_to(id.serial),
-            current => single.current = current,
+        if let Some((id, since)) = current {
+            self.keep_to_single(rotation, id, since);
         }
     }
 
@@ -95,6 +94,11 @@ impl Rotation {
         Some(inner.destinations[slot].address)
     }
 
+    /// Since when this one is the single destination, where there is one.
+    pub fn single_since(&self) -> Option<SystemTime> {
+        self.pool().lock().single_since(self.id())
+    }
+
     /// The destinations on which other processes have sessions that a move of the single one has closed. A process that
     /// has just taken over has them closed once more, since nothing was passed on before.
     pub fn strays(&self) -> Vec<PeerAddress> {
@@ -125,9 +129,10 @@ impl Rotation {
         };
         single.leadership = Leadership::Follows;
         if single.watched {
-            single.current = id;
-        } else if let Some(id) = id {
-            inner.rotation_mut(self.id()).tiers.keep_to(id.serial);
+            single.current = single.current.filter(|current| Some(*current) == id);
+        }
+        if let Some(id) = id {
+            inner.keep_to_single(self.id(), id, SystemTime::now());
         }
         inner.tell(Event::Settled);
     }

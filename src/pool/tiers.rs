@@ -1,7 +1,7 @@
 //! The order in which destinations come: those of a tier only when no tier above it has one left for the client.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::DestinationId;
 use super::destination::Destination;
@@ -207,9 +207,14 @@ impl Tiers {
         self.tiers[0].1.policy.kept()
     }
 
+    /// Since when.
+    pub(super) fn kept_since(&self) -> Option<SystemTime> {
+        self.tiers[0].1.policy.kept_since()
+    }
+
     /// Has the first tier's policy keep to this destination.
-    pub(super) fn keep_to(&mut self, serial: u64) {
-        self.tiers[0].1.policy.keep_to(serial);
+    pub(super) fn keep_to(&mut self, serial: u64, since: SystemTime) {
+        self.tiers[0].1.policy.keep_to(serial, since);
     }
 
     /// Whether a destination is none that the policy picks from, because it is full.

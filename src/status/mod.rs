@@ -2,18 +2,20 @@
 
 mod model;
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
+use crate::address::PeerAddress;
 use crate::config::PolicyKind;
 use crate::counters::{Cause, CheckResult, Count, HistogramKind, LimitReached, Totals};
 use crate::pool::health::Verdict;
-use crate::pool::{Account, DestinationStatus, Origin, Unresolved};
+use crate::pool::{Account, DestinationStatus, Origin, Unresolved, weights_in_use};
 use crate::service::{Inventory, PoolEntry, ServiceEntry, Setup};
 use crate::stats::Stats;
 use model::round;
 pub use model::{
-    Bucket, Checks, Connections, Connects, Destination, Ended, Limited, Pool, Process, Seconds, Service, Status, Times,
+    Bucket, Checks, Connections, Connects, Destination, Ended, LastDay, Limited, Pool, Process, Seconds, Service, Spells, Status, Times,
     UnresolvedName,
 };
 
@@ -47,7 +49,7 @@ impl Source {
     pub fn now(&self) -> Status {
         let setup = self.inventory.now();
         let services: Vec<Service> = setup.services.iter().map(service).collect();
-        let pools = setup.pools.iter().map(|entry| pool(entry, &services)).collect();
+        let pools = setup.pools.iter().map(|entry| pool(entry, &setup, &services)).collect();
         Status { process: self.process(&setup), services, pools }
     }
 
@@ -84,6 +86,7 @@ fn service(entry: &ServiceEntry) -> Service {
         policy: config.policy.to_string(),
         single: config.policy == PolicyKind::Single,
         writer,
+        writer_since: service.rotation.single_since().map(|since| humantime::format_rfc3339_millis(since).to_string()),
         connections: Connections { now, highest, total: totals.get(Count::Connections) },
         max_connections: limit,
         queue: service.rotation.waiting(),
@@ -98,11 +101,18 @@ fn service(entry: &ServiceEntry) -> Service {
     }
 }
 
-fn pool(entry: &PoolEntry, services: &[Service]) -> Pool {
+fn pool(entry: &PoolEntry, setup: &Setup, services: &[Service]) -> Pool {
     let PoolEntry { config, pool } = entry;
     let own = services.iter().filter(|it| *it.pool == *config.name);
     let writers: Vec<&str> = own.filter_map(|it| it.writer.as_deref()).collect();
-    let destinations = pool.accounts().into_iter().map(|account| destination(account, &writers)).collect();
+    let accounts = pool.accounts();
+    let weights = weights_in_use(&accounts.iter().map(|account| &account.status).collect::<Vec<_>>());
+    let mut shares = shares(setup, &config.name);
+    let destinations = accounts.into_iter().zip(weights).map(|(account, weight_in_force)| {
+        let shares = shares.remove(&account.status.address).unwrap_or_default();
+        destination(account, &writers, weight_in_force, shares)
+    });
+    let destinations = destinations.collect();
     let totals = pool.totals();
     Pool {
         name: config.name.to_string(),
@@ -117,8 +127,19 @@ fn pool(entry: &PoolEntry, services: &[Service]) -> Pool {
     }
 }
 
-fn destination(account: Account, writers: &[&str]) -> Destination {
-    let Account { status: it, counters, counts: (down_count, change_count), held } = account;
+/// What each destination of a pool gets of the new clients of each of its services.
+fn shares(setup: &Setup, pool: &str) -> HashMap<PeerAddress, BTreeMap<String, f64>> {
+    let mut shares: HashMap<PeerAddress, BTreeMap<String, f64>> = HashMap::new();
+    for ServiceEntry { config, service } in setup.services.iter().filter(|it| *it.config.pool == *pool) {
+        for (address, share) in service.rotation.shares() {
+            shares.entry(address).or_default().insert(config.name.to_string(), round(share));
+        }
+    }
+    shares
+}
+
+fn destination(account: Account, writers: &[&str], weight_in_force: f64, shares: BTreeMap<String, f64>) -> Destination {
+    let Account { status: it, counters, counts: (down_count, change_count), held, last_day } = account;
     let totals = counters.totals();
     let address = it.address.to_string();
     Destination {
@@ -126,7 +147,8 @@ fn destination(account: Account, writers: &[&str]) -> Destination {
         writer: writers.contains(&&*address),
         address,
         weight: it.weight,
-        weight_in_force: it.weight_in_force,
+        weight_in_force,
+        shares,
         backup: it.backup,
         discovered: it.origin == Origin::Discovered,
         leaving: it.is_leaving,
@@ -147,6 +169,7 @@ fn destination(account: Account, writers: &[&str]) -> Destination {
         down_count,
         change_count,
         seconds: Seconds::of(held),
+        last_day: LastDay::of(last_day),
     }
 }
 

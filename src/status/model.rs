@@ -1,8 +1,11 @@
 //! What the status is made of. These names are an interface: programs read them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::pool::Held;
+use crate::pool::health::Verdict;
+use crate::pool::{Held, Tallies};
 
 /// Everything about the daemon at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,6 +71,8 @@ pub struct Service {
     pub single: bool,
     /// Where the single destination is.
     pub writer: Option<String>,
+    /// Since when it is this one.
+    pub writer_since: Option<String>,
     /// Its clients.
     pub connections: Connections,
     /// The most that there may be; none: any number.
@@ -201,8 +206,10 @@ pub struct Destination {
     pub writer: bool,
     /// As configured.
     pub weight: f64,
-    /// What follows from that and from its health.
+    /// What follows from that and from its health; 0 while it gets no new clients.
     pub weight_in_force: f64,
+    /// Which part of the new clients of each service it gets, of those of which it gets any.
+    pub shares: BTreeMap<String, f64>,
     /// Which backup it is; 0: none.
     pub backup: u8,
     /// Whether the daemon has found it by itself.
@@ -243,6 +250,36 @@ pub struct Destination {
     pub change_count: u64,
     /// How long each verdict has held.
     pub seconds: Seconds,
+    /// How often it got each verdict in the last 24 hours, and how long that held.
+    pub last_day: LastDay,
+}
+
+/// The last 24 hours, by verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[allow(missing_docs, reason = "the names of the verdicts")]
+pub struct LastDay {
+    pub ready: Spells,
+    pub spare: Spells,
+    pub avoid: Spells,
+    pub down: Spells,
+}
+
+/// The times that a verdict was given.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Spells {
+    /// How many.
+    pub count: u64,
+    /// How long it held, in seconds.
+    pub seconds: f64,
+}
+
+impl LastDay {
+    pub(super) fn of(day: Tallies) -> LastDay {
+        let of = |verdict| Spells { count: day[verdict].count, seconds: round(day[verdict].held.as_secs_f64()) };
+        let [ready, spare, avoid, down] = [Verdict::Ready, Verdict::Spare, Verdict::Avoid, Verdict::Down].map(of);
+        LastDay { ready, spare, avoid, down }
+    }
 }
 
 /// How many seconds each verdict has held.

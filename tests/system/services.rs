@@ -270,3 +270,22 @@ fn what_was_changed_by_hand_is_there_after_a_restart_for_each_pool() {
     start();
     assert_eq!(site.daemon.control("getinfo"), before);
 }
+
+#[test]
+fn each_service_says_which_part_of_its_clients_goes_where() {
+    let (site, servers, ports) = (Site::new(), [0; 3].map(|_| Server::echo()), [0; 2].map(|_| free_port()));
+    let [first, second, third] = servers.each_ref();
+    let services = [
+        ("writer", ports[0], "pool = \"nodes\"\npolicy = \"single\""),
+        ("reader", ports[1], "pool = \"nodes\"\navoid = \"writer\""),
+    ];
+    site.write(&[("nodes", &[first, second, third], "")], &services);
+    site.start();
+    let shares = || {
+        let status: serde_json::Value = serde_json::from_str(&site.daemon.control("getinfo json")).expect("JSON");
+        [0, 1, 2].map(|place| status["pools"][0]["destinations"][place]["shares"].to_string())
+    };
+    assert_eq!(shares(), [r#"{"writer":1.0}"#, r#"{"reader":0.5}"#, r#"{"reader":0.5}"#]);
+    assert_eq!(site.daemon.control(&format!("drain {first}")), "Ok\n");
+    assert_eq!(shares(), ["{}", r#"{"writer":1.0}"#, r#"{"reader":1.0}"#]);
+}

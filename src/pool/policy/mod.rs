@@ -13,6 +13,7 @@ mod top;
 
 use crate::address::PeerAddress;
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use first::First;
 use least_connected::LeastConnected;
@@ -61,8 +62,13 @@ pub(super) trait Policy: Send {
         None
     }
 
-    /// Has it keep to this one from now on, as it has done in another process.
-    fn keep_to(&mut self, _serial: u64) {}
+    /// Since when.
+    fn kept_since(&self) -> Option<SystemTime> {
+        None
+    }
+
+    /// Has it keep to this one from now on, or since then in another process.
+    fn keep_to(&mut self, _serial: u64, _since: SystemTime) {}
 }
 
 impl PolicyKind {

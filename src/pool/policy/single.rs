@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use super::{Ahead, Candidate, Policy};
 use crate::pool::tried::Tried;
@@ -12,8 +13,9 @@ use crate::pool::tried::Tried;
 #[derive(Default)]
 pub(super) struct Single {
     candidates: BTreeSet<Rank>,
-    /// The serial of the one picked last.
+    /// The serial of the one picked last, and since when it is this one.
     current: Option<u64>,
+    since: Option<SystemTime>,
 }
 
 /// Heavier ones first, then older ones.
@@ -49,14 +51,22 @@ impl Policy for Single {
         let next = self.current.and_then(|serial| self.candidates.range(as_current(serial)..).next());
         let current = next.filter(untried).filter(|it| Some(it.serial) == self.current && it.weight == first.weight);
         let picked = current.unwrap_or(first);
-        self.current = Some(picked.serial);
-        Some(picked.slot)
+        let (serial, slot) = (picked.serial, picked.slot);
+        if self.current != Some(serial) {
+            self.keep_to(serial, SystemTime::now());
+        }
+        Some(slot)
     }
+
     fn kept(&self) -> Option<u64> {
         self.current
     }
 
-    fn keep_to(&mut self, serial: u64) {
-        self.current = Some(serial);
+    fn kept_since(&self) -> Option<SystemTime> {
+        self.since
+    }
+
+    fn keep_to(&mut self, serial: u64, since: SystemTime) {
+        (self.current, self.since) = (Some(serial), Some(since));
     }
 }
