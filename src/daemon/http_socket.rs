@@ -10,7 +10,7 @@ use socket2::Socket;
 use super::control_sockets::{ControlSpot, Purpose};
 use super::running::Running;
 use crate::config::{Config, ControlPlace, HttpAddress};
-use crate::http::{Access, Handle, Listener, Token};
+use crate::http::{Access, Handle, Listener, Samples, Token};
 use crate::process::{Identity, Leftovers};
 
 /// What an HTTP listener needs.
@@ -18,6 +18,8 @@ use crate::process::{Identity, Leftovers};
 pub(super) struct HttpSocket {
     pub listener: Listener,
     pub access: Access,
+    /// Those of the process before this one.
+    pub samples: Samples,
     /// The file of a UNIX socket that was made for it.
     made: Option<PathBuf>,
 }
@@ -31,7 +33,7 @@ impl HttpSocket {
         let Some(address) = &config.http else { return Ok(None) };
         let access = access(config, None)?;
         let (listener, made) = listen(address, identity)?;
-        Ok(Some(HttpSocket { listener, access, made }))
+        Ok(Some(HttpSocket { listener, access, samples: Samples::default(), made }))
     }
 
     /// Goes on with the socket of another process, if it is the one that is asked for. That process had this token, which
@@ -43,6 +45,7 @@ impl HttpSocket {
         config: &Config,
         handed: Option<&(String, Option<Token>)>,
         socket: Option<Socket>,
+        samples: Samples,
     ) -> Result<Option<HttpSocket>, String> {
         let Some(address) = &config.http else { return Ok(None) };
         let access = access(config, handed.and_then(|(_, token)| token.as_ref()))?;
@@ -52,7 +55,7 @@ impl HttpSocket {
             Ok(None) => listen(address, None)?,
             Err(error) => return Err(format!("the HTTP socket that is handed over: {error}")),
         };
-        Ok(Some(HttpSocket { listener, access, made }))
+        Ok(Some(HttpSocket { listener, access, samples, made }))
     }
 
     /// Has the file of the socket removed at the end.
@@ -103,7 +106,7 @@ impl HttpChange {
             true => (handle.listener().try_clone().map_err(|error| Purpose::Http.trouble(address, error))?, None),
             false => listen(address, None)?,
         };
-        Ok(HttpChange::Spoken(HttpSocket { listener, access, made }))
+        Ok(HttpChange::Spoken(HttpSocket { listener, access, samples: Samples::default(), made }))
     }
 
     /// Nothing comes of it.

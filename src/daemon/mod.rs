@@ -213,7 +213,7 @@ impl Ready {
         let signals = Signals::register(config.daemon).map_err(|error| format!("cannot take signals: {error}"))?;
         let unwanted_control = std::mem::take(&mut prepared.control.unwanted);
         let mut new_files = Leftovers::default();
-        let http = HttpSocket::take_over(&config, state.http.as_ref(), http)?;
+        let http = HttpSocket::take_over(&config, state.http.as_ref(), http, state.samples.clone())?;
         http.iter().for_each(|http| http.note(&mut new_files));
         let mut opened = Opened::inherited(&config, &mut prepared, open, fifo, &mut new_files)?;
         opened.http = http;

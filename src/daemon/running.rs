@@ -300,7 +300,7 @@ impl Running {
     /// # Errors
     /// When there is no thread for it.
     pub(super) fn speak_http(&mut self, socket: Option<HttpSocket>) -> io::Result<()> {
-        let Some(HttpSocket { listener, access, .. }) = socket else { return Ok(()) };
+        let Some(HttpSocket { listener, access, samples, .. }) = socket else { return Ok(()) };
         let settings = http::Settings {
             listener,
             access,
@@ -309,7 +309,8 @@ impl Running {
             max_connections: self.max_http_connections,
         };
         let is_paused = self.paused.load(Ordering::Relaxed);
-        self.http = Some(http::start(settings, is_paused, self.http.as_ref())?);
+        let samples = self.http.as_ref().map_or(samples, http::Handle::samples);
+        self.http = Some(http::start(settings, is_paused, samples)?);
         Ok(())
     }
 

@@ -216,6 +216,7 @@ impl Serving {
             events: events::changes(),
             started: crate::status::started(),
             http: http_socket::handed(&self.config, running.http.as_ref()),
+            samples: running.http.as_ref().map(http::Handle::samples).unwrap_or_default(),
             lasting: self.lasting.clone(),
         };
         let doors = running.doors.as_ref();

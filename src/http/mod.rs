@@ -30,7 +30,7 @@ use crate::status::Source;
 use crate::supervise;
 pub use access::{Access, Token};
 pub use listener::Listener;
-use samples::Samples;
+pub use samples::Samples;
 
 /// What the thread works with.
 pub struct Settings {
@@ -60,12 +60,11 @@ struct Shared {
 /// How the rest of the program reaches the thread. It ends when this is dropped.
 pub struct Handle(Arc<Shared>);
 
-/// Starts the thread, where new clients of the services may wait by now. It goes on with the samples of one before it.
+/// Starts the thread, which goes on with these samples, and where new clients of the services may wait by now.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn start(settings: Settings, is_paused: bool, before: Option<&Handle>) -> io::Result<Handle> {
-    let samples = before.map(|it| it.0.samples.lock().clone()).unwrap_or_default();
+pub fn start(settings: Settings, is_paused: bool, samples: Samples) -> io::Result<Handle> {
     let shared = Arc::new(Shared {
         settings,
         samples: Mutex::new(samples),
@@ -87,6 +86,11 @@ impl Handle {
     /// Who may ask for what.
     pub fn access(&self) -> &Access {
         &self.0.settings.access
+    }
+
+    /// What destinations were like in the last hour.
+    pub fn samples(&self) -> Samples {
+        self.0.samples.lock().clone()
     }
 
     /// New clients of the services wait in the backlog, or are served again.

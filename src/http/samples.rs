@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
-use tokio::time::{MissedTickBehavior, interval};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::Shared;
 use crate::status::{Destination, Status};
@@ -18,8 +18,8 @@ const MOST_SAMPLES: usize = 120;
 const MOST_DESTINATIONS: usize = 1000;
 
 /// What a destination was like in the time before each sample.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(super) struct Series {
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct Series {
     /// Connections at that moment.
     connections: VecDeque<usize>,
     /// New connections.
@@ -28,18 +28,24 @@ pub(super) struct Series {
     bytes: VecDeque<u64>,
     /// The verdict.
     verdicts: VecDeque<String>,
-    #[serde(skip)]
+    /// What connections and bytes had come to at the last one.
     before: Option<(u64, u64)>,
 }
 
-/// What the destinations of each pool were like.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Samples(BTreeMap<(String, String), Series>);
+/// What the destinations of each pool were like. Another process goes on with them.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Samples {
+    pools: BTreeMap<String, BTreeMap<String, Series>>,
+    /// When the last one was taken.
+    taken: Option<SystemTime>,
+}
 
 impl Series {
     fn add(&mut self, now: &Destination) {
         let totals = (now.connections.total, now.bytes_in.wrapping_add(now.bytes_out));
-        let (connections, bytes) = self.before.replace(totals).unwrap_or(totals);
+        let (connections, bytes) = self.before.unwrap_or(totals);
+        // A process that takes over does not know at once what had come before.
+        self.before = Some((totals.0.max(connections), totals.1.max(bytes)));
         push(&mut self.connections, now.connections.now);
         push(&mut self.opened, totals.0.saturating_sub(connections));
         push(&mut self.bytes, totals.1.saturating_sub(bytes));
@@ -57,27 +63,42 @@ fn push<T>(samples: &mut VecDeque<T>, sample: T) {
 impl Samples {
     /// Adds what is so now. Destinations that are gone are forgotten.
     fn add(&mut self, status: &Status) {
-        let mut before = std::mem::take(&mut self.0);
+        let mut before = std::mem::take(&mut self.pools);
         let pairs = status.pools.iter().flat_map(|pool| pool.destinations.iter().map(move |it| (pool, it)));
         for (pool, destination) in pairs.take(MOST_DESTINATIONS) {
-            let key = (pool.name.clone(), destination.address.clone());
-            let mut series = before.remove(&key).unwrap_or_default();
+            let known = before.get_mut(&pool.name).and_then(|pool| pool.remove(&destination.address));
+            let mut series = known.unwrap_or_default();
             series.add(destination);
-            self.0.insert(key, series);
+            self.pools.entry(pool.name.clone()).or_default().insert(destination.address.clone(), series);
         }
+        self.taken = Some(SystemTime::now());
+    }
+
+    /// How long it is until the next one.
+    fn pause(&self) -> Duration {
+        let passed = self.taken.map(|taken| taken.elapsed().unwrap_or_default());
+        passed.map_or(Duration::ZERO, |passed| INTERVAL.saturating_sub(passed))
     }
 
     /// All of them, in JSON.
     pub(super) fn json(&self) -> String {
-        let one = |((pool, destination), series): (&(String, String), &Series)| serde_json::json!({ "pool": pool, "destination": destination, "samples": series });
-        let series: Vec<_> = self.0.iter().map(one).collect();
-        serde_json::json!({ "interval": INTERVAL.as_secs(), "destinations": series }).to_string()
+        let pools = self.pools.iter().flat_map(|(pool, all)| all.iter().map(move |(it, series)| (pool, it, series)));
+        let one = |(pool, destination, it): (&String, &String, &Series)| {
+            let Series { connections, opened, bytes, verdicts, .. } = it;
+            let samples = serde_json::json!({
+                "connections": connections, "opened": opened, "bytes": bytes, "verdicts": verdicts
+            });
+            serde_json::json!({ "pool": pool, "destination": destination, "samples": samples })
+        };
+        let destinations: Vec<_> = pools.map(one).collect();
+        serde_json::json!({ "interval": INTERVAL.as_secs(), "destinations": destinations }).to_string()
     }
 }
 
 /// Takes samples.
 pub(super) async fn keep(shared: Arc<Shared>) {
-    let mut tick = interval(INTERVAL);
+    let first = Instant::now() + shared.samples.lock().pause();
+    let mut tick = interval_at(first, INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;

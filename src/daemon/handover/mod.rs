@@ -245,6 +245,9 @@ pub(super) struct State {
     /// Where the HTTP socket is, and who may change things there.
     #[serde(default)]
     pub http: Option<(String, Option<http::Token>)>,
+    /// What destinations were like in the last hour.
+    #[serde(default)]
+    pub samples: http::Samples,
     /// What its configuration says of what stays as it is.
     pub lasting: Vec<(String, String)>,
 }

@@ -43,6 +43,27 @@ fn no_scrape_fails_while_another_process_takes_over() {
 }
 
 #[test]
+fn the_last_hour_and_the_writers_time_go_on() {
+    for watchdog in [&["-w", "tcp"][..], &[]] {
+        let (server, web) = (Server::echo(), Web::new());
+        let (option, address) = (web.option(), server.to_string());
+        let daemon = Daemon::started(&[watchdog, &["--user", "root", "--single", &option, &address]].concat());
+        wait_until("HTTP is spoken", || speaks(&web));
+        let samples = || web.json("/api/v1/samples")["destinations"][0]["samples"]["connections"].clone();
+        wait_until("there is a sample", || samples() == serde_json::json!([0]));
+        let client = daemon.connect();
+        assert!(echoes(&client));
+        let writer = || web.json("/api/v1/status")["services"][0]["writer_since"].clone();
+        let before = writer();
+        assert!(before.is_string(), "{before}");
+        daemon.upgrade();
+        // One that it had taken itself would have a connection.
+        assert_eq!(samples(), serde_json::json!([0]));
+        assert_eq!(writer(), before);
+    }
+}
+
+#[test]
 fn a_unix_socket_is_handed_over_and_removed_at_the_end() {
     let server = Server::echo();
     let daemon = Daemon::new();
