@@ -61,9 +61,9 @@ pub enum Command {
     Events(Events),
     /// Show how often and how long a destination was DOWN, and why
     History {
-        /// HOST:PORT
+        /// HOST:PORT. Without it, the last 24 hours of all of them
         #[arg(value_name = "DESTINATION", value_parser = parse_word)]
-        destination: String,
+        destination: Option<String>,
     },
     /// Add a destination, or change its weight
     Add(Change),

@@ -1,5 +1,7 @@
 //! What glbctl shows of a daemon's JSON. A daemon of another version may leave things out, and say more.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -20,6 +22,7 @@ pub struct Status {
 pub struct Process {
     pub version: Text,
     pub pid: u64,
+    pub time: Text,
     pub started: Text,
     pub uptime: f64,
     pub connections: u64,
@@ -65,6 +68,7 @@ pub struct Service {
     pub policy: Text,
     pub single: bool,
     pub writer: Option<Text>,
+    pub writer_since: Option<Text>,
     pub connections: Connections,
     pub max_connections: Option<u64>,
     pub queue: u64,
@@ -73,10 +77,24 @@ pub struct Service {
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub connects: Connects,
+    pub ended: Vec<Ended>,
     pub times: Vec<Times>,
 }
 
 impl Service {
+    /// How many connections have ended for a cause.
+    pub fn ended(&self, cause: &str) -> u64 {
+        self.ended.iter().find(|it| it.cause.as_str() == cause).map_or(0, |it| it.count)
+    }
+
+    /// How many clients were not served.
+    pub fn turned_away(&self) -> u64 {
+        ["no-destination", "no-room", "denied", "shortage"]
+            .map(|it| self.ended(it))
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+
     /// Whether clients are served, in a word.
     pub fn state(&self) -> &'static str {
         match (self.ready, self.full) {
@@ -85,6 +103,13 @@ impl Service {
             (true, false) => "ready",
         }
     }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Ended {
+    pub cause: Text,
+    pub count: u64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -131,6 +156,7 @@ pub struct Destination {
     pub connects: Connects,
     pub times: Vec<Times>,
     pub down_count: u64,
+    pub last_day: Verdicts<Day>,
 }
 
 impl Destination {
@@ -195,6 +221,24 @@ pub struct ClientLine {
     pub bytes_out: u64,
     pub oldest: Option<f64>,
     pub idle: Option<f64>,
+    pub destinations: BTreeMap<Text, u64>,
+}
+
+/// Most destinations of a client that are named.
+const MOST_PLACES: usize = 4;
+
+impl ClientLine {
+    /// The destinations that it has connections to, and how many.
+    pub fn places(&self) -> String {
+        let mut places: Vec<_> = self.destinations.iter().collect();
+        places.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        let named = places.iter().take(MOST_PLACES).map(|(place, count)| format!("{place} {count}"));
+        let mut named: Vec<String> = named.collect();
+        if places.len() > MOST_PLACES {
+            named.push(format!("{} more", places.len() - MOST_PLACES));
+        }
+        named.join(", ")
+    }
 }
 
 /// A line of `getconns json`.

@@ -2,7 +2,7 @@
 
 use super::model::{ClientLine, Connection, Destination, Event, History, Service, Status};
 use super::table::{Paint, Table, Tone, cell};
-use super::text::{age, bytes, took, weight};
+use super::text::{Text, age, bytes, second, since, took, weight};
 
 /// `glbctl status`.
 pub fn status(status: &Status, paint: Paint) -> String {
@@ -20,13 +20,14 @@ pub fn status(status: &Status, paint: Paint) -> String {
     );
     text += &services(status).show(paint);
     text += "\n";
-    let mut table =
-        Table::new(&["POOL", "DESTINATION", "VERDICT", ">WEIGHT", ">CONNS", ">TOTAL", ">FAILED", "ROLE", "REASON"]);
+    let titles = ["POOL", "DESTINATION", "VERDICT", ">FOR", ">WEIGHT", ">CONNS", ">TOTAL", ">FAILED", "ROLE", "REASON"];
+    let mut table = Table::new(&titles);
     for (pool, destination) in status.destinations() {
         table.row([
             cell(if status.pools.len() > 1 { pool.name.as_str() } else { "" }),
             cell(&destination.address),
             verdict(destination),
+            cell(lasts(status, destination)),
             cell(weights(destination)),
             cell(conns(destination.connections.now, pool.max_connections)),
             cell(destination.connections.total),
@@ -40,7 +41,20 @@ pub fn status(status: &Status, paint: Paint) -> String {
 }
 
 fn services(status: &Status) -> Table {
-    let titles = ["SERVICE", "POOL", "LISTEN", "POLICY", ">CONNS", ">HIGHEST", ">TOTAL", ">QUEUE", "STATE"];
+    let titles = [
+        "SERVICE",
+        "POOL",
+        "LISTEN",
+        "POLICY",
+        ">CONNS",
+        ">HIGHEST",
+        ">TOTAL",
+        ">TURNED AWAY",
+        ">QUEUE",
+        "STATE",
+        "WRITER",
+        "SINCE",
+    ];
     let mut table = Table::new(&titles);
     for service in &status.services {
         table.row([
@@ -51,8 +65,11 @@ fn services(status: &Status) -> Table {
             cell(conns(service.connections.now, service.max_connections)),
             cell(service.connections.highest),
             cell(service.connections.total),
+            failures(service.turned_away()),
             cell(service.queue),
             state(service),
+            cell(service.writer.as_ref().map(ToString::to_string).unwrap_or_default()),
+            cell(service.writer_since.as_ref().map(|at| moment(status, at)).unwrap_or_default()),
         ]);
     }
     table
@@ -88,7 +105,7 @@ pub fn destinations(status: &Status, paint: Paint) -> String {
             cell(&destination.address),
             cell(names.map(ToString::to_string).collect::<Vec<_>>().join(",")),
             verdict(destination),
-            cell(destination.since.as_ref().map(ToString::to_string).unwrap_or_default()),
+            cell(destination.since.as_ref().map(second).unwrap_or_default()),
             cell(weights(destination)),
             cell(conns(destination.connections.now, pool.max_connections)),
             cell(destination.connections.highest),
@@ -104,6 +121,18 @@ pub fn destinations(status: &Status, paint: Paint) -> String {
         ]);
     }
     shown(&table, "no destinations", paint) + &notes(status, paint)
+}
+
+/// A time, and how long ago that was.
+fn moment(status: &Status, at: &Text) -> String {
+    let ago = since(at, &status.process.time).map(|ago| format!(" ({})", age(ago.floor())));
+    second(at) + &ago.unwrap_or_default()
+}
+
+/// For how long a destination has had its verdict.
+fn lasts(status: &Status, destination: &Destination) -> String {
+    let lasted = destination.since.as_ref().and_then(|at| since(at, &status.process.time));
+    lasted.map(|lasted| age(lasted.floor())).unwrap_or_default()
 }
 
 /// What is to be said of pools.
@@ -144,7 +173,8 @@ fn failures(count: u64) -> (String, Tone) {
 /// The weight, and the one in force where that is another one.
 fn weights(destination: &Destination) -> String {
     let (set, in_force) = (weight(destination.weight), weight(destination.weight_in_force));
-    if set == in_force { set } else { format!("{set} ({in_force})") }
+    // Those without a verdict for clients have none in force, which their verdict says.
+    if set == in_force || !destination.takes_clients { set } else { format!("{set} ({in_force})") }
 }
 
 fn conns(now: u64, most: Option<u64>) -> String {
@@ -168,7 +198,7 @@ pub fn connections(connections: &[Connection], paint: Paint) -> String {
         ">ATTEMPTS",
     ];
     let mut table = Table::new(&titles);
-    let optional = |text: &Option<super::text::Text>| cell(text.as_ref().map(ToString::to_string).unwrap_or_default());
+    let optional = |text: &Option<Text>| cell(text.as_ref().map(ToString::to_string).unwrap_or_default());
     for it in connections {
         table.row([
             cell(&it.id),
@@ -190,7 +220,7 @@ pub fn connections(connections: &[Connection], paint: Paint) -> String {
 
 /// `glbctl clients`.
 pub fn clients(clients: &[ClientLine], paint: Paint) -> String {
-    let mut table = Table::new(&["CLIENT", ">CONNS", ">IN", ">OUT", ">OLDEST", ">IDLE"]);
+    let mut table = Table::new(&["CLIENT", ">CONNS", ">IN", ">OUT", ">OLDEST", ">IDLE", "CONNECTED TO"]);
     for it in clients {
         table.row([
             cell(&it.client),
@@ -199,6 +229,7 @@ pub fn clients(clients: &[ClientLine], paint: Paint) -> String {
             cell(bytes(it.bytes_out as f64)),
             cell(it.oldest.map(age).unwrap_or_default()),
             cell(it.idle.map(age).unwrap_or_default()),
+            cell(it.places()),
         ]);
     }
     shown(&table, "no clients", paint)
@@ -214,7 +245,43 @@ pub fn event(event: &Event, paint: Paint) -> String {
     format!("{}  {:<13}  {}\n", event.time, event.kind, paint.text(event.text.as_str(), tone))
 }
 
-/// `glbctl history`.
+/// `glbctl history` of all destinations.
+pub fn last_day(status: &Status, paint: Paint) -> String {
+    let titles = [
+        "POOL",
+        "DESTINATION",
+        "VERDICT",
+        ">FOR",
+        ">TIMES DOWN",
+        ">DOWN",
+        ">TIMES AVOID",
+        ">AVOID",
+        ">TIMES SPARE",
+        ">SPARE",
+        "REASON",
+    ];
+    let mut table = Table::new(&titles);
+    for (pool, it) in status.destinations() {
+        let day = &it.last_day;
+        let [down, avoid, spare] = [&day.down, &day.avoid, &day.spare].map(|it| cell(age(it.seconds.round())));
+        table.row([
+            cell(if status.pools.len() > 1 { pool.name.as_str() } else { "" }),
+            cell(&it.address),
+            verdict(it),
+            cell(lasts(status, it)),
+            failures(day.down.count),
+            down,
+            failures(day.avoid.count),
+            avoid,
+            cell(day.spare.count),
+            spare,
+            cell(&it.reason),
+        ]);
+    }
+    format!("in the last 24 hours\n\n{}", shown(&table, "no destinations", paint))
+}
+
+/// `glbctl history` of one destination.
 pub fn history(history: &History, paint: Paint) -> String {
     let verdict = |text: &str| paint.text(text, Tone::of(text));
     let mut text = format!("{} is {}", history.destination, verdict(history.verdict.as_str()));
@@ -297,7 +364,46 @@ pub fn stats(status: &Status, paint: Paint) -> String {
         ]);
     }
     text += &format!("\n{}", table.show(paint));
+    let ends = ends(status);
+    if !ends.is_empty() {
+        text += &format!("\n{}", ends.show(paint));
+    }
     text
+}
+
+/// The causes of ends of connections, in their order, and the titles of their columns.
+const CAUSES: [(&str, &str); 14] = [
+    ("client", ">BY CLIENT"),
+    ("server", ">BY SERVER"),
+    ("client-reset", ">CLIENT RESET"),
+    ("server-reset", ">SERVER RESET"),
+    ("idle", ">IDLE"),
+    ("destination-closed", ">DESTINATION CLOSED"),
+    ("kicked", ">KICKED"),
+    ("no-destination", ">NO DESTINATION"),
+    ("no-room", ">NO ROOM"),
+    ("left-early", ">LEFT EARLY"),
+    ("denied", ">DENIED"),
+    ("header", ">BAD HEADER"),
+    ("shortage", ">SHORTAGE"),
+    ("stopped", ">STOPPED"),
+];
+
+/// Why connections have ended, of those causes that there were.
+fn ends(status: &Status) -> Table {
+    let mut titles = ["ENDED"; CAUSES.len() + 1];
+    titles[1..].copy_from_slice(&CAUSES.map(|(_, title)| title));
+    let mut table = Table::new(&titles);
+    for service in &status.services {
+        let counts = CAUSES.map(|(cause, _)| service.ended(cause));
+        let mut cells = [const { (String::new(), Tone::Plain) }; CAUSES.len() + 1];
+        cells[0] = cell(format!("service {}", service.name));
+        for (place, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            cells[place + 1] = cell(count);
+        }
+        table.row(cells);
+    }
+    table
 }
 
 #[cfg(test)]
@@ -325,7 +431,7 @@ mod tests {
                         "connections":{connections},"connects":{connects},"times":{times}}}]}}]}}"#
                 );
                 let all: Status = value(&answer).expect("JSON");
-                for shown in [status, destinations, stats].map(|report| report(&all, Paint::plain())) {
+                for shown in [status, destinations, stats, last_day].map(|report| report(&all, Paint::plain())) {
                     assert!(!shown.is_empty());
                 }
                 assert!(!report(Ok(all), &Filter::default(), 0, usize::MAX).text().is_empty());

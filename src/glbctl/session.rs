@@ -86,7 +86,8 @@ impl Session {
             Command::Stats => self.show(reports::stats)?,
             Command::Health(it) => return self.health(it.warning, it.critical),
             Command::Events(events) => self.events(&events)?,
-            Command::History { destination } => {
+            Command::History { destination: None } => self.show(reports::last_day)?,
+            Command::History { destination: Some(destination) } => {
                 let target = Target::parse(&destination, &self.filter);
                 let answer = self.ask(&format!("gethistory {} json", target.line()))?;
                 self.print_json_or(&answer, || Ok(reports::history(&value(&answer)?, self.paint)))?;

@@ -1,7 +1,7 @@
 //! Text that a daemon has sent, made harmless, and the forms of numbers and times for people.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer};
 
@@ -132,6 +132,19 @@ pub fn age(seconds: f64) -> String {
     }
 }
 
+/// How long ago a daemon's time was by its own clock.
+pub fn since(time: &Text, now: &Text) -> Option<f64> {
+    let [time, now] = [time, now].map(|text| humantime::parse_rfc3339(text.as_str()).ok());
+    let before = |time: SystemTime| now?.duration_since(time).ok();
+    Some(before(time?)?.as_secs_f64())
+}
+
+/// A daemon's time, to the second.
+pub fn second(time: &Text) -> String {
+    let whole = time.as_str().split_once('.').map(|(whole, _)| format!("{whole}Z"));
+    whole.unwrap_or_else(|| time.to_string())
+}
+
 /// A weight.
 pub fn weight(weight: f64) -> String {
     let text = format!("{weight:.3}");
@@ -154,6 +167,16 @@ mod tests {
         }
         assert_eq!(harmless("Größe 日本"), "Größe 日本");
         assert_eq!(harmless(&"a".repeat(1 << 20)).len(), MOST + 3);
+    }
+
+    #[test]
+    fn a_time_is_as_long_ago_as_the_clock_says_that_it_comes_from() {
+        let [early, late] = ["2026-11-29T23:59:59.500Z", "2026-11-30T00:01:00Z"].map(Text::new);
+        assert_eq!(since(&early, &late), Some(60.5));
+        for (time, now) in [(&late, &early), (&Text::new("soon"), &late), (&early, &Text::default())] {
+            assert_eq!(since(time, now), None);
+        }
+        assert_eq!((second(&early), second(&late)), ("2026-11-29T23:59:59Z".into(), late.to_string()));
     }
 
     #[test]

@@ -6,10 +6,10 @@ use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row as Cells, Table};
+use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row as Cells, Table, Wrap};
 
 use super::super::table::Tone;
-use super::super::text::{age, bytes, rate, short, weight};
+use super::super::text::{age, bytes, rate, second, short, since, took, weight};
 use super::app::{App, Lower, Mode, Row};
 use super::daemon::Daemon;
 
@@ -106,18 +106,27 @@ fn draw_daemon(frame: &mut Frame, app: &App, place: usize, area: Rect) {
         10..16 => (services.min(2), 3),
         height => (services, height * 3 / 10),
     };
+    let detail = match inner.height {
+        0..10 => 0,
+        10..16 => 1,
+        _ => 2,
+    };
+    let rows = app.rows(place);
+    // What they do not need is for the list below them.
+    let room = inner.height.saturating_sub(1 + services + detail + lower);
+    let needed = u16::try_from(rows.len()).unwrap_or(u16::MAX).saturating_add(1);
+    let middle = if lower == 0 { room } else { room.min(needed.max(2)) };
     let [state, upper, middle, detail, below] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(services),
-        Constraint::Min(2),
-        Constraint::Length(u16::from(inner.height >= 10)),
-        Constraint::Length(lower),
+        Constraint::Length(middle),
+        Constraint::Length(detail),
+        Constraint::Min(0),
     ])
     .areas(inner);
     frame.render_widget(summary(daemon), state);
     let style = if daemon.away.is_some() { Style::new().add_modifier(Modifier::DIM) } else { Style::new() };
     frame.render_widget(services_table(daemon, upper).style(style), upper);
-    let rows = app.rows(place);
     let selected = app.selected(place, &rows);
     frame.render_widget(destinations(app, place, &rows, selected, middle).style(style), middle);
     frame.render_widget(selected.map(|it| about(&rows[it])).unwrap_or_default().style(style), detail);
@@ -190,47 +199,61 @@ fn cell(column: Column, text: String, style: Style) -> Cell<'static> {
     Cell::new(Line::styled(text, style).alignment(alignment))
 }
 
-const DESTINATIONS: [Column; 8] = [
+const DESTINATIONS: [Column; 11] = [
     ("DESTINATION", 22, false),
     ("VERDICT", 7, false),
+    ("FOR", 7, true),
     ("CONNS", 5, true),
     ("NEW/S", 5, true),
     ("WEIGHT", 6, true),
     ("BYTES/S", 7, true),
+    ("CONNECT P99", 11, true),
     ("FAILED", 6, true),
+    ("DOWN IN 24H", 11, true),
     ("REASON", 12, false),
 ];
 
 fn destinations(app: &App, place: usize, rows: &[Row], selected: Option<usize>, area: Rect) -> Table<'static> {
-    let chosen = columns(&DESTINATIONS, &[0, 1, 2, 3, 7, 4, 5, 6], area.width);
     let has_cursor = place == app.focus && app.lower == Lower::Events;
-    let several = app.daemons[place].status().is_some_and(|status| status.pools.len() > 1);
+    let status = app.daemons[place].status();
+    let several = status.is_some_and(|status| status.pools.len() > 1);
+    let name = |row: &Row| {
+        let mark = if row.destination.writer { "*" } else { " " };
+        if several { format!("{mark}{}/{}", row.key.0, row.key.1) } else { format!("{mark}{}", row.key.1) }
+    };
+    let mut all = DESTINATIONS;
+    let longest = rows.iter().map(|row| name(row).chars().count()).max().unwrap_or_default();
+    all[0].1 = u16::try_from(longest).unwrap_or(u16::MAX).min(area.width / 3).max(all[0].1);
+    let chosen = columns(&all, &[0, 1, 3, 4, 10, 2, 6, 8, 5, 7, 9], area.width);
     let made = window(rows.len(), selected, area.height).map(|index| {
         let row = &rows[index];
         let it = row.destination;
-        let mark = if it.writer { "*" } else { " " };
-        let name = if several { format!("{mark}{}/{}", row.key.0, row.key.1) } else { format!("{mark}{}", row.key.1) };
+        let lasted = status.and_then(|status| since(it.since.as_ref()?, &status.process.time));
+        let connect = it.times("connect").and_then(|times| times.p99);
         let texts = [
-            name,
+            name(row),
             it.verdict.to_string(),
+            lasted.map(|lasted| age(lasted.floor())).unwrap_or_default(),
             short(it.connections.now as f64),
             rate(row.rates.connections),
             weight(it.weight),
             short(row.rates.bytes_in + row.rates.bytes_out),
+            connect.map(took).unwrap_or_default(),
             short(it.connects.failures() as f64),
+            short(it.last_day.down.count as f64),
             it.remarks(),
         ];
         let style = |column: usize| match column {
             1 => tone(Tone::of(it.verdict.as_str())),
-            6 if row.rates.failures > 0.0 => tone(Tone::Bad),
+            8 if row.rates.failures > 0.0 => tone(Tone::Bad),
             _ => Style::new(),
         };
         let cells: Vec<_> =
-            chosen.iter().map(|&column| cell(DESTINATIONS[column], texts[column].clone(), style(column))).collect();
+            chosen.iter().map(|&column| cell(all[column], texts[column].clone(), style(column))).collect();
         let is_selected = has_cursor && Some(index) == selected;
         Cells::new(cells).style(if is_selected { Style::new().add_modifier(Modifier::REVERSED) } else { Style::new() })
     });
-    table(&DESTINATIONS, &chosen, made.collect())
+    table(&all, &chosen, made.collect())
 }
 
 /// Which rows of a list are shown below its heading, so that the cursor is among them.
@@ -243,29 +266,38 @@ fn window(count: usize, selected: Option<usize>, height: u16) -> std::ops::Range
 /// What has no room in the row of the destination under the cursor.
 fn about(row: &Row) -> Paragraph<'static> {
     let it = row.destination;
-    let since = it.since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
+    let since = it.since.as_ref().map(|since| format!(" since {}", second(since))).unwrap_or_default();
+    let down = &it.last_day.down;
+    let down = match down.count {
+        0 => String::new(),
+        count => format!(", DOWN {count} times in 24 h for {}", age(down.seconds.round())),
+    };
     let remarks = it.remarks();
     let why = if remarks.is_empty() { String::new() } else { format!(": {remarks}") };
     Paragraph::new(Line::styled(
-        format!("{} {}{since}{why}", row.key.1, it.verdict),
+        format!("{} {}{since}{down}, weight {}{why}", row.key.1, it.verdict, weight(it.weight)),
         tone(Tone::of(it.verdict.as_str())),
     ))
+    .wrap(Wrap { trim: true })
 }
 
-const SERVICES: [Column; 6] = [
+const SERVICES: [Column; 7] = [
     ("SERVICE", 10, false),
     ("CONNS", 9, true),
     ("QUEUE", 5, true),
     ("STATE", 14, false),
     ("LISTEN", 15, false),
-    ("WRITER", 16, false),
+    ("WRITER", 21, false),
+    ("FOR", 7, true),
 ];
 
 fn services_table(daemon: &Daemon, area: Rect) -> Table<'static> {
-    let services = daemon.status().map(|status| status.services.as_slice()).unwrap_or_default();
-    let chosen = columns(&SERVICES, &[0, 1, 3, 2, 4, 5], area.width);
+    let status = daemon.status();
+    let services = status.map(|status| status.services.as_slice()).unwrap_or_default();
+    let chosen = columns(&SERVICES, &[0, 1, 3, 2, 5, 6, 4], area.width);
     let room = usize::from(area.height.saturating_sub(1));
     let rows = services.iter().take(room).map(|it| {
+        let lasted = status.and_then(|status| since(it.writer_since.as_ref()?, &status.process.time));
         let most = it.max_connections.map(|most| format!("/{most}")).unwrap_or_default();
         let texts = [
             it.name.to_string(),
@@ -274,6 +306,7 @@ fn services_table(daemon: &Daemon, area: Rect) -> Table<'static> {
             it.state().to_owned(),
             it.listen.to_string(),
             it.writer.as_ref().map(ToString::to_string).unwrap_or_default(),
+            lasted.map(|lasted| age(lasted.floor())).unwrap_or_default(),
         ];
         let good = it.ready && !it.full;
         let style = |column| match column {
@@ -294,7 +327,8 @@ const EVENTS: [Column; 2] = [("UTC", 8, false), ("EVENT", 12, false)];
 
 fn events(app: &App, place: usize, area: Rect) -> Table<'static> {
     let room = usize::from(area.height.saturating_sub(1));
-    let rows = app.events(place).take(room).map(|event| {
+    let width = usize::from(area.width.saturating_sub(EVENTS[0].1 + 1));
+    let rows = app.events(place).take(room).flat_map(|event| {
         let level = match event.level.as_str() {
             "error" => Tone::Bad,
             "warn" => Tone::Odd,
@@ -302,15 +336,50 @@ fn events(app: &App, place: usize, area: Rect) -> Table<'static> {
         };
         // Hours, minutes and seconds of an RFC 3339 time.
         let time: String = event.time.as_str().chars().skip(11).take(8).collect();
-        Cells::new(vec![cell(EVENTS[0], time, Style::new()), cell(EVENTS[1], event.text.to_string(), tone(level))])
+        let lines = wrapped(event.text.as_str(), width).into_iter().enumerate();
+        lines.map(move |(number, line)| {
+            let time = if number == 0 { time.clone() } else { String::new() };
+            Cells::new(vec![cell(EVENTS[0], time, Style::new()), cell(EVENTS[1], line, tone(level))])
+        })
     });
-    table(&EVENTS, &[0, 1], rows.collect())
+    table(&EVENTS, &[0, 1], rows.take(room).collect())
 }
 
-const CLIENTS: [Column; 4] = [("CLIENT", 22, false), ("CONNS", 6, true), ("IN", 9, true), ("OUT", 9, true)];
+/// A text in lines that are no wider than this, broken at blanks where there are any.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(1);
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split(' ') {
+        let letters: Vec<char> = word.chars().collect();
+        for (number, part) in letters.chunks(width).enumerate() {
+            let gap = usize::from(used > 0 && number == 0);
+            if used + gap + part.len() > width {
+                lines.push(String::new());
+                used = 0;
+            } else if gap > 0 {
+                lines.last_mut().into_iter().for_each(|line| line.push(' '));
+                used += 1;
+            }
+            lines.last_mut().into_iter().for_each(|line| line.extend(part));
+            used += part.len();
+        }
+    }
+    lines
+}
+
+const CLIENTS: [Column; 7] = [
+    ("CLIENT", 22, false),
+    ("CONNS", 6, true),
+    ("IN", 9, true),
+    ("OUT", 9, true),
+    ("OLDEST", 8, true),
+    ("IDLE", 7, true),
+    ("CONNECTED TO", 11, false),
+];
 
 fn clients(app: &App, place: usize, area: Rect) -> Table<'static> {
-    let chosen = columns(&CLIENTS, &[0, 1, 2, 3], area.width);
+    let chosen = columns(&CLIENTS, &[0, 1, 6, 2, 3, 4, 5], area.width);
     let clients = match app.clients(place) {
         Ok(clients) => clients,
         Err(reason) => {
@@ -321,8 +390,15 @@ fn clients(app: &App, place: usize, area: Rect) -> Table<'static> {
     let selected = app.selected_client(&clients).filter(|_| place == app.focus);
     let rows = window(clients.len(), selected, area.height).map(|index| {
         let it = clients[index];
-        let texts =
-            [it.client.to_string(), it.connections.to_string(), bytes(it.bytes_in as f64), bytes(it.bytes_out as f64)];
+        let texts = [
+            it.client.to_string(),
+            it.connections.to_string(),
+            bytes(it.bytes_in as f64),
+            bytes(it.bytes_out as f64),
+            it.oldest.map(age).unwrap_or_default(),
+            it.idle.map(age).unwrap_or_default(),
+            it.places(),
+        ];
         let cells = chosen.iter().map(|&column| cell(CLIENTS[column], texts[column].clone(), Style::new()));
         let is_selected = selected == Some(index);
         let style = if is_selected { Style::new().add_modifier(Modifier::REVERSED) } else { Style::new() };
