@@ -7,6 +7,7 @@ mod metrics;
 mod page;
 mod ready;
 mod reload;
+mod scraped;
 mod upgrade;
 
 use std::io::{Read, Write};

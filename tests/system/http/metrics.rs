@@ -102,14 +102,14 @@ fn dashboard_and_alerts_use_metrics_that_there_are() {
 }
 
 /// A Prometheus that scrapes `web` once a second, until this is dropped.
-struct Prometheus {
+pub(super) struct Prometheus {
     process: std::process::Child,
     address: std::net::SocketAddr,
     _directory: tempfile::TempDir,
 }
 
 impl Prometheus {
-    fn of(web: &Web) -> Self {
+    pub(super) fn of(web: &Web) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], crate::harness::free_port()));
         let file = directory.path().join("prometheus.yml");
@@ -128,7 +128,7 @@ impl Prometheus {
     }
 
     /// The value of an expression that has one.
-    fn value(&self, expression: &str) -> Option<f64> {
+    pub(super) fn value(&self, expression: &str) -> Option<f64> {
         let encoded: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let path = format!("/api/v1/query?query={encoded}");
         let answer = Web(self.address).try_to_ask("GET", &path, &[], "").ok()?;
