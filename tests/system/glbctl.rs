@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 mod abuse;
+mod bad_day;
 mod commands;
 mod follow;
 mod health;
