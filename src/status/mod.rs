@@ -15,8 +15,8 @@ use crate::service::{Inventory, PoolEntry, ServiceEntry, Setup};
 use crate::stats::Stats;
 use model::round;
 pub use model::{
-    Bucket, Checks, Connections, Connects, Destination, Ended, LastDay, Limited, Pool, Process, Seconds, Service, Spells, Status, Times,
-    UnresolvedName,
+    Bucket, Checks, Connections, Connects, Destination, Ended, LastDay, Limited, Pool, Process, Seconds, Service,
+    Spells, Status, Times, UnresolvedName,
 };
 
 static STARTED: OnceLock<SystemTime> = OnceLock::new();
