@@ -224,7 +224,10 @@ fn process_changes<'c>(before: &Config, now: &Config) -> impl Iterator<Item = Ta
 
 /// What is in force in a process that began with `before`, once `wanted` is as far as that goes without another process.
 pub fn in_force(before: &Config, mut wanted: Config) -> Config {
-    KEPT.iter().for_each(|it| (it.copy)(before, &mut wanted));
+    for it in &KEPT {
+        (it.copy)(before, &mut wanted);
+        wanted.printed.keep(it.key, &before.printed);
+    }
     wanted
 }
 

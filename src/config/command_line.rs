@@ -13,6 +13,7 @@ use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 use super::file::{self, Complaint, Part};
 use super::keys::{KEYS, Section};
 use super::options::{ConnectFrom, Options};
+use super::print::Printed;
 use super::{
     AgentOptions, Config, ConnectionOptions, ControlAddress, Greeting, KeepaliveProbes, LimitOptions, LogTarget, MAIN,
     Name, PolicyKind, PoolConfig, ProbeSpec, Ramp, Refused, ServiceConfig, ShutdownSessions, TcpOptions,
@@ -52,11 +53,11 @@ impl Config {
             return Err(Refused::Show(schema::schema()));
         }
         let prints = matches.get_flag("print_config");
-        let (config, matches) = match options.config.clone() {
-            Some(path) => Config::from_file(path, &matches, prints)?,
-            None => (Config::from_options(options).map_err(Refused::Wrong)?, vec![matches]),
+        let config = match options.config.clone() {
+            Some(path) => Config::from_file(path, &matches)?,
+            None => Config::from_options(options).map_err(Refused::Wrong)?.printed_from(&[matches]),
         };
-        if prints { Err(Refused::Show(print::print(&config, &matches))) } else { Ok(config) }
+        if prints { Err(Refused::Show(config.printed.to_string())) } else { Ok(config) }
     }
 
     /// Reads the configuration file again that this one was read from, with what the command line said beside it.
@@ -74,20 +75,24 @@ impl Config {
             let reason = format!("{}: it is no ordinary file, and cannot be read again", path.display());
             return Err(Refused::WrongFile(vec![reason]));
         }
-        let (config, _) = Config::from_file(path, &matches, false)?;
-        Ok(config)
+        Config::from_file(path, &matches)
+    }
+
+    fn printed_from(self, matches: &[ArgMatches]) -> Config {
+        Config { printed: print::print(&self, matches), ..self }
     }
 
     /// Reads a configuration file, and what the command line says beside it.
-    fn from_file(path: PathBuf, beside: &ArgMatches, prints: bool) -> Result<(Config, Vec<ArgMatches>), Refused> {
+    fn from_file(path: PathBuf, beside: &ArgMatches) -> Result<Config, Refused> {
         let beside = options_beside_file(beside).map_err(Refused::Wrong)?;
         let told = |reason: String| format!("{}:{reason}", path.display());
         let text = read_file(&path).map_err(|reason| Refused::WrongFile(vec![told(format!(" {reason}"))]))?;
-        let read = Config::from_parts(&text, &beside, prints).map_err(|refused| match refused {
+        let read = Config::from_text(&text, &beside).map_err(|refused| match refused {
             Refused::WrongFile(reasons) => Refused::WrongFile(reasons.into_iter().map(told).collect()),
             other => other,
         });
-        read.map(|(config, matches)| (Config { file: Some(path.clone()), ..config }, matches))
+        let (config, matches) = read?;
+        Ok(Config { file: Some(path.clone()), ..config }.printed_from(&matches))
     }
 
     /// Reads what a configuration file says, with these options beside it. Returns the command line of each service as well.
@@ -95,11 +100,6 @@ impl Config {
     /// # Errors
     /// [`Refused`]; all that is wrong with the file, without its name.
     pub(super) fn from_text(text: &str, beside: &[String]) -> Result<(Config, Vec<ArgMatches>), Refused> {
-        Config::from_parts(text, beside, true)
-    }
-
-    /// The same, where the command lines may be forgotten: each takes some ten kilobytes.
-    fn from_parts(text: &str, beside: &[String], keeps_matches: bool) -> Result<(Config, Vec<ArgMatches>), Refused> {
         let wrong =
             |complaints: Vec<Complaint>| Refused::WrongFile(complaints.iter().map(ToString::to_string).collect());
         let contents = file::read(text).map_err(wrong)?;
@@ -115,7 +115,7 @@ impl Config {
                     None => return Err(Refused::Wrong(reason)),
                 },
             }
-            all_matches.extend(Some(matches).filter(|_| keeps_matches));
+            all_matches.push(matches);
         }
         config.iter_mut().for_each(|config| config.pools.sort_by_key(|pool| contents.place_of(&pool.name)));
         match config {
@@ -260,6 +260,7 @@ impl Config {
             pools: vec![pool],
             services: vec![service],
             file: None,
+            printed: Printed::default(),
             threads: options.threads.unwrap_or_else(|| match cpus.numbers() {
                 [] => std::thread::available_parallelism().map_or(1, usize::from),
                 numbers => numbers.len(),

@@ -6,7 +6,7 @@ use super::{Config, print};
 pub fn configuration(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let Ok((config, matches)) = Config::from_text(text, &[]) else { return };
-    let printed = print::print(&config, &matches);
+    let printed = print::print(&config, &matches).to_string();
     let again = Config::from_text(&printed, &[]).ok().map(|(config, _)| format!("{config:?}"));
     assert_eq!(again, Some(format!("{config:?}")), "{printed}");
 }

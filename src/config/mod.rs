@@ -32,6 +32,7 @@ pub use control::{ControlAddress, ControlPlace, parse_control};
 pub use cpus::CpuList;
 pub use http::HttpAddress;
 pub use limits::{LimitOptions, OverLimit, Ramp};
+pub use print::Printed;
 pub use proxy::{ProxyV2Option, ProxyVersion};
 pub use watchdog::{
     AgentOptions, AgentPlace, DESTINATION, GaleraOptions, HeaderPattern, HttpContent, HttpOptions, HttpRequest,
@@ -57,6 +58,8 @@ pub struct Config {
     pub services: Vec<ServiceConfig>,
     /// The configuration file; `None`: the command line says all.
     pub file: Option<PathBuf>,
+    /// All of it as a file says it.
+    pub printed: Printed,
     /// Worker threads.
     pub threads: usize,
     /// The processors that workers are bound to, in turns; none: the kernel chooses.

@@ -1,6 +1,6 @@
 //! The configuration in force, as a file that says the same.
 
-use std::fmt::Write;
+use std::fmt;
 
 use clap::ArgMatches;
 use toml::Value;
@@ -8,14 +8,43 @@ use toml::Value;
 use super::keys::{KEYS, Key, Kind, POLICIES, Section};
 use super::{Config, ServiceConfig};
 
+/// A configuration as a file.
+#[derive(Debug, Clone, Default)]
+pub struct Printed {
+    /// The lines of the process, by their keys.
+    process: Vec<(&'static str, String)>,
+    /// The sections behind that.
+    others: String,
+}
+
+impl Printed {
+    /// Says of a key of the process what `other` says.
+    pub fn keep(&mut self, key: &str, other: &Printed) {
+        let kept = other.process.iter().find(|(it, _)| *it == key);
+        let place = self.process.iter().position(|(it, _)| *it == key);
+        match (kept, place) {
+            (Some(kept), Some(place)) => self.process[place] = kept.clone(),
+            (Some(kept), None) => self.process.push(kept.clone()),
+            (None, Some(place)) => drop(self.process.remove(place)),
+            (None, None) => {}
+        }
+    }
+}
+
+impl fmt::Display for Printed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", Section::Process.heading())?;
+        self.process.iter().try_for_each(|(_, line)| f.write_str(line))?;
+        f.write_str(&self.others)
+    }
+}
+
 /// What command lines say, one for each service, with the defaults that they leave, as a file. What depends on the machine
 /// is left out.
-pub(super) fn print(config: &Config, matches: &[ArgMatches]) -> String {
+pub(super) fn print(config: &Config, matches: &[ArgMatches]) -> Printed {
     let mut file = String::new();
     let parts = || config.services.iter().zip(matches);
-    if let Some((_, matches)) = parts().next() {
-        print_section(&mut file, "process", Section::Process, None, matches);
-    }
+    let process = parts().next().map(|(_, matches)| lines(Section::Process, None, matches).collect());
     for pool in &config.pools {
         if let Some((_, matches)) = parts().find(|(service, _)| service.pool == pool.name) {
             print_section(&mut file, &format!("pool.{}", pool.name), Section::Pool, None, matches);
@@ -24,8 +53,9 @@ pub(super) fn print(config: &Config, matches: &[ArgMatches]) -> String {
     for (service, matches) in parts() {
         print_section(&mut file, &format!("service.{}", service.name), Section::Service, Some(service), matches);
     }
-    file
+    Printed { process: process.unwrap_or_default(), others: file }
 }
+
 fn print_section(
     file: &mut String,
     name: &str,
@@ -33,16 +63,21 @@ fn print_section(
     service: Option<&ServiceConfig>,
     matches: &ArgMatches,
 ) {
-    if !file.is_empty() {
-        file.push('\n');
-    }
-    *file += &format!("[{name}]\n");
-    for key in KEYS.iter().filter(|key| key.section == section) {
-        if let Some(value) = value_of(key, service, matches) {
-            // A String takes whatever is written to it.
-            let _ = writeln!(file, "{} = {value}", key.name);
-        }
-    }
+    *file += &format!("\n[{name}]\n");
+    file.extend(lines(section, service, matches).map(|(_, line)| line));
+}
+
+/// The lines of a section, by their keys.
+fn lines(
+    section: Section,
+    service: Option<&ServiceConfig>,
+    matches: &ArgMatches,
+) -> impl Iterator<Item = (&'static str, String)> {
+    let line = move |key: &'static Key| {
+        let value = value_of(key, service, matches)?;
+        Some((key.name, format!("{} = {value}\n", key.name)))
+    };
+    KEYS.iter().filter(move |key| key.section == section).filter_map(line)
 }
 
 fn value_of(key: &Key, service: Option<&ServiceConfig>, matches: &ArgMatches) -> Option<Value> {

@@ -15,7 +15,7 @@ use crate::connection_log::Style;
 const GRACE: Duration = Duration::from_secs(10);
 const WEIGHT: &str = "weight HOST:PORT:WEIGHT, 0 or more";
 /// What a line may begin with.
-const WORDS: [&str; 23] = [
+const WORDS: [&str; 24] = [
     "getinfo",
     "getwatch",
     "getstats",
@@ -32,6 +32,7 @@ const WORDS: [&str; 23] = [
     "reload",
     "loglevel",
     "connlog",
+    "getconfig",
     "getevents",
     "gethistory",
     "watch",
@@ -103,6 +104,8 @@ pub(super) enum Command {
     Reload,
     /// Log lines of this level and of those that matter more.
     LogLevel(LevelFilter),
+    /// The configuration in force.
+    Configuration,
     /// Say which services log their connections, and how.
     ConnectionLogs,
     /// Log the connections of this service, or of all, like this.
@@ -177,6 +180,8 @@ impl Command {
             Command::Prompt | Command::Quit | Command::Nothing | Command::WaitEmpty(..) => true,
             Command::Sessions(query) => !matches!(query.then, Then::Kick(_)),
             Command::Change(_) | Command::Reweigh(_) | Command::Enable(_) | Command::Writer(..) => false,
+            // It may have what not everybody is to know, as scripts' arguments.
+            Command::Configuration => false,
             Command::Reload | Command::LogLevel(_) | Command::LogConnections(..) => false,
         }
     }
@@ -198,6 +203,7 @@ impl Command {
             "version" => Ok(Command::Version),
             "prompt" => Ok(Command::Prompt),
             "reload" => Ok(Command::Reload),
+            "getconfig" => Ok(Command::Configuration),
             "quit" | "exit" => Ok(Command::Quit),
             _ if let Some(part) = json_part(&lower) => Ok(Command::Json(part)),
             _ if lower.starts_with("getinfo") => Ok(Command::Info),

@@ -27,6 +27,7 @@ use crate::status::Source;
 const RETIRED: &str = "this glbd takes no changes any more: ask the one that has its place";
 
 const READ_ONLY: &str = "nothing can be changed here: this control address is read-only";
+const NOT_SHOWN: &str = "the configuration is not shown here: this control address is read-only";
 /// The lines of [`HELP`] that a read-only control address shows: commands that change nothing.
 const QUERIES: [&str; 11] = [
     "getinfo",
@@ -51,6 +52,7 @@ gethistory H:P     the verdicts that a destination has had
 getconns           who is connected to what; getclients: the same by client
 kick ID            close a connection; client=NETWORK, dest=H:P, idle=SECS: such connections; pace=N: so many a second
 wait-empty H:P N   wait until the destination has no connections, N seconds at most
+getconfig          the configuration in force, as a file
 watch              events as they happen, until you hang up
 HOST:PORT:WEIGHT   add the destination, or change its weight (1 when left out)
 HOST:PORT:0        drain it: no new connections, those that there are go on (not the writer's)
@@ -149,6 +151,7 @@ impl Executor {
                 info!("log level {}, {}", level.as_str().to_ascii_lowercase(), late.asker());
                 Reply::Text("Ok\n".to_owned())
             }
+            Ok(Command::Configuration) => Reply::Text(self.source.configuration.read().to_string()),
             Ok(Command::ConnectionLogs) => Reply::Text(report::connection_logs(&setup)),
             Ok(Command::LogConnections(service, style)) => {
                 Reply::Text(log_connections(&setup, service.as_deref(), style, late.asker()))
@@ -201,6 +204,7 @@ impl Executor {
                 let lines = HELP.lines().filter(|line| QUERIES.iter().any(|query| line.starts_with(query)));
                 Reply::Text(lines.map(|line| format!("{line}\n")).collect())
             }
+            Ok(Command::Configuration) => Reply::Text(format!("Error: {NOT_SHOWN}\n")),
             Ok(command) if !command.is_query() => Reply::Text(format!("Error: {READ_ONLY}\n")),
             _ => self.execute(line, late),
         }

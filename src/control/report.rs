@@ -19,16 +19,20 @@ pub fn info(setup: &Setup, max_connections: usize) -> String {
         false => format!(" {}, pool {}", it.config.name, it.config.pool),
     };
     let info = |it: &ServiceEntry| {
-        let most = setup.pool(&it.config.pool).and_then(|pool| pool.config.max_connections);
-        let queue = most.map(|most| queue(it.rotation().waiting(), most)).unwrap_or_default();
-        router(&name(it), &it.rotation().snapshot(), max_connections) + &queue
+        let configured = setup.pool(&it.config.pool).and_then(|pool| pool.config.max_connections);
+        let destinations = it.rotation().snapshot();
+        let limits = destinations.iter().filter_map(|it| it.limit);
+        let (least, most) = (limits.clone().min().or(configured), limits.max().or(configured));
+        let queue = least.zip(most).map(|limits| queue(it.rotation().waiting(), limits)).unwrap_or_default();
+        router(&name(it), &destinations, max_connections) + &queue
     };
     setup.services.iter().map(info).collect()
 }
 
 /// Clients that wait for room, where destinations are limited: GLB has no such line.
-fn queue(waiting: usize, most: usize) -> String {
-    format!("Queue: {}, each destination takes {}\n", Counted(waiting, "client"), Counted(most, "connection"))
+fn queue(waiting: usize, (least, most): (usize, usize)) -> String {
+    let least = if least < most { format!("{least} to ") } else { String::new() };
+    format!("Queue: {}, each destination takes {least}{}\n", Counted(waiting, "client"), Counted(most, "connection"))
 }
 
 /// How the connections of each service are logged, a line for each.

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, unbounded};
 use log::{info, warn};
+use parking_lot::RwLock;
 
 use super::control_sockets::ControlDoor;
 use super::display;
@@ -126,7 +127,8 @@ pub(super) fn start(
             wake();
         }
     });
-    let source = Source { inventory: inventory.clone(), stats: stats.clone(), max_connections };
+    let configuration = Arc::new(RwLock::new(config.printed.clone()));
+    let source = Source { inventory: inventory.clone(), stats: stats.clone(), max_connections, configuration };
     let older_sessions = OlderSessions::default();
     let control = Control::new(control::Settings {
         listeners: opened.control,
@@ -251,6 +253,11 @@ impl Running {
         self.watch_no_more(pool);
         self.names.iter().for_each(|names| names.forget(pool));
         pool.ask_nobody();
+    }
+
+    /// This configuration is in force from now on.
+    pub(super) fn tell_configuration(&self, config: &Config) {
+        *self.source.configuration.write() = config.printed.clone();
     }
 
     /// The listening sockets of all services.

@@ -141,6 +141,7 @@ pub struct Destination {
     pub writer: bool,
     pub weight: f64,
     pub weight_in_force: f64,
+    pub max_connections: Option<u64>,
     pub backup: u64,
     pub leaving: bool,
     pub verdict: Text,

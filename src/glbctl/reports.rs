@@ -29,7 +29,7 @@ pub fn status(status: &Status, paint: Paint) -> String {
             verdict(destination),
             cell(lasts(status, destination)),
             cell(weights(destination)),
-            cell(conns(destination.connections.now, pool.max_connections)),
+            cell(conns(destination.connections.now, destination.max_connections)),
             cell(destination.connections.total),
             failures(destination.connects.failures()),
             cell(if destination.writer { "writer" } else { "" }),
@@ -107,7 +107,7 @@ pub fn destinations(status: &Status, paint: Paint) -> String {
             verdict(destination),
             cell(destination.since.as_ref().map(second).unwrap_or_default()),
             cell(weights(destination)),
-            cell(conns(destination.connections.now, pool.max_connections)),
+            cell(conns(destination.connections.now, destination.max_connections)),
             cell(destination.connections.highest),
             cell(destination.connections.total),
             failures(destination.connects.failures()),
@@ -426,7 +426,7 @@ mod tests {
                 let answer = format!(
                     r#"{{"process":{{"uptime":{number},"connections":{most},"bytes_in":{most}}},
                         "services":[{{"name":"{text}","queue":{most},"connections":{connections}}},{{"queue":{most}}}],
-                        "pools":[{{"max_connections":{most},"destinations":[{{"address":"{text}","weight":{number},
+                        "pools":[{{"destinations":[{{"max_connections":{most},"address":"{text}","weight":{number},
                         "weight_in_force":{number},"latency":{number},"verdict":"{text}","bytes_in":{most},
                         "connections":{connections},"connects":{connects},"times":{times}}}]}}]}}"#
                 );

@@ -100,6 +100,7 @@ impl Destination {
             is_single: false,
             connections: self.all_connections(),
             highest: self.highest,
+            limit: self.limit,
             map: None,
         }
     }
@@ -153,6 +154,8 @@ pub struct DestinationStatus {
     pub connections: usize,
     /// The most that there ever were.
     pub highest: usize,
+    /// The most that it may have now; `None`: any number.
+    pub limit: Option<usize>,
     /// Upper end of its share of [0, 1), where the policy deals in shares.
     pub map: Option<f64>,
 }

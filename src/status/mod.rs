@@ -3,11 +3,13 @@
 mod model;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use parking_lot::RwLock;
+
 use crate::address::PeerAddress;
-use crate::config::PolicyKind;
+use crate::config::{PolicyKind, Printed};
 use crate::counters::{Cause, CheckResult, Count, HistogramKind, LimitReached, Totals};
 use crate::pool::health::Verdict;
 use crate::pool::{Account, DestinationStatus, Origin, Unresolved, weights_in_use};
@@ -42,6 +44,8 @@ pub struct Source {
     pub stats: Stats,
     /// Most client connections.
     pub max_connections: usize,
+    /// The configuration in force.
+    pub configuration: Arc<RwLock<Printed>>,
 }
 
 impl Source {
@@ -160,6 +164,7 @@ fn destination(account: Account, writers: &[&str], weight_in_force: f64, shares:
         refusals: it.refusals.as_ref().map_or(0, |it| it.count),
         refusal: it.refusals.as_ref().map(|it| it.reason.to_string()),
         connections: Connections { now: it.connections, highest: it.highest, total: totals.get(Count::Connections) },
+        max_connections: it.limit,
         bytes_in: totals.get(Count::BytesIn),
         bytes_out: totals.get(Count::BytesOut),
         connects: connects(&totals),

@@ -181,7 +181,7 @@ pub struct Pool {
     pub watched: bool,
     /// Why no checks are made at the moment.
     pub checks_note: Option<String>,
-    /// The most connections of each; none: any number.
+    /// The most connections of each, as configured; none: any number.
     pub max_connections: Option<usize>,
     /// In the order in which they were added.
     pub destinations: Vec<Destination>,
@@ -232,6 +232,8 @@ pub struct Destination {
     pub refusal: Option<String>,
     /// Connections, those of older processes included.
     pub connections: Connections,
+    /// The most that it may have now, as configured, by its agent and by the load; none: any number.
+    pub max_connections: Option<usize>,
     /// Bytes received from clients.
     pub bytes_in: u64,
     /// Bytes sent to clients.

@@ -74,6 +74,13 @@ pub(super) struct Traffic {
     pub shortage: Option<i32>,
 }
 
+impl Traffic {
+    /// Whether no call was made.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.receive_calls == 0 && self.send_calls == 0
+    }
+}
+
 impl<S: Socket> Flow<S> {
     pub(super) fn new(end_in_one: bool) -> Flow<S> {
         let source = Source::Drained;

@@ -195,6 +195,8 @@ fn who_may_change_nothing_may_only_ask() {
         answer
     };
     assert_eq!(ask("connlog"), "main off\n");
+    assert!(ask("getconfig").starts_with("Error: the configuration is not shown here"), "{}", ask("getconfig"));
+    assert!(glbd.control("getconfig").starts_with("[process]\n"), "{}", glbd.control("getconfig"));
     assert!(ask("connlog json").starts_with("Error: nothing can be changed here"), "{}", ask("connlog json"));
     assert_eq!(glbd.control("connlog"), "main off\n");
 }

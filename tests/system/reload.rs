@@ -14,7 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use nix::sys::signal::Signal;
 
 use crate::harness::kernel::KernelsEnd;
-use crate::harness::{Server, connect_to, echoes, free_port, proc, wait_until};
+use crate::harness::{Server, connect_to, echoes, free_port, glbd, proc, wait_until};
 use crate::services::{Site, at, served};
 
 /// A service on a pool of one server.
@@ -195,6 +195,41 @@ fn what_takes_an_upgrade_or_a_restart_is_said_to() {
     let told = "process: another 'threads' than before takes effect at an upgrade\n\
                 process: another 'user' than before takes effect at a restart\nOk\n";
     assert_eq!((reload(&site), reload(&site)), (told.to_owned(), told.to_owned()), "each time");
+}
+
+#[test]
+fn the_configuration_in_force_is_shown_as_a_file_that_says_the_same() {
+    let (site, server, port) = one();
+    let printed = |file: &str| {
+        let output = glbd::run(&["--config", file, "--print-config"]);
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let config = || site.daemon.control("getconfig");
+    // The control address, pid file and FIFO are the command line's here.
+    let without_places = |text: String| {
+        let lines = text
+            .lines()
+            .filter(|it| !["control =", "pidfile =", "fifo =", "daemon ="].iter().any(|key| it.starts_with(key)));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    assert_eq!(without_places(config()), without_places(printed(&site.file)));
+    site.write(&[("a", &[&server], "")], &[("s", port, "retries = 7"), ("t", free_port(), "")]);
+    let right = fs::read_to_string(&site.file).expect("the file");
+    fs::write(&site.file, right.replace("threads = 2", "threads = 3")).expect("a file");
+    assert!(reload(&site).ends_with("Ok\n"));
+    let now = without_places(config());
+    assert_eq!(
+        now,
+        without_places(printed(&site.file)).replace("threads = 3", "threads = 2"),
+        "as far as it is in force"
+    );
+    assert!(now.contains("retries = 7\n") && now.contains("\n[service.t]\n"), "{now}");
+    fs::write(&site.file, "nonsense").expect("a file");
+    assert!(reload(&site).starts_with("Error: "));
+    assert_eq!(without_places(config()), now, "what is wrong changes nothing");
+    let again = site.daemon.directory().join("again.toml");
+    fs::write(&again, config()).expect("a file");
+    assert!(glbd::run(&["--check", "--config", &again.display().to_string()]).status.success());
 }
 
 #[test]

@@ -81,6 +81,7 @@ impl Serving {
             lines.push(format!("process: new connections a second are {rate}"));
         }
         self.config = desired::in_force(&before, wanted);
+        self.running.tell_configuration(&self.config);
         Ok(lines)
     }
 

@@ -73,6 +73,8 @@ pub(super) enum Ending {
 
 /// A client's connection and, once there is one, the destination's.
 pub(super) struct Connection {
+    /// Dropped before the sockets, so that a client which comes again when it sees the end finds its place free.
+    admitted: Admitted,
     key: Key,
     service: Arc<Service>,
     client: Stream,
@@ -93,7 +95,6 @@ pub(super) struct Connection {
     armed: Option<Instant>,
     /// Only with idle timeouts.
     last_active: Option<Box<LastActive>>,
-    admitted: Admitted,
     record: Record,
 }
 

@@ -172,9 +172,10 @@ impl Record {
     /// It has ended, for this cause if no other one is known. Returns the cause.
     pub(super) fn ended(&self, cause: Cause, now: Instant) -> Cause {
         let cause = self.cause.unwrap_or(cause);
+        let duration = now.saturating_duration_since(self.begun);
         self.both(|shard| {
             shard.ended(cause);
-            shard.took(HistogramKind::Duration, now.saturating_duration_since(self.begun));
+            shard.took(HistogramKind::Duration, duration);
         });
         cause
     }

@@ -88,6 +88,10 @@ impl Connection {
     }
 
     pub(super) fn account(&mut self, direction: Direction, traffic: &Traffic, kit: &Kit) {
+        // An event mostly concerns one direction, and both are looked at.
+        if traffic.is_nothing() {
+            return;
+        }
         self.record.add(direction, traffic, kit.now);
         let stats = kit.stats();
         match direction {
