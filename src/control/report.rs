@@ -21,18 +21,26 @@ pub fn info(setup: &Setup, max_connections: usize) -> String {
     let info = |it: &ServiceEntry| {
         let configured = setup.pool(&it.config.pool).and_then(|pool| pool.config.max_connections);
         let destinations = it.rotation().snapshot();
-        let limits = destinations.iter().filter_map(|it| it.limit);
-        let (least, most) = (limits.clone().min().or(configured), limits.max().or(configured));
-        let queue = least.zip(most).map(|limits| queue(it.rotation().waiting(), limits)).unwrap_or_default();
+        let is_limited = configured.is_some() || destinations.iter().any(|it| it.limit.is_some());
+        let limits =
+            if destinations.is_empty() { vec![configured] } else { destinations.iter().map(|it| it.limit).collect() };
+        let queue = if is_limited { queue(it.rotation().waiting(), &limits) } else { String::new() };
         router(&name(it), &destinations, max_connections) + &queue
     };
     setup.services.iter().map(info).collect()
 }
 
 /// Clients that wait for room, where destinations are limited: GLB has no such line.
-fn queue(waiting: usize, (least, most): (usize, usize)) -> String {
-    let least = if least < most { format!("{least} to ") } else { String::new() };
-    format!("Queue: {}, each destination takes {least}{}\n", Counted(waiting, "client"), Counted(most, "connection"))
+fn queue(waiting: usize, limits: &[Option<usize>]) -> String {
+    let least = limits.iter().flatten().min().copied();
+    let most = limits.iter().all(Option::is_some).then(|| limits.iter().flatten().max().copied()).flatten();
+    let takes = match (least, most) {
+        (Some(least), Some(most)) if least < most => format!("{least} to {}", Counted(most, "connection")),
+        (_, Some(most)) => Counted(most, "connection").to_string(),
+        (Some(least), None) => format!("at least {}", Counted(least, "connection")),
+        (None, None) => "any number of connections".to_owned(),
+    };
+    format!("Queue: {}, each destination takes {takes}\n", Counted(waiting, "client"))
 }
 
 /// How the connections of each service are logged, a line for each.

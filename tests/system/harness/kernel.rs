@@ -90,7 +90,7 @@ fn listening_sockets_that(pid: impl Display, are_meant: impl Fn(&KernelsEnd) -> 
 }
 
 fn all() -> impl Iterator<Item = KernelsEnd> {
-    listed_in(&fs::read_to_string("/proc/net/tcp").expect("/proc"))
+    listed_in(&fs::read_to_string("/proc/thread-self/net/tcp").expect("/proc"))
 }
 
 fn listed_in(table: &str) -> impl Iterator<Item = KernelsEnd> + use<> {

@@ -233,6 +233,8 @@ fn its_maxconn_makes_room_for_clients_that_wait_and_takes_it_until_it_says_other
         wait_until("two are served", || served(&clients) == 2);
         pair.say("maxconn:3");
         wait_until("three are served", || served(&clients) == 3);
+        let queue = |told: &str| glbd.control("getinfo").ends_with(&format!("Queue: {told}\n"));
+        assert!(queue("4 clients, each destination takes 3 connections"), "{}", glbd.control("getinfo"));
         // What it does not mention stays, also while it says nothing at all.
         for line in ["up", "silent", "75%"] {
             pair.say(line);
@@ -250,6 +252,8 @@ fn its_maxconn_makes_room_for_clients_that_wait_and_takes_it_until_it_says_other
         assert_eq!(served(&waiting), 0, "there is no room for another");
         pair.say("maxconn:0");
         wait_until("all are served", || served(&waiting) == 4);
+        let unlimited = queue("0 clients, each destination takes any number of connections");
+        assert_eq!(unlimited, !options.is_empty(), "{}", glbd.control("getinfo"));
         pair.say("maxconn:1");
         wait_until("there is a limit again", || glbd.log().matches("at most 1 connections").count() == 2);
         let waits = glbd.connect();
