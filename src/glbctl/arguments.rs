@@ -40,8 +40,8 @@ pub struct Arguments {
     #[arg(long, value_name = "SERVICE", global = true, value_parser = parse_word)]
     pub service: Option<String>,
 
-    /// The most time that the command may take. Without it 10 s, for reload 60 s, for writer 10 s more than its grace, and
-    /// with --wait 10 minutes
+    /// The most time that the command may take. Without it 10 s, for reload and check 60 s, for writer 10 s more than its
+    /// grace, and with --wait 10 minutes
     #[arg(long, value_name = "SECS", global = true, value_parser = parse_seconds)]
     pub timeout: Option<Duration>,
 
@@ -108,7 +108,7 @@ pub enum Command {
     },
     /// Close connections
     Kick {
-        /// The ID of one, or client=NETWORK, dest=HOST:PORT, idle=SECS
+        /// The ID of one, or client=NETWORK, dest=HOST:PORT, idle=SECS, older=SECS
         #[arg(value_name = "WHICH", value_parser = parse_word, required = true)]
         which: Vec<String>,
         /// Only so many a second
