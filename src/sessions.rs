@@ -109,13 +109,6 @@ pub struct FoundSessions {
     pub missing: Vec<MissingProcess>,
 }
 
-impl FoundSessions {
-    /// Returns true if none was found, and none may have been missed.
-    pub fn is_empty(&self) -> bool {
-        self.sessions.is_empty() && self.missing.is_empty()
-    }
-}
-
 /// An older process that has not said in time which connections it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MissingProcess {

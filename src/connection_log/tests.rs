@@ -50,15 +50,19 @@ fn a_line_says_all_that_is_known_in_an_order_that_stays() {
 #[test]
 fn a_service_has_so_many_lines_a_second_and_the_rest_are_counted() {
     let (mut rates, begun) = (Rates::default(), Instant::now());
-    let after = |millis| begun + Duration::from_millis(millis);
-    let written = (0..5).filter(|_| rates.permit(&ended("a", 2), begun)).count();
-    assert!(rates.permit(&ended("b", 2), begun), "another service has its own");
-    assert_eq!((written, rates.next()), (2, Some(after(1000))));
-    assert_eq!(rates.over(after(999), false), []);
+    let at = |service, second| Ended { at: SystemTime::UNIX_EPOCH + Duration::from_secs(second), ..ended(service, 2) };
+    let written = (0..5).filter(|_| rates.permit(&at("a", 7))).count();
+    assert!(rates.permit(&at("b", 7)), "another service has its own");
+    assert!(rates.permit(&at("a", 8)), "as has another second, also if both are written at once");
+    assert_eq!(written, 2);
+    assert!(rates.next().is_some_and(|next| next >= begun + Duration::from_secs(1)));
+    assert_eq!(rates.over(begun, false), []);
     let of_a = LeftOut { service: "a".into(), style: Style::Text, count: 3, most: 2 };
-    assert_eq!((rates.over(after(1000), false), rates.next()), (vec![of_a], None));
-    assert!(rates.permit(&ended("a", 2), after(1000)), "the next second");
-    assert_eq!(rates.over(after(1500), true), []);
+    assert_eq!((rates.over(begun, true), rates.next()), (vec![of_a], None));
+    rates.tidy(SystemTime::UNIX_EPOCH + Duration::from_secs(9));
+    assert!(rates.permit(&at("a", 8)) && !rates.permit(&at("a", 8)), "what was said is not forgotten");
+    rates.tidy(SystemTime::UNIX_EPOCH + Duration::from_secs(100));
+    assert_eq!(rates.over(Instant::now(), true).len(), 1, "nor what is to be said");
 }
 
 proptest! {

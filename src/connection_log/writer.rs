@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::{Condvar, Mutex};
@@ -21,6 +21,8 @@ const FLUSHING: Duration = Duration::from_millis(500);
 
 /// What workers have for the thread.
 struct Queue {
+    /// Something was added at some time: not all of it may be written yet, or told of.
+    is_in_use: bool,
     ended: Vec<Ended>,
     /// There was no room for these.
     left_out: usize,
@@ -31,7 +33,7 @@ struct Queue {
 }
 
 static QUEUE: Mutex<Queue> =
-    Mutex::new(Queue { ended: Vec::new(), left_out: 0, style: Style::Off, flushing: Vec::new() });
+    Mutex::new(Queue { is_in_use: false, ended: Vec::new(), left_out: 0, style: Style::Off, flushing: Vec::new() });
 /// There is something to write, or somebody waits for that.
 static NEWS: Condvar = Condvar::new();
 
@@ -53,6 +55,7 @@ pub fn add(ended: Ended) {
         return;
     }
     let was_empty = queue.ended.is_empty();
+    queue.is_in_use = true;
     queue.ended.push(ended);
     drop(queue);
     if was_empty {
@@ -63,7 +66,7 @@ pub fn add(ended: Ended) {
 /// Waits until all is written that was added so far, at most half a second.
 pub fn flush() {
     let mut queue = QUEUE.lock();
-    if queue.ended.is_empty() && queue.left_out == 0 {
+    if !queue.is_in_use {
         return;
     }
     let (done, written) = bounded(1);
@@ -128,8 +131,9 @@ impl Writer {
     fn lines(&mut self, taken: &Taken, now: Instant) -> String {
         let stamped = self.place.stamps();
         let mut text = self.left_out(now, false);
+        self.rates.tidy(SystemTime::now());
         for ended in &taken.ended {
-            if self.rates.permit(ended, now) {
+            if self.rates.permit(ended) {
                 text += &format::ended(ended, stamped);
             }
         }

@@ -193,6 +193,10 @@ impl Control {
             if self.heed_wish(now) {
                 self.unfinished = false;
                 self.read_reports();
+                if self.executor.is_retired {
+                    // They are the business of the process that has taken over.
+                    self.kicks = Kicks::default();
+                }
                 self.kicks.go_on(now, &*self.executor.sessions);
                 self.look_at_waits(now);
                 self.read_fifo(now);
@@ -241,10 +245,10 @@ impl Control {
                     let answer = match query.then {
                         Then::Show(shown) => sessions::connections(found, shown),
                         Then::ShowClients(shown) => sessions::clients(found, shown),
-                        Then::Kick(_) if found.is_empty() && query.filter.id.is_some() => {
-                            sessions::no_such_connection(query.filter.id)
-                        }
-                        Then::Kick(pace) => self.kicks.begin(found, pace, asker, &*self.executor.sessions),
+                        Then::Kick(pace) => match query.filter.id.filter(|_| found.sessions.is_empty()) {
+                            Some(id) => sessions::no_such_connection(id, &found),
+                            None => self.kicks.begin(found, pace, asker, &*self.executor.sessions),
+                        },
                     };
                     self.answer_late(asker, &answer);
                 }

@@ -252,10 +252,16 @@ pub(super) fn clients(FoundSessions { sessions, missing: gone }: FoundSessions, 
     text + &missing(&gone, shown.json)
 }
 
-/// The answer to a kick of a connection that has ended, or never was.
-pub(super) fn no_such_connection(id: Option<SessionId>) -> String {
-    let id = id.map(|id| format!("{id}: ")).unwrap_or_default();
-    format!("Error: {id}no such connection\n")
+/// The answer to a kick of a connection that has ended, or never was, or is in a process that has not answered.
+pub(super) fn no_such_connection(id: SessionId, found: &FoundSessions) -> String {
+    let may_have_it = |it: &&MissingProcess| it.process.is_none_or(|process| process == id.process);
+    match found.missing.iter().find(may_have_it) {
+        Some(MissingProcess { process: Some(process), .. }) => {
+            format!("Error: {id}: process {process} does not answer\n")
+        }
+        Some(_) => format!("Error: {id}: not found, and a process of an earlier version cannot be asked\n"),
+        None => format!("Error: {id}: no such connection\n"),
+    }
 }
 
 /// In seconds.

@@ -236,6 +236,8 @@ fn a_full_disk_costs_lines_and_nothing_else() {
         drop(served(glbd.address().port()));
         glbd.log().contains("cannot be written: File too large")
     });
+    let written = fs::read_to_string(&file).expect("the log");
+    assert!(written.ends_with('\n') && written.lines().all(|line| line.contains(" cause=")), "whole lines: {written}");
     wait_until("there is room again", || {
         let _ = fs::remove_file(&file);
         drop(served(glbd.address().port()));
@@ -271,6 +273,38 @@ fn connections_that_end_with_the_daemon_have_their_lines() {
 }
 
 #[test]
+fn what_was_left_out_is_told_when_the_daemon_stops() {
+    let server = Server::echo();
+    let (mut glbd, file, _directory) = logging(&["--connection-log-rate=2"], &[server.to_string()]);
+    (0..10).for_each(|_| drop(served(glbd.address().port())));
+    wait_until("some are written", || lines(&file).len() >= 2);
+    wait_until("all have ended", || glbd.info().total == 0);
+    glbd.signal(Signal::SIGTERM);
+    assert!(glbd.wait_exit().success());
+    let all = objects(&file, 0);
+    let left_out: u64 = all.iter().filter_map(|it| it["left_out"].as_u64()).sum();
+    assert_eq!(left_out + all.iter().filter(|it| it["cause"] == "client").count() as u64, 10, "{all:?}");
+}
+
+#[test]
+fn a_place_that_cannot_be_had_is_told_once_and_when_it_is_over() {
+    let server = Server::echo();
+    let (glbd, file, directory) = logging(&[], &[server.to_string()]);
+    let old = directory.path().join("old");
+    fs::rename(&file, &old).expect("the file");
+    fs::create_dir(&file).expect("a directory");
+    for count in 1..=5 {
+        drop(served(glbd.address().port()));
+        wait_until("it goes to the old file", || lines(&old).len() == count);
+    }
+    let told = |text: &str| glbd.log().matches(text).count();
+    assert_eq!((told("cannot be made anew"), told("could be made anew"), told("can be written again")), (1, 0, 0));
+    fs::remove_dir(&file).expect("the directory");
+    drop(served(glbd.address().port()));
+    wait_until("it is over", || lines(&file).len() == 1 && told("could be made anew") == 1);
+}
+
+#[test]
 fn behind_a_proxy_the_client_is_the_proxys() {
     let server = Server::named("one");
     let (glbd, file, _directory) = logging(&["--accept-proxy=127.0.0.1"], &[server.to_string()]);
@@ -279,10 +313,19 @@ fn behind_a_proxy_the_client_is_the_proxys() {
     assert_eq!(read_line(&client).expect("a name"), "one");
     drop(client);
     assert_eq!(objects(&file, 1)[0]["client"], "203.0.113.7:5555");
+    let echo = Server::echo();
+    glbd.change(server.weighted(0.0));
+    glbd.change(&echo);
+    let mut client = glbd.connect();
+    client.write_all(b"PROXY TCP4 203.0.113.7 203.0.113.1 5555 3306\r\nhello").expect("glbd takes it");
+    client.read_exact(&mut [0; 5]).expect("the echo");
+    drop(client);
+    let line = objects(&file, 2).remove(1);
+    assert_eq!((&line["bytes_in"], &line["bytes_out"]), (&5.into(), &5.into()), "what stands behind the header counts");
     let mut client = glbd.connect();
     client.write_all(b"PROXY nonsense\r\n").expect("glbd takes it");
     let _ = client.read(&mut [0]);
-    assert_eq!(causes(&objects(&file, 2))[1], "header");
+    assert_eq!(causes(&objects(&file, 3))[2], "header");
 }
 
 #[test]

@@ -413,6 +413,39 @@ fn a_file_that_is_a_pipe_is_not_read_again() {
 
 /// The upgrade waits for the FIFO to be quiet, and the FIFO for the answer to its last line.
 #[test]
+fn a_pipe_in_place_of_a_certificate_holds_up_nothing() {
+    let (site, server, port) = one();
+    let certificate = site.daemon.directory().join("ca.pem");
+    nix::unistd::mkfifo(&certificate, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let check = format!("watchdog = \"https:/;ca={}\"", certificate.display());
+    site.write(&[("a", &[&server], &check)], &[("s", port, "")]);
+    let answer = reload(&site);
+    assert!(answer.starts_with("Error: ") && answer.contains("not a regular file"), "{answer}");
+    drop(served(port));
+    site.daemon.signal(Signal::SIGTERM);
+    site.daemon.wait_until_gone();
+}
+
+/// What was opened in vain is closed before the answer.
+#[test]
+fn an_address_of_a_reload_that_was_refused_can_be_listened_at_by_the_next() {
+    let (site, server, port) = one();
+    let (taken, more) = (Server::echo(), [free_port(), free_port()]);
+    for _ in 0..20 {
+        let wrong = [("s", port, ""), ("t", more[0], ""), ("u", taken.address().port(), "")];
+        site.write(&[("a", &[&server], "")], &wrong);
+        let answer = reload(&site);
+        assert!(answer.contains("Address already in use"), "{answer}");
+        site.write(&[("a", &[&server], "")], &[("s", port, ""), ("t", more[0], ""), ("v", more[1], "")]);
+        let answer = reload(&site);
+        assert!(answer.ends_with("Ok\n"), "{answer}");
+        site.write(&[("a", &[&server], "")], &[("s", port, "")]);
+        let answer = reload(&site);
+        assert!(answer.ends_with("Ok\n"), "{answer}");
+    }
+}
+
+#[test]
 fn a_reload_through_the_fifo_does_not_hold_up_an_upgrade() {
     let (site, _server, port) = one();
     let session = served(port);

@@ -65,12 +65,24 @@ impl Credentials {
     /// # Errors
     /// One line that names the file, and says what is wrong with it.
     pub fn for_checks(spec: &ProbeSpec, known: Option<Credentials>) -> Result<Credentials, String> {
+        Credentials::from_files(spec, known, Kind::Any)
+    }
+
+    /// The same in a process that serves, which waits for nobody who might write to a pipe.
+    ///
+    /// # Errors
+    /// The same, and that a file is no regular one.
+    pub fn for_other_checks(spec: &ProbeSpec, known: Option<Credentials>) -> Result<Credentials, String> {
+        Credentials::from_files(spec, known, Kind::File)
+    }
+
+    fn from_files(spec: &ProbeSpec, known: Option<Credentials>, kind: Kind) -> Result<Credentials, String> {
         let options = match spec {
             ProbeSpec::Galera(options) => options,
-            spec => return spec.tls().map_or(Ok(Credentials::default()), |tls| Credentials::of_tls(tls, known)),
+            spec => return spec.tls().map_or(Ok(Credentials::default()), |tls| Credentials::of_tls(tls, known, kind)),
         };
         let credentials = match &options.defaults_file {
-            Some(path) => Credentials::read(path, known, Kind::Any)?,
+            Some(path) => Credentials::read(path, known, kind)?,
             None => Credentials::default(),
         };
         credentials.login(options)?;
@@ -78,7 +90,7 @@ impl Credentials {
     }
 
     /// Reads the authorities of which one must have signed a server's certificate, and what is shown to a server.
-    fn of_tls(tls: &TlsOptions, known: Option<Credentials>) -> Result<Credentials, String> {
+    fn of_tls(tls: &TlsOptions, known: Option<Credentials>, kind: Kind) -> Result<Credentials, String> {
         if tls.key.is_some() && tls.cert.is_none() {
             return Err("key without cert: there is no certificate to show".to_owned());
         }
@@ -89,7 +101,8 @@ impl Credentials {
         // Where other files were named, that process has something else.
         let known = known.filter(|it| it.sources.iter().map(|source| &source.path).eq(paths()));
         let mut credentials = Credentials::default();
-        let mut read = |path: &Option<PathBuf>| path.as_ref().map(|path| credentials.read_tls_file(path)).transpose();
+        let mut read =
+            |path: &Option<PathBuf>| path.as_ref().map(|path| credentials.read_tls_file(path, kind)).transpose();
         let files = read(&tls.ca).and_then(|ca| Ok((ca, read(&tls.cert)?, read(&tls.key)?)));
         match (files, known) {
             (Ok((authorities, certificate, key)), _) => {
@@ -109,10 +122,10 @@ impl Credentials {
     }
 
     /// Reads a file that the options of TLS name.
-    fn read_tls_file(&mut self, path: &Path) -> Result<String, (ErrorKind, String)> {
+    fn read_tls_file(&mut self, path: &Path, kind: Kind) -> Result<String, (ErrorKind, String)> {
         let told = |reason: &str| format!("{}: {reason}", path.display());
         let (contents, metadata) =
-            read(path, MAX_AUTHORITIES, Kind::Any).map_err(|error| (error.kind(), told(&error.to_string())))?;
+            read(path, MAX_AUTHORITIES, kind).map_err(|error| (error.kind(), told(&error.to_string())))?;
         if is_writable_for_all(&metadata) {
             return Err((ErrorKind::InvalidData, told(WRITABLE_FOR_ALL)));
         }

@@ -21,7 +21,7 @@ use crate::service::{PoolEntry, Service, ServiceEntry, Setup};
 use crate::worker::ListenerGroup;
 
 /// How long workers may take to hear of a reload before it is answered.
-const SETTLING: Duration = Duration::from_secs(1);
+pub(super) const SETTLING: Duration = Duration::from_secs(3);
 
 /// A reload under way, once nothing can fail any more.
 pub(super) struct Work<'w> {

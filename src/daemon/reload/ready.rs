@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
+use super::carry_out::SETTLING;
 use super::control::NewControl;
 use crate::address::{DestinationSpec, Endpoint};
 use crate::checker::Credentials;
@@ -88,7 +89,7 @@ impl Serving {
             let before = self.config.pools.iter().find(|it| it.name == pool.name);
             let same_file = before.and_then(|it| it.watchdog.as_ref()).is_some_and(|it| it.probe == options.probe);
             let known = self.running.credentials.get(&pool.name).filter(|_| same_file).cloned();
-            credentials.insert(Name::clone(&pool.name), Credentials::for_checks(&options.probe, known)?);
+            credentials.insert(Name::clone(&pool.name), Credentials::for_other_checks(&options.probe, known)?);
         }
         Ok(credentials)
     }
@@ -181,10 +182,11 @@ fn listen(
     Ok(listening)
 }
 
-/// Closes what was opened in vain.
+/// Closes what was opened in vain, so that it can be listened there again.
 fn retire(listening: HashMap<Name, Vec<Door>>, running: &Running) {
     let groups = listening.into_values().flatten().filter_map(|door| door.group);
     groups.for_each(|group| running.workers.retire(group));
+    running.workers.settle(SETTLING);
 }
 
 /// What else there is to say where it cannot be listened at an address.

@@ -90,6 +90,7 @@ impl Connection {
             }
             Ok(ProxyHeader::Taken { addresses, tlvs, behind }) => {
                 kit.stats().from_clients.add(behind as u64);
+                self.record.heard(behind as u64, kit.now);
                 self.on_header(addresses, tlvs, kit)
             }
             Ok(ProxyHeader::Invalid(fault)) => self.refuse_header(fault, kit),

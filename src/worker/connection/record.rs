@@ -103,6 +103,13 @@ impl Record {
         }
     }
 
+    /// The client has said so much before it had a destination.
+    pub(super) fn heard(&mut self, bytes: u64, now: Instant) {
+        self.last = now;
+        self.up += bytes;
+        self.service.add(Count::BytesIn, bytes);
+    }
+
     /// A destination is tried.
     pub(super) fn attempt(&mut self, lease: &Lease, kit: &Kit) {
         let shard = lease.counters().shard(kit.index);

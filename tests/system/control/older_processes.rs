@@ -99,6 +99,22 @@ fn connections_of_older_processes_are_closed_at_a_pace() {
 }
 
 #[test]
+fn what_is_left_of_a_kick_with_a_pace_is_not_closed_after_an_upgrade() {
+    let server = Server::echo();
+    let daemon = daemon(&server);
+    let (clients, _) = generations(&daemon, 1, 5);
+    let clients: Vec<TcpStream> = clients.into_iter().flatten().collect();
+    assert!(daemon.control(&format!("kick dest={server} pace=0.5")).ends_with("Ok\n"));
+    daemon.upgrade();
+    let left = || clients.iter().filter(|client| !is_over(client)).count();
+    let before = left();
+    assert!(before >= 3, "{before}");
+    // As long as the next two would take.
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(left(), before);
+}
+
+#[test]
 fn a_process_that_has_stopped_holds_up_no_answer_and_is_named() {
     let server = Server::echo();
     let daemon = daemon(&server);
@@ -120,6 +136,9 @@ fn a_process_that_has_stopped_holds_up_no_answer_and_is_named() {
     // Whoever asks for one of another process does not wait for this one.
     let other = format!("{}.0-0-0", processes[1]);
     assert_eq!(daemon.control(&format!("kick {other}")), format!("Error: {other}: no such connection\n"));
+    let its = format!("{}.0-1-1", processes[0]);
+    let told = format!("Error: {its}: process {} does not answer\n", processes[0]);
+    assert_eq!(ask(&format!("kick {its}")), told, "nobody knows whether there is such a connection");
     // Many questions in vain are no reason to count its connections no longer.
     std::thread::scope(|scope| (0..20).for_each(|_| drop(scope.spawn(|| ask("getconns limit=1")))));
     assert_eq!(daemon.info().total, 6);
