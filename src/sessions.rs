@@ -52,6 +52,9 @@ pub struct Session {
     pub id: SessionId,
     /// Of which service.
     pub service: Arc<str>,
+    /// The pool of its destination; none where a process of an earlier version does not say so.
+    #[serde(default)]
+    pub pool: Option<Arc<str>>,
     /// Who has connected, or for whom a proxy has.
     pub client: PeerAddress,
     /// What the destination sees as its client.
@@ -81,6 +84,9 @@ pub struct SessionFilter {
     pub client: Option<IpNet>,
     /// On this destination.
     pub destination: Option<PeerAddress>,
+    /// And this pool has it.
+    #[serde(default)]
+    pub pool: Option<String>,
     /// Accepted so long ago, at least.
     pub older: Option<Duration>,
     /// Without a byte for so long, at least.
@@ -95,6 +101,7 @@ impl SessionFilter {
             && self.service.as_ref().is_none_or(|service| **service == *session.service)
             && self.client.as_ref().is_none_or(in_network)
             && self.destination.is_none_or(|destination| session.destination == Some(destination))
+            && self.pool.as_ref().is_none_or(|pool| session.pool.as_ref().is_some_and(|it| **it == **pool))
             && self.older.is_none_or(|older| session.age >= older)
             && self.idle.is_none_or(|idle| session.idle >= idle)
     }
@@ -199,6 +206,22 @@ mod tests {
         for text in ["", "1", "9.1-2", "1-2-3", "9.1-2-3-4", "9.a-b-c", "9.1-2--3", "9.1-2-4294967296", "-1.1-2-3"] {
             assert_eq!(text.parse::<SessionId>(), Err(()), "{text}");
         }
+    }
+
+    #[test]
+    fn a_process_that_knows_of_no_pools_is_understood_and_none_of_its_connections_taken_for_one_of_a_pool() {
+        let id = r#"{"process":1,"worker":0,"slot":0,"generation":0}"#;
+        let text = format!(
+            r#"{{"id":{id},"service":"s","client":"10.0.0.9:1","local":null,"destination":"10.0.0.1:1","state":"connected",
+               "age":{{"secs":1,"nanos":0}},"idle":{{"secs":1,"nanos":0}},"bytes_in":0,"bytes_out":0}}"#
+        );
+        let session: Session = serde_json::from_str(&text).expect("a session");
+        let filter: SessionFilter = serde_json::from_str(
+            r#"{"id":null,"service":null,"client":null,"destination":"10.0.0.1:1","older":null,"idle":null}"#,
+        )
+        .expect("a filter");
+        assert!(filter.fits(&session));
+        assert!(!SessionFilter { pool: Some("p".to_owned()), ..filter }.fits(&session));
     }
 
     #[test]

@@ -145,7 +145,7 @@ pub(super) struct Target {
 
 impl Target {
     /// Reads `[NAME/]HOST[:PORT[:WEIGHT]]`.
-    fn parse(text: &str, port: Option<u16>) -> Result<Target, String> {
+    pub(super) fn parse(text: &str, port: Option<u16>) -> Result<Target, String> {
         let (of, text) = split_name(text);
         let of = of.map(str::to_owned);
         let spec = parse_destination(text, port).map_err(|error| error.to_string())?;
@@ -250,7 +250,7 @@ fn parse_words(line: &str, port: Option<u16>) -> Result<Command, String> {
         }
         ("getevents", words) => EventQuery::parse(words).map(Command::Events).map_err(told),
         ("getconns" | "getclients" | "kick", words) => {
-            SessionQuery::parse(&verb, words).map(Command::Sessions).map_err(told)
+            SessionQuery::parse(&verb, words, port).map(Command::Sessions).map_err(told)
         }
         ("wait-empty", [text, seconds]) if !has_weight(text) => {
             let seconds = parse_seconds(seconds, MAX_WAIT)
@@ -322,7 +322,7 @@ fn is_json(words: &[&str]) -> bool {
 }
 
 /// Whether a destination is written with a weight: behind the host, there is a colon in front of each number.
-fn has_weight(text: &str) -> bool {
+pub(super) fn has_weight(text: &str) -> bool {
     text.rsplit(']').next().is_some_and(|numbers| numbers.matches(':').count() > 1)
 }
 

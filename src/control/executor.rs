@@ -29,7 +29,7 @@ const RETIRED: &str = "this glbd takes no changes any more: ask the one that has
 const READ_ONLY: &str = "nothing can be changed here: this control address is read-only";
 const NOT_SHOWN: &str = "the configuration is not shown here: this control address is read-only";
 /// The lines of [`HELP`] that a read-only control address shows: commands that change nothing.
-const QUERIES: [&str; 11] = [
+const QUERIES: [&str; 12] = [
     "getinfo",
     "getwatch",
     "getstats",
@@ -37,6 +37,7 @@ const QUERIES: [&str; 11] = [
     "getevents",
     "gethistory",
     "wait-empty",
+    "connlog  ",
     "watch",
     "version",
     "prompt",
@@ -62,6 +63,7 @@ weight HOST:PORT:W change the weight of one that is there; none is added
 enable HOST:PORT   give a drained one its weight back
 writer HOST:PORT   move the single destination there without overlap; GRACE seconds may follow (10)
 reload             read the configuration file again, and say what has changed
+connlog            which services log their connections, and how
 connlog FORM       log each connection at its end, off, text or json; SERVICE may stand before it
 loglevel LEVEL     log what is error, warn, info or debug (as with --verbose), and what matters more
 version            the version of this program
@@ -422,17 +424,14 @@ fn wait_empty(setup: &Setup, target: &Target, within: Duration, late: LateAnswer
 
 /// What has become of the verdicts of a destination, of each address where it is a name.
 fn history(setup: &Setup, target: &Target, json: bool) -> String {
-    let PoolEntry { config, pool } = match lookup::pool_of(setup, target) {
+    let PoolEntry { pool, .. } = match lookup::pool_of(setup, target) {
         Ok(entry) => entry,
         Err(reason) => return answer(target, Err(reason)),
     };
-    let name = |address: PeerAddress| match setup.is_plain() {
-        true => address.to_string(),
-        false => format!("{}/{address}", config.name),
-    };
+    let label = pool.label();
     let of = |address| {
         let (history, health) = pool.history_at(address)?;
-        Some(events::history(&name(address), &history, &health, json))
+        Some(events::history(&label.of(address).to_string(), &history, &health, json))
     };
     let found: String = pool.known_addresses(&target.spec.endpoint).into_iter().filter_map(of).collect();
     if found.is_empty() { answer(target, Err(TableError::NoSuchDestination.to_string())) } else { found }
@@ -446,7 +445,8 @@ fn log_connections(setup: &Setup, name: Option<&str>, style: Style, asker: Asker
     };
     for it in services {
         it.service.connection_log.set(style);
-        info!("service {}: connection log {style}, {asker}", it.config.name);
+        let service = &*it.config.name;
+        info!(service; "service {service}: connection log {style}, {asker}");
     }
     "Ok\n".to_owned()
 }

@@ -5,6 +5,7 @@ use crate::address::Endpoint;
 use crate::config::PolicyKind;
 use crate::pool::Pool;
 use crate::service::{PoolEntry, ServiceEntry, Setup};
+use crate::sessions::SessionFilter;
 
 /// The port that destinations are at which are named without one: where clients connect, if that is one port for all.
 pub(super) fn usual_port(setup: &Setup) -> Option<u16> {
@@ -75,6 +76,15 @@ pub(super) fn services_called<'s>(setup: &'s Setup, name: Option<&str>) -> Resul
     let all = || names(setup.services.iter().map(|it| &*it.config.name));
     let service = setup.service(name).ok_or_else(|| format!("there is no service '{name}'; there are {}", all()))?;
     Ok(vec![service])
+}
+
+/// Why no connection was found that is meant: there is no service or pool of this name. One that is no longer asked for is
+/// known by its connections.
+pub(super) fn unknown_name(setup: &Setup, filter: &SessionFilter) -> Option<String> {
+    let pool = filter.pool.as_ref().filter(|name| setup.pool(name).is_none());
+    let no_pool =
+        |name| format!("there is no pool '{name}'; there are {}", names(setup.pools.iter().map(|it| &*it.config.name)));
+    services_called(setup, filter.service.as_deref()).err().or_else(|| pool.map(no_pool))
 }
 
 fn has(pool: &Pool, endpoint: &Endpoint) -> bool {

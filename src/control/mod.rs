@@ -242,7 +242,11 @@ impl Control {
                     }
                 }
                 LateReport::Found { asker, query, found } => {
+                    let unknown = || lookup::unknown_name(&self.executor.source.inventory.now(), &query.filter);
+                    let is_empty = found.sessions.is_empty() && found.missing.is_empty();
+                    let unknown = is_empty.then(unknown).flatten();
                     let answer = match query.then {
+                        _ if let Some(reason) = unknown => format!("Error: {reason}\n"),
                         Then::Show(shown) => sessions::connections(found, shown),
                         Then::ShowClients(shown) => sessions::clients(found, shown),
                         Then::Kick(pace) => match query.filter.id.filter(|_| found.sessions.is_empty()) {

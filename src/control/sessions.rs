@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use log::info;
 
+use super::command::{Target, has_weight};
 use super::late::Asker;
-use crate::address::{PeerAddress, parse_destination};
+use crate::address::PeerAddress;
 use crate::counted::Counted;
 use crate::sessions::{FoundSessions, MissingProcess, Session, SessionControl, SessionFilter, SessionId};
 
-const CONNECTIONS: &str = "getconns [SERVICE] [client=NETWORK] [dest=HOST:PORT] [older=SECS] [idle=SECS] [sort=bytes|age|idle] [limit=N] [json]";
-const CLIENTS: &str = "getclients [SERVICE] [client=NETWORK] [dest=HOST:PORT] [sort=bytes|age|idle] [limit=N] [json]";
-const KICK: &str = "kick ID|client=NETWORK|dest=HOST:PORT|idle=SECS|older=SECS [pace=N]";
+const CONNECTIONS: &str = "getconns [SERVICE] [client=NETWORK] [dest=[POOL/]HOST:PORT] [older=SECS] [idle=SECS] [sort=bytes|age|idle] [limit=N] [json]";
+const CLIENTS: &str =
+    "getclients [SERVICE] [client=NETWORK] [dest=[POOL/]HOST:PORT] [sort=bytes|age|idle] [limit=N] [json]";
+const KICK: &str = "kick ID|client=NETWORK|dest=[POOL/]HOST:PORT|idle=SECS|older=SECS [pace=N]";
 /// Most connections that are closed in one turn, where a pace is asked for.
 const MOST_KICKS_A_TURN: usize = 10_000;
 
@@ -53,11 +55,11 @@ enum Sort {
 }
 
 impl SessionQuery {
-    /// Reads what stands behind `getconns`, `getclients` or `kick`.
+    /// Reads what stands behind `getconns`, `getclients` or `kick`. A destination without a port is one at `port`.
     ///
     /// # Errors
     /// What was not understood, and what is.
-    pub(super) fn parse(verb: &str, words: &[&str]) -> Result<SessionQuery, String> {
+    pub(super) fn parse(verb: &str, words: &[&str], port: Option<u16>) -> Result<SessionQuery, String> {
         let usage = match verb {
             "getconns" => CONNECTIONS,
             "getclients" => CLIENTS,
@@ -69,7 +71,10 @@ impl SessionQuery {
         for word in words {
             match word.split_once('=') {
                 Some(("client", text)) => filter.client = Some(parse_client(text)?),
-                Some(("dest", text)) => filter.destination = Some(parse_place(text)?),
+                Some(("dest", text)) => {
+                    let (pool, address) = parse_place(text, port)?;
+                    (filter.pool, filter.destination) = (pool, Some(address));
+                }
                 Some(("older", text)) => filter.older = Some(parse_seconds(text)?),
                 Some(("idle", text)) => filter.idle = Some(parse_seconds(text)?),
                 Some(("sort", text)) if verb != "kick" => shown.sort = parse_sort(text)?,
@@ -99,9 +104,15 @@ fn parse_client(text: &str) -> Result<IpNet, String> {
     network.map_err(|_| format!("'{text}' is neither an address nor a network, such as 10.0.0.0/8"))
 }
 
-fn parse_place(text: &str) -> Result<PeerAddress, String> {
-    let parsed = parse_destination(text, None).map_err(|error| format!("'{text}': {error}"))?;
-    parsed.endpoint.address().ok_or_else(|| format!("'{text}' is a name: say the address that getinfo shows"))
+/// Reads a destination, and its pool, if that is said.
+fn parse_place(text: &str, port: Option<u16>) -> Result<(Option<String>, PeerAddress), String> {
+    if has_weight(text) {
+        return Err(format!("'{text}': expected [POOL/]HOST:PORT"));
+    }
+    let Target { of, spec } = Target::parse(text, port).map_err(|error| format!("'{text}': {error}"))?;
+    let address = spec.endpoint.address();
+    let address = address.ok_or_else(|| format!("'{text}' is a name: say the address that getinfo shows"))?;
+    Ok((of, address))
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {

@@ -161,6 +161,14 @@ pub(super) fn handed(config: &Config, handle: Option<&Handle>) -> Option<(String
     Some((address.spec(), handle.access().token.clone()))
 }
 
+/// Looks whether a start could read the token.
+///
+/// # Errors
+/// Why it could not.
+pub(super) fn check(config: &Config) -> Result<(), String> {
+    access(config, None).map(drop)
+}
+
 /// Who may ask for what. A token that cannot be read is the one that is `known`.
 fn access(config: &Config, known: Option<&Token>) -> Result<Access, String> {
     let mut hosts = config.http_hosts.clone();

@@ -73,6 +73,7 @@ pub fn check(mut config: Config) -> Result<Vec<String>, String> {
     let config = config.with_paths_in(&directory);
     let mut prepared = Prepared::anew(&config, &[], Vec::new())?;
     prepared.fill(&config, &mut || false)?;
+    http_socket::check(&config)?;
     let notices = prepared.notices.iter().map(|(_, notice)| notice.clone());
     let what = config.file.as_ref().map_or("the command line".to_owned(), |file| file.display().to_string());
     let (count, unresolved) = destinations(&prepared.setup);
@@ -324,8 +325,9 @@ fn say_what_runs(config: &Config, prepared: &Prepared) {
         let count = pool.snapshot().len();
         let (destinations, policy, listen) = (Counted(count, "destination"), service.policy, &service.listen);
         let top = if service.top { ", top weight only" } else { "" };
-        let of = if config.is_plain() { String::new() } else { format!(" {}", service.name) };
-        info!("glbd {version} serving{of} on {listen}, {destinations}, {threads}, {policy}{top}");
+        let (of, name) =
+            if config.is_plain() { (String::new(), "") } else { (format!(" {}", service.name), &*service.name) };
+        info!(service = name; "glbd {version} serving{of} on {listen}, {destinations}, {threads}, {policy}{top}");
         if count == 0 && pool.unresolved().is_empty() {
             let of = if config.is_plain() { String::new() } else { format!("pool {}: ", service.pool) };
             warn!("{of}there are no destinations: clients are turned away until one is added");

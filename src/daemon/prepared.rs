@@ -283,7 +283,7 @@ pub(super) fn empty_setup(config: &Config) -> Setup {
     let service = |it: &ServiceConfig| Some(service(it, setup.pool(&it.pool)?, None));
     let setup = Setup { services: config.services.iter().filter_map(service).collect(), ..setup.clone() };
     setup.avoid_writers();
-    setup.label_pools();
+    setup.set_labels();
     setup
 }
 

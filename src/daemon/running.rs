@@ -128,7 +128,14 @@ pub(super) fn start(
         }
     });
     let configuration = Arc::new(RwLock::new(config.printed.clone()));
-    let source = Source { inventory: inventory.clone(), stats: stats.clone(), max_connections, configuration };
+    let paused = Arc::<AtomicBool>::default();
+    let source = Source {
+        inventory: inventory.clone(),
+        stats: stats.clone(),
+        max_connections,
+        paused: Arc::clone(&paused),
+        configuration,
+    };
     let older_sessions = OlderSessions::default();
     let control = Control::new(control::Settings {
         listeners: opened.control,
@@ -152,7 +159,7 @@ pub(super) fn start(
         health: None,
         closes_sessions: Arc::new(AtomicBool::new(!waits)),
         names: Some(names::Handle::new(prepared.own_addresses.clone())),
-        paused: Arc::default(),
+        paused,
         shows: Vec::new(),
         doors: Some(doors),
         predecessors: None,

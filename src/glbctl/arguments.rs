@@ -108,7 +108,7 @@ pub enum Command {
     },
     /// Close connections
     Kick {
-        /// The ID of one, or client=NETWORK, dest=HOST:PORT, idle=SECS, older=SECS
+        /// The ID of one, or client=NETWORK, dest=[POOL/]HOST:PORT (without a pool, in all), older=SECS, idle=SECS
         #[arg(value_name = "WHICH", value_parser = parse_word, required = true)]
         which: Vec<String>,
         /// Only so many a second

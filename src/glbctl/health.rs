@@ -63,14 +63,17 @@ fn judge(status: &Status, warning: usize, critical: usize) -> Report {
     let count = unfit.len() + unresolved.len();
     let unserved: Vec<_> = status.services.iter().filter(|service| !service.ready || service.full).collect();
     let unwatched: Vec<_> = status.pools.iter().filter(|pool| pool.checks_note.is_some()).collect();
+    let process = &status.process;
     let level = match () {
-        () if !unserved.is_empty() || count >= critical => Level::Critical,
+        () if process.paused || !unserved.is_empty() || count >= critical => Level::Critical,
         () if count >= warning || !unwatched.is_empty() => Level::Warning,
         () => Level::Ok,
     };
     let all = destinations.len() + unresolved.len();
-    let process = &status.process;
     let mut summary = format!("{} of {all} destinations fit, {} connections", all - count, process.connections);
+    if process.paused {
+        summary += ", paused: new clients wait";
+    }
     for service in &unserved {
         summary += &match service.ready {
             false => format!(", service {} has no destination for clients", service.name),

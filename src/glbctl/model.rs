@@ -28,6 +28,7 @@ pub struct Process {
     pub connections: u64,
     pub own_connections: u64,
     pub max_connections: u64,
+    pub paused: bool,
     pub accepted: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
@@ -78,6 +79,7 @@ pub struct Service {
     pub bytes_out: u64,
     pub connects: Connects,
     pub ended: Vec<Ended>,
+    pub limited: Vec<Limited>,
     pub times: Vec<Times>,
 }
 
@@ -89,18 +91,19 @@ impl Service {
 
     /// How many clients were not served.
     pub fn turned_away(&self) -> u64 {
-        ["no-destination", "no-room", "denied", "shortage"]
-            .map(|it| self.ended(it))
-            .into_iter()
-            .fold(0, u64::saturating_add)
+        // Whoever was denied behind a PROXY header is among those that were reset.
+        let ended = ["no-destination", "no-room", "shortage"].map(|it| self.ended(it));
+        let reset = self.limited.iter().filter(|it| it.effect.as_str() == "reset").map(|it| it.count);
+        ended.into_iter().chain(reset).fold(0, u64::saturating_add)
     }
 
     /// Whether clients are served, in a word.
-    pub fn state(&self) -> &'static str {
-        match (self.ready, self.full) {
-            (false, _) => "no destination",
-            (true, true) => "full",
-            (true, false) => "ready",
+    pub fn state(&self, process: &Process) -> &'static str {
+        match (process.paused, self.ready, self.full) {
+            (true, ..) => "paused",
+            (_, false, _) => "no destination",
+            (_, true, true) => "full",
+            (_, true, false) => "ready",
         }
     }
 }
@@ -109,6 +112,13 @@ impl Service {
 #[serde(default)]
 pub struct Ended {
     pub cause: Text,
+    pub count: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Limited {
+    pub effect: Text,
     pub count: u64,
 }
 

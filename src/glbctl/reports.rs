@@ -1,6 +1,6 @@
 //! What is shown of a daemon: tables of its answers.
 
-use super::model::{ClientLine, Connection, Destination, Event, History, Service, Status};
+use super::model::{ClientLine, Connection, Destination, Event, History, Process, Service, Status};
 use super::table::{Paint, Table, Tone, cell};
 use super::text::{Text, age, bytes, second, since, took, weight};
 
@@ -41,6 +41,7 @@ pub fn status(status: &Status, paint: Paint) -> String {
 }
 
 fn services(status: &Status) -> Table {
+    let process = &status.process;
     let titles = [
         "SERVICE",
         "POOL",
@@ -67,7 +68,7 @@ fn services(status: &Status) -> Table {
             cell(service.connections.total),
             failures(service.turned_away()),
             cell(service.queue),
-            state(service),
+            state(service, process),
             cell(service.writer.as_ref().map(ToString::to_string).unwrap_or_default()),
             cell(service.writer_since.as_ref().map(|at| moment(status, at)).unwrap_or_default()),
         ]);
@@ -161,9 +162,9 @@ fn verdict(destination: &Destination) -> (String, Tone) {
     (destination.verdict.to_string(), Tone::of(destination.verdict.as_str()))
 }
 
-fn state(service: &Service) -> (String, Tone) {
-    let tone = if service.ready && !service.full { Tone::Good } else { Tone::Bad };
-    (service.state().to_owned(), tone)
+fn state(service: &Service, process: &Process) -> (String, Tone) {
+    let state = service.state(process);
+    (state.to_owned(), if state == "ready" { Tone::Good } else { Tone::Bad })
 }
 
 fn failures(count: u64) -> (String, Tone) {

@@ -12,11 +12,14 @@ use crate::pool::health::{ShutdownSessions, Verdict};
 pub(super) fn limit(judgement: &Judgement, table: &Pool) {
     let Judgement { id, address, health, .. } = judgement;
     let before = table.health_of(*id).and_then(|before| before.agent.max_connections);
-    match health.agent.max_connections.filter(|most| before != Some(*most)) {
-        Some(0) => info!("destination {address}: its agent says that it may have any number of connections"),
-        Some(most) => info!("destination {address}: its agent says that it may have at most {most} connections"),
-        None => {}
-    }
+    let Some(most) = health.agent.max_connections.filter(|most| before != Some(*most)) else { return };
+    let label = table.label();
+    let (pool, it) = (label.pool(), label.of(address));
+    let many = match most {
+        0 => "any number of connections".to_owned(),
+        most => format!("at most {}", Counted(most as usize, "connection")),
+    };
+    info!(destination:% = address, pool; "destination {it}: its agent says that it may have {many}");
 }
 
 /// Tells of a verdict that has changed; of `sessions` closed, where any were to be.
@@ -43,8 +46,12 @@ pub(super) fn verdict(judgement: &Judgement, sessions: Option<usize>, options: &
             warn!(destination:% = address, pool; "{what}; {then}; destinations left: {serving}");
         }
     }
-    let served_before = judgement.changed_from.flatten() >= Some(Verdict::Spare);
-    if served_before && serving == 0 {
+    // Where none was fit from the start, nobody knows before all have been judged.
+    let is_news = match judgement.changed_from.flatten() {
+        Some(before) => before >= Verdict::Spare,
+        None => table.snapshot().iter().all(|it| it.health.verdict.is_some()),
+    };
+    if is_news && serving == 0 {
         let of = if pool.is_empty() { String::new() } else { format!("pool {pool}: ") };
         error!(pool; "{of}no destination is left that takes new clients: they are turned away");
     }

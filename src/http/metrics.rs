@@ -39,6 +39,8 @@ fn process(page: &mut Page, status: &Status) {
     page.sample(&[], process.own_connections);
     page.metric("connections_limit", Kind::Gauge, "Most client connections.");
     page.sample(&[], process.max_connections);
+    page.metric("paused", Kind::Gauge, "Whether new clients wait until it goes on.");
+    page.sample(&[], u8::from(process.paused));
     page.metric("accepted_connections", Kind::Counter, "Clients accepted.");
     page.sample(&[], process.accepted);
     page.metric("received_bytes", Kind::Counter, "Bytes received from clients.");

@@ -136,7 +136,7 @@ impl Inner {
     fn switch_single(&mut self, rotation: RotationId, slot: usize, grace_until: Instant, done: SwitchDone) {
         let current = self.current_single(rotation);
         let (id, address) = (self.destinations[slot].id, self.destinations[slot].address);
-        let label = self.label.clone();
+        let (label, of) = (self.label.clone(), self.rotation(rotation).label.clone());
         let Some(single) = self.single_mut(rotation) else { return };
         let Some(switchover) = &mut single.switchover else {
             return match current.filter(|current| *current != slot) {
@@ -144,7 +144,7 @@ impl Inner {
                 None => {
                     self.set_single(rotation, slot, true);
                     let (pool, it) = (self.label.pool(), self.label.of(address));
-                    info!(destination:% = address, pool; "single destination is {it}, chosen by hand");
+                    info!(destination:% = address, pool, service = of.service(); "{of}single destination is {it}, chosen by hand");
                     done(Ok(()));
                 }
             };
@@ -152,8 +152,11 @@ impl Inner {
         switchover.answer(Err(format!("cancelled: {address} was chosen by hand")));
         (switchover.to, switchover.done) = (id, Some(done));
         let (back, phase) = (switchover.from.id == id, switchover.phase);
-        let pool = label.pool();
-        info!(destination:% = address, pool; "single destination moves to {} instead, by hand", label.of(address));
+        let (pool, it) = (label.pool(), label.of(address));
+        info!(
+            destination:% = address, pool, service = of.service();
+            "{of}single destination moves to {it} instead, by hand"
+        );
         match phase {
             SwitchPhase::Grace if !back => switchover.deadline = grace_until,
             _ => self.set_single(rotation, slot, true),
@@ -169,9 +172,10 @@ impl Inner {
         if sessions > 0 {
             let (address, pool, sessions) = (to.address, self.label.pool(), Counted(sessions, "session"));
             let (from, to) = (self.label.of(from.address), self.label.of(to.address));
+            let of = &self.rotation(rotation).label;
             info!(
-                destination:% = address, pool;
-                "single destination moves from {from} to {to} by hand: new clients wait for {sessions} to end"
+                destination:% = address, pool, service = of.service();
+                "{of}single destination moves from {from} to {to} by hand: new clients wait for {sessions} to end"
             );
         }
         let (from, to) = (Former::of(from), to.id);

@@ -1,6 +1,7 @@
 //! Counting a connection on a destination for as long as it lasts.
 
 use crate::address::PeerAddress;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::health::Reason;
@@ -39,6 +40,11 @@ impl Lease {
     /// What has picked it.
     pub fn rotation(&self) -> RotationId {
         self.rotation.id()
+    }
+
+    /// The name of the pool that it is in.
+    pub fn pool_name(&self) -> Option<Arc<str>> {
+        self.rotation.pool().name()
     }
 
     /// What to connect to.

@@ -49,9 +49,10 @@ impl Inner {
         let closes = self.single(rotation).is_some_and(|single| single.closes);
         let (sessions, then) = (Counted(sessions, "session"), if closes { "closed" } else { "kept" });
         let (pool, former, now_at) = (self.label.pool(), self.label.of(from.address), self.label.of(next.address));
+        let of = &self.rotation(rotation).label;
         warn!(
-            destination:% = next.address, pool;
-            "single destination moved from {former} to {now_at}: {why}; {sessions} {then}"
+            destination:% = next.address, pool, service = of.service();
+            "{of}single destination moved from {former} to {now_at}: {why}; {sessions} {then}"
         );
         if closes {
             let to = next.id;
@@ -97,10 +98,10 @@ impl Inner {
             return;
         };
         let (address, pool) = (switchover.from.address, self.label.pool());
-        let it = self.label.of(address);
+        let (it, of) = (self.label.of(address), &self.rotation(rotation).label);
         warn!(
-            destination:% = address, pool;
-            "single destination stays {it}: the move by hand is cancelled: {why}"
+            destination:% = address, pool, service = of.service();
+            "{of}single destination stays {it}: the move by hand is cancelled: {why}"
         );
         switchover.answer(Err(format!("cancelled: {why}")));
         self.tell(Event::Settled);
@@ -133,10 +134,10 @@ impl Inner {
                 switchover.to = next_id;
                 self.set_single(rotation, slot, false);
                 let (address, pool) = (self.destinations[slot].address, self.label.pool());
-                let it = self.label.of(address);
+                let (it, of) = (self.label.of(address), &self.rotation(rotation).label);
                 warn!(
-                    destination:% = address, pool;
-                    "single destination moved on to {it}: {why}; 0 sessions closed"
+                    destination:% = address, pool, service = of.service();
+                    "{of}single destination moved on to {it}: {why}; 0 sessions closed"
                 );
                 if next_id == from.id {
                     self.finish_switchover(rotation);
@@ -195,7 +196,12 @@ impl Inner {
         let to = self.destinations[slot].address;
         let level = if why == BY_HAND { Level::Info } else { Level::Warn };
         let sessions = Counted(sessions, "session");
-        log!(level, "single destination moved from {} to {to}: {why}; {sessions} closed", from.address);
+        let (pool, former, now_at) = (self.label.pool(), self.label.of(from.address), self.label.of(to));
+        let of = &self.rotation(rotation).label;
+        log!(
+            level, destination:% = to, pool, service = of.service();
+            "{of}single destination moved from {former} to {now_at}: {why}; {sessions} closed"
+        );
         self.tell(Event::Closed(from.id, from.address, Some(rotation)));
         self.advance(rotation, now);
     }
@@ -225,9 +231,10 @@ impl Inner {
         if left > 0 && switchover.to != switchover.from.id {
             let (left, address, within) = (Counted(left, "session"), switchover.from.address, CLOSING.as_secs());
             let (pool, former) = (self.label.pool(), self.label.of(address));
+            let of = &self.rotation(rotation).label;
             warn!(
-                destination:% = address, pool;
-                "single destination: {left} on {former} not ended within {within} s; the next one serves"
+                destination:% = address, pool, service = of.service();
+                "{of}single destination: {left} on {former} not ended within {within} s; the next one serves"
             );
         }
         switchover.answer(Ok(()));

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::destination::{Destination, DestinationStatus};
 use super::health::ShutdownSessions;
 use super::inner::{Inner, Picked};
+use super::label::ServiceLabel;
 use super::queue::Queue;
 use super::single::SingleDestination;
 use super::tiers::{Rank, Tiers};
@@ -86,6 +87,8 @@ pub(super) struct RotationState {
     pub avoids: Option<RotationId>,
     /// Its clients that wait for room.
     pub queue: Queue,
+    /// What log lines call its service.
+    pub label: ServiceLabel,
 }
 
 impl RotationState {
@@ -119,6 +122,7 @@ impl Pool {
             single,
             avoids: None,
             queue: Queue::default(),
+            label: ServiceLabel::default(),
         }));
         Rotation(Arc::new(Member { pool: self.clone(), id }))
     }

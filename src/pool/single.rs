@@ -152,7 +152,8 @@ impl Inner {
         {
             self.set_single(rotation, slot, false);
             let (address, pool) = (self.destinations[slot].address, self.label.pool());
-            info!(destination:% = address, pool; "single destination is {}", self.label.of(address));
+            let (it, of) = (self.label.of(address), &self.rotation(rotation).label);
+            info!(destination:% = address, pool, service = of.service(); "{of}single destination is {it}");
             // Another one may have been preferred.
             self.tell(Event::Settled);
         }

@@ -80,10 +80,13 @@ impl Setup {
         self.pools.iter().chain(&self.retired)
     }
 
-    /// Has log lines name the pools of destinations, if there are several.
-    pub fn label_pools(&self) {
+    /// Has log lines name the pools of destinations, if there are several, and the services of single destinations
+    /// likewise.
+    pub fn set_labels(&self) {
         let are_several = self.pools.len() > 1;
-        self.pools.iter().for_each(|it| it.pool.set_label(are_several.then(|| it.config.name.clone())));
+        self.pools.iter().for_each(|it| it.pool.set_label(it.config.name.clone(), are_several));
+        let are_several = self.services.len() > 1;
+        self.services.iter().for_each(|it| it.rotation().set_label(are_several.then(|| it.config.name.clone())));
     }
 
     /// Has services leave alone the single destinations of those that they avoid.

@@ -3,6 +3,7 @@
 mod model;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -44,6 +45,8 @@ pub struct Source {
     pub stats: Stats,
     /// Most client connections.
     pub max_connections: usize,
+    /// New clients wait in the backlog.
+    pub paused: Arc<AtomicBool>,
     /// The configuration in force.
     pub configuration: Arc<RwLock<Printed>>,
 }
@@ -69,6 +72,7 @@ impl Source {
             connections: setup.connections(),
             own_connections: setup.own_connections(),
             max_connections: self.max_connections,
+            paused: self.paused.load(Ordering::Relaxed),
             accepted: totals.connections,
             bytes_in: totals.from_clients,
             bytes_out: totals.to_clients,

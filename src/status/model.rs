@@ -37,6 +37,8 @@ pub struct Process {
     pub own_connections: usize,
     /// The most that there may be.
     pub max_connections: usize,
+    /// Whether new clients wait until it goes on.
+    pub paused: bool,
     /// Clients accepted since the start.
     pub accepted: u64,
     /// Bytes received from clients since the start.

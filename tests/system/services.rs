@@ -289,3 +289,103 @@ fn each_service_says_which_part_of_its_clients_goes_where() {
     assert_eq!(site.daemon.control(&format!("drain {first}")), "Ok\n");
     assert_eq!(shares(), ["{}", r#"{"writer":1.0}"#, r#"{"reader":1.0}"#]);
 }
+
+/// A node in two pools has connections of both, also in a process that was there before an upgrade.
+#[test]
+fn connections_are_found_and_closed_by_their_pool_and_destination() {
+    let (site, server, ports) = (Site::new(), Server::echo(), [0; 2].map(|_| free_port()));
+    let pools: [(&str, &[&Server], &str); 2] = [("a", &[&server], ""), ("b", &[&server], "")];
+    site.write(&pools, &[("x", ports[0], "pool = \"a\""), ("y", ports[1], "pool = \"b\"")]);
+    site.start();
+    let count = |dest: &str| site.daemon.control(&format!("getconns dest={dest} json")).lines().count();
+    let before = ports.map(served);
+    for upgraded in [false, true] {
+        if upgraded {
+            site.daemon.upgrade();
+        }
+        let more = ports.map(served);
+        wait_until("both are found", || count(&server.to_string()) == 4);
+        assert_eq!([count(&format!("a/{server}")), count(&format!("b/{server}")), count("a/127.0.0.1:1")], [2, 2, 0]);
+        let clients = site.daemon.control(&format!("getclients dest=b/{server}"));
+        assert!(clients.ends_with("Clients: 1, connections: 2\n"), "{clients}");
+        for command in ["getconns", "getclients", "kick"] {
+            let answer = site.daemon.control(&format!("{command} dest=nosuch/{server}"));
+            assert_eq!(answer, "Error: there is no pool 'nosuch'; there are a, b\n", "{command}");
+            let answer = site.daemon.control(&format!("{command} dest={server}:1"));
+            assert!(answer.contains(&format!("'{server}:1': expected [POOL/]HOST:PORT")), "{answer}");
+        }
+        drop(more);
+        wait_until("they are gone", || count(&server.to_string()) == 2);
+    }
+    assert_eq!(site.daemon.control(&format!("kick dest=b/{server}")), "1 connection closed\nOk\n");
+    wait_until("it is closed", || !echoes(&before[1]));
+    assert!(echoes(&before[0]));
+    assert_eq!(site.daemon.control(&format!("kick dest={server}")), "1 connection closed\nOk\n");
+}
+
+/// It is asked for by nobody, and its connections are there.
+#[test]
+fn connections_of_a_service_that_was_dropped_can_be_asked_for_until_they_end() {
+    let (site, server, ports) = (Site::new(), Server::echo(), [0; 2].map(|_| free_port()));
+    let pools: [(&str, &[&Server], &str); 2] = [("a", &[&server], ""), ("b", &[&server], "")];
+    site.write(&pools, &[("x", ports[0], "pool = \"a\""), ("y", ports[1], "pool = \"b\"")]);
+    site.start();
+    let session = served(ports[1]);
+    site.write(&pools[..1], &[("x", ports[0], "pool = \"a\"")]);
+    assert!(site.daemon.control("reload").ends_with("Ok\n"));
+    let asked = || {
+        ["getconns y json", "getclients y json", &format!("getconns dest=b/{server} json")]
+            .map(|it| site.daemon.control(it))
+    };
+    assert_eq!(asked().map(|answer| answer.matches("{").count() > 0), [true; 3], "{:?}", asked());
+    assert!(echoes(&session));
+    drop(session);
+    let unknown = "Error: there is no service 'y'; there are x\n";
+    wait_until("it is forgotten", || asked()[..2] == [unknown, unknown]);
+    wait_until("its pool is as well", || asked()[2] == "Error: there is no pool 'b'; there are a\n");
+}
+
+/// Two services with one pool have the same destinations, and each a single one of its own.
+#[test]
+fn a_line_about_a_single_destination_names_its_service_where_there_are_several() {
+    let (site, servers, ports) = (Site::new(), [0; 2].map(|_| Server::echo()), [0; 2].map(|_| free_port()));
+    let [first, second] = servers.each_ref();
+    let checks = "watchdog = 'tcp'\ninterval = 0.1\nfall = 1\nrise = 1";
+    let single = "pool = \"p\"\npolicy = \"single\"";
+    site.write(&[("p", &[first, second], checks)], &[("x", ports[0], single), ("y", ports[1], single)]);
+    let text = fs::read_to_string(&site.file).expect("the file");
+    fs::write(&site.file, text.replace("threads = 2", "threads = 2\nlog-format = \"json\"")).expect("the file");
+    site.start();
+    let says = |service: &str, what: &str| {
+        let text = site.log();
+        let mut lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        lines.any(|it| {
+            let msg = it["msg"].as_str().unwrap_or_default();
+            it["service"] == service && msg.starts_with(&format!("service {service}: {what}"))
+        })
+    };
+    let _sessions = ports.map(served);
+    for service in ["x", "y"] {
+        wait_until("it is told", || says(service, &format!("single destination is {first}")));
+    }
+    assert_eq!(site.daemon.control(&format!("writer y/{second} 0")), "Ok\n");
+    wait_until("it is told", || says("y", &format!("single destination moves from {first} to {second} by hand")));
+    let moved = format!("single destination moved from {first} to {second}: by hand; 1 session closed");
+    wait_until("it is told", || says("y", &moved));
+    assert!(!says("x", "single destination move"));
+    assert_eq!(site.daemon.control(&format!("drain {first}")), "Ok\n");
+    wait_until("it is told", || says("x", &format!("single destination moved from {first} to {second}: ")));
+    let history = site.daemon.control(&format!("gethistory {second}"));
+    assert!(history.contains(&second.to_string()) && !history.contains('/'), "there is one pool: {history}");
+    assert_eq!(site.daemon.control("connlog x text"), "Ok\n");
+    assert!(says("x", "connection log text"));
+
+    // One that is left needs no name.
+    site.write(&[("p", &[first, second], checks)], &[("x", ports[0], single)]);
+    assert!(site.daemon.control("reload").ends_with("Ok\n"));
+    assert_eq!(site.daemon.control(&format!("enable {first}")), "Ok\n");
+    wait_until("it is fit", || site.daemon.control(&format!("writer {first} 0")) == "Ok\n");
+    wait_until("it is told", || {
+        site.log().contains("INFO single destination mov") || site.log().contains("\"single destination mov")
+    });
+}

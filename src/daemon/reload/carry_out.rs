@@ -67,7 +67,7 @@ impl<'w> Work<'w> {
     /// Does it. Returns what was done, a line for each thing.
     pub(super) fn carry_out(mut self) -> Vec<String> {
         let setup = self.setup.clone();
-        setup.label_pools();
+        setup.set_labels();
         setup.pools.iter().for_each(|entry| self.follow_pool(entry));
         let replaced = setup.services.iter().filter_map(|entry| self.follow_service(entry)).collect();
         setup.avoid_writers();

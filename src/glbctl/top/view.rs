@@ -8,6 +8,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row as Cells, Table, Wrap};
 
+use super::super::model::Service;
 use super::super::table::Tone;
 use super::super::text::{age, bytes, rate, second, short, since, took, weight};
 use super::app::{App, Lower, Mode, Row};
@@ -296,6 +297,7 @@ fn services_table(daemon: &Daemon, area: Rect) -> Table<'static> {
     let services = status.map(|status| status.services.as_slice()).unwrap_or_default();
     let chosen = columns(&SERVICES, &[0, 1, 3, 2, 5, 6, 4], area.width);
     let room = usize::from(area.height.saturating_sub(1));
+    let state = |it: &Service| status.map_or("", |status| it.state(&status.process));
     let rows = services.iter().take(room).map(|it| {
         let lasted = status.and_then(|status| since(it.writer_since.as_ref()?, &status.process.time));
         let most = it.max_connections.map(|most| format!("/{most}")).unwrap_or_default();
@@ -303,12 +305,12 @@ fn services_table(daemon: &Daemon, area: Rect) -> Table<'static> {
             it.name.to_string(),
             format!("{}{most}", it.connections.now),
             it.queue.to_string(),
-            it.state().to_owned(),
+            state(it).to_owned(),
             it.listen.to_string(),
             it.writer.as_ref().map(ToString::to_string).unwrap_or_default(),
             lasted.map(|lasted| age(lasted.floor())).unwrap_or_default(),
         ];
-        let good = it.ready && !it.full;
+        let good = state(it) == "ready";
         let style = |column| match column {
             3 => tone(if good { Tone::Good } else { Tone::Bad }),
             _ => Style::new(),

@@ -16,6 +16,7 @@ impl Connection {
         Session {
             id: self.id(worker),
             service: self.service.name.clone(),
+            pool: self.lease.as_ref().and_then(Lease::pool_name),
             client: self.client_address,
             local: self.local(),
             destination: self.lease.as_ref().map(Lease::address),

@@ -61,7 +61,11 @@ fn filters_order_and_a_limit_say_which() {
     let clients = clients(&glbd, 4);
     (0..9).for_each(|_| assert!(echoes(&clients[2])));
     let count = |query: &str| lines(&glbd.control(&format!("getconns {query} json"))).len();
-    assert_eq!((count(""), count("main"), count("nosuch")), (4, 4, 0));
+    assert_eq!((count(""), count("main")), (4, 4));
+    assert_eq!(count("dest=127.0.0.1"), 0, "it is at glbd's own port");
+    for command in ["getconns nosuch", "getclients nosuch json", "getconns nosuch client=127.0.0.2"] {
+        assert_eq!(glbd.control(command), "Error: there is no service 'nosuch'; there are main\n");
+    }
     assert_eq!((count("client=127.0.0.2"), count("client=127.0.0.0/30"), count("client=10.0.0.0/8")), (1, 3, 0));
     assert_eq!((count(&format!("dest={}", servers[0])), count("dest=127.0.0.1:1")), (2, 0));
     assert_eq!((count("older=0"), count("older=3600"), count("idle=3600"), count("limit=3")), (4, 0, 0, 3));
@@ -155,7 +159,7 @@ fn what_is_not_understood_is_said_and_nothing_is_closed() {
     let server = Server::echo();
     let glbd = Glbd::start([&server]);
     let client = clients(&glbd, 1);
-    let usage = "expected kick ID|client=NETWORK|dest=HOST:PORT|idle=SECS|older=SECS [pace=N]";
+    let usage = "expected kick ID|client=NETWORK|dest=[POOL/]HOST:PORT|idle=SECS|older=SECS [pace=N]";
     for (line, reason) in [
         ("kick", usage),
         ("kick pace=3", usage),

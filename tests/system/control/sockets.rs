@@ -160,6 +160,13 @@ fn a_read_only_address_answers_and_changes_nothing() {
         assert!(query(&format!("gethistory {server}")).contains(&server.to_string()));
         assert!(query("getwach").contains("did you mean getwatch?"));
         let help = query("help");
+        for asks in ["getclients", "wait-empty", "connlog  "] {
+            assert!(help.contains(asks), "{help}");
+        }
+        assert_eq!(query("connlog"), "main off\n");
+        assert_eq!(query("connlog main text"), refused);
+        assert_eq!(query(&format!("wait-empty {server} 0")), "Ok\n");
+        assert!(!help.contains("FORM") && !help.contains("getconfig"), "{help}");
         assert!(help.contains("getinfo ") && !help.contains("drain") && !help.contains("reload"), "{help}");
         // At a prompt as well.
         let conversation = query(&format!("prompt\ndrain {server}\nversion\nquit"));

@@ -1,8 +1,10 @@
 //! What each command shows and changes.
 
 use std::fs;
+use std::io::Write;
 
 use super::{bare, ctl, run};
+use crate::harness::client::connect_from;
 use crate::harness::{Glbd, Server, free_port, wait_until};
 use crate::services::{Site, served};
 
@@ -96,6 +98,8 @@ fn destinations_are_changed_and_what_is_refused_is_said() {
     {
         assert_eq!(ctl(control, command).status, Some(2), "{command}");
     }
+    let refused = ctl(control, "conns --service nosuch");
+    assert_eq!(refused.refusal(1), "there is no service 'nosuch'; there are main\n");
     // Nothing can be put behind a command.
     let smuggled = run(bare().args(["-c", &control.to_string(), "drain", &format!("127.0.0.1:1\n{one}:0")]));
     assert_eq!((smuggled.status, weight(&one)), (Some(2), 1.0), "{smuggled:?}");
@@ -172,4 +176,33 @@ fn files_are_checked_and_read_again() {
     let refused = ctl(control, "reload");
     assert!(refused.refusal(1).contains("nonsense"), "{refused:?}");
     assert_eq!(run(bare().args(["check", "/nonexistent"])).status, Some(1));
+}
+
+#[test]
+fn clients_that_a_rule_or_a_limit_has_reset_are_turned_away_and_counted_once() {
+    let server = Server::echo();
+    for (options, first_bytes) in
+        [(&[][..], ""), (&["--accept-proxy=127.0.0.0/8"], "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n")]
+    {
+        let limits = ["--deny=127.0.0.2,192.0.2.0/24", "--max-connections-per-source=1"];
+        let glbd = Glbd::builder().args(limits).args(options).destinations([&server]).start();
+        let turned_away = || {
+            let text = ctl(glbd.control_address(), "status").text().to_owned();
+            let (title, row) = (text.lines().nth(2), text.lines().nth(3));
+            let end = title.and_then(|it| it.find("TURNED AWAY")).expect("the column") + "TURNED AWAY".len();
+            row.and_then(|row| row[..end].split_whitespace().last()).expect("a count").to_owned()
+        };
+        assert_eq!(turned_away(), "0");
+        let connect = |source| {
+            // It may have been reset already.
+            let mut client = connect_from(source, glbd.address()).ok()?;
+            client.write_all(first_bytes.as_bytes()).ok().map(|()| client)
+        };
+        let denied = connect([127, 0, 0, 2]);
+        wait_until("it is counted", || turned_away() == "1");
+        let limited = first_bytes.is_empty().then(|| [connect([127, 0, 0, 3]), connect([127, 0, 0, 3])]);
+        let count = if limited.is_some() { "2" } else { "1" };
+        wait_until("those above the limit are as well", || turned_away() == count);
+        drop((denied, limited));
+    }
 }

@@ -1,5 +1,7 @@
 //! `glbctl health`: a plugin for monitoring systems.
 
+use nix::sys::signal::{Signal, kill};
+
 use super::ctl;
 use crate::harness::{Glbd, Server, free_port, wait_until};
 use crate::services::served;
@@ -52,4 +54,25 @@ fn what_is_not_known_is_said() {
     assert_eq!(ctl(free_port(), "health").status, Some(2), "no daemon, no service");
     assert_eq!(ctl(glbd.control_address(), "health --pool nosuch").status, Some(3));
     assert_eq!(ctl(glbd.control_address(), "health --warning many").status, Some(3));
+}
+
+/// Nothing is wrong with a destination, and no client is served.
+#[test]
+fn a_paused_daemon_is_critical_until_it_is_resumed() {
+    let glbd = Glbd::start([Server::echo().address()]);
+    let control = glbd.control_address();
+    let state = |word: &str| ctl(control, "status").text().contains(word);
+    assert!(ctl(control, "health").text().starts_with("GLBD OK ") && state(" ready"));
+    kill(glbd.pid(), Signal::SIGTTOU).expect("it runs");
+    wait_until("it is paused", || state(" paused"));
+    let paused = ctl(control, "health");
+    assert_eq!(paused.status, Some(2), "{paused:?}");
+    assert!(
+        paused.stdout.starts_with("GLBD CRITICAL - 1 of 1 destinations fit, 0 connections, paused: new"),
+        "{paused:?}"
+    );
+    assert!(!state(" ready"));
+    kill(glbd.pid(), Signal::SIGTTIN).expect("it runs");
+    wait_until("it is resumed", || state(" ready"));
+    assert_eq!(ctl(control, "health").status, Some(0));
 }

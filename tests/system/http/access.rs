@@ -85,19 +85,27 @@ fn without_a_token_file_nobody_changes_anything() {
 }
 
 #[test]
-fn a_token_that_is_none_is_refused_at_the_start() {
+fn a_token_that_is_none_is_refused_at_the_start_and_by_a_check() {
     let (_directory, file) = token_file();
-    let start = || {
-        let port = crate::harness::free_port().to_string();
+    let run = |more: &[&str]| {
+        let (port, fifo) = (crate::harness::free_port().to_string(), format!("{file}.fifo"));
         let output =
-            glbd::run(&["--http", &port, "--http-admin", &file, "--fifo", &format!("{file}.fifo"), "1", "127.0.0.1:2"]);
-        String::from_utf8(output.stderr).expect("text")
+            glbd::run(&[more, &["--http", &port, "--http-admin", &file, "--fifo", &fifo, "1", "127.0.0.1:2"]].concat());
+        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
     };
+    let start = || {
+        let (status, said) = run(&[]);
+        assert_eq!((status, &said), (Some(1), &run(&["--check"]).1));
+        said
+    };
+    assert_eq!(run(&["--check"]), (Some(0), String::new()));
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("a mode");
     assert!(start().contains("everybody may read or write it (mode 644)"));
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("a mode");
     fs::write(&file, "short\n").expect("a file");
     assert!(start().contains("it takes 16 or more letters"));
+    fs::remove_file(&file).expect("a file");
+    assert!(start().contains(&format!("the token in {file}: No such file")));
     let output = glbd::run(&["--http-admin", &file, "1", "127.0.0.1:2"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("--http-admin: no HTTP is spoken: give --http as well"));
 }

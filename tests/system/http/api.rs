@@ -121,3 +121,20 @@ fn events_are_found_by_number_and_kind_and_come_as_they_happen() {
     let mut lines = BufReader::new(stream).lines().map(|line| line.expect("text"));
     assert!(lines.any(|line| line == format!("id: {number}")));
 }
+
+#[test]
+fn a_service_or_pool_that_there_is_not_is_refused() {
+    let server = Server::echo();
+    let (glbd, web) = Web::of(&[], &[&server]);
+    let client = glbd.connect();
+    assert!(echoes(&client));
+    for what in ["connections", "clients"] {
+        let count = |query: &str| web.json(&format!("/api/v1/{what}?{query}")).as_array().map(Vec::len);
+        assert_eq!((count("service=main"), count(&format!("dest=main%2F{server}"))), (Some(1), Some(1)));
+        for (query, kind) in [("service=nosuch", "service"), ("dest=nosuch%2F127.0.0.1:1", "pool")] {
+            let answer = web.get(&format!("/api/v1/{what}?{query}"));
+            assert_eq!(answer.status, 400, "{answer:?}");
+            assert!(answer.body.contains(&format!("there is no {kind} 'nosuch'; there are main")), "{answer:?}");
+        }
+    }
+}

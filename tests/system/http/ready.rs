@@ -71,6 +71,12 @@ fn a_paused_process_is_not_ready_until_it_is_resumed() {
         let answer = web.get(path);
         assert_eq!((answer.status, &*answer.body), (503, "main: new clients wait until the process is resumed\n"));
     }
+    let says = |paused: bool| {
+        let status: serde_json::Value = serde_json::from_str(&web.get("/api/v1/status").body).expect("JSON");
+        let metric = format!("\nglbd_paused {}\n", u8::from(paused));
+        status["process"]["paused"] == paused && web.get("/metrics").body.contains(&metric)
+    };
+    assert!(says(true));
     assert_eq!(web.get("/health").status, 200, "it need not be restarted");
     assert_eq!(web.get("/ready/other").status, 404);
     // The next process is paused as well, from its first answer on.
@@ -78,9 +84,11 @@ fn a_paused_process_is_not_ready_until_it_is_resumed() {
     for _ in 0..50 {
         assert_eq!(web.get("/ready").status, 503);
     }
+    assert!(says(true));
     daemon.signal(Signal::SIGTTIN);
     wait_until("it is resumed", || web.get("/ready").status == 200);
     assert_eq!(web.get("/ready/main").body, "main: ready\n");
+    assert!(says(false));
     assert!(echoes(&daemon.connect()));
 }
 

@@ -243,7 +243,7 @@ fn its_maxconn_makes_room_for_clients_that_wait_and_takes_it_until_it_says_other
             assert_eq!(served(&clients), 3, "{line}");
         }
         pair.say("maxconn:1");
-        glbd.wait_for_log("at most 1 connections");
+        glbd.wait_for_log("at most 1 connection\n");
         // Which come first is not known: there are several threads.
         let (mut sessions, waiting): (Vec<_>, Vec<_>) = clients.into_iter().partition(is_served_at_once);
         assert!(sessions.iter().all(|client| read_line(client).is_ok() && echoes(client)), "sessions stay");
@@ -255,7 +255,7 @@ fn its_maxconn_makes_room_for_clients_that_wait_and_takes_it_until_it_says_other
         let unlimited = queue("0 clients, each destination takes any number of connections");
         assert_eq!(unlimited, !options.is_empty(), "{}", glbd.control("getinfo"));
         pair.say("maxconn:1");
-        wait_until("there is a limit again", || glbd.log().matches("at most 1 connections").count() == 2);
+        wait_until("there is a limit again", || glbd.log().matches("at most 1 connection\n").count() == 2);
         let waits = glbd.connect();
         drop(waiting);
         wait_until("one is left", || pair.server.open() == 1);

@@ -258,3 +258,21 @@ fn sessions_on_a_destination_that_is_down_are_closed_though_it_has_answered_well
     wait_until("its sessions are closed", || falling.server.open() == 0);
     assert!(!echoes(&session));
 }
+
+#[test]
+fn that_no_destination_is_fit_from_the_start_is_told_once_and_not_before_all_are_judged() {
+    let (port, [first, second]) = sites();
+    [&first, &second].iter().for_each(|site| site.say(503));
+    let glbd = asking(port).destinations([&first, &second]).start();
+    [&first, &second].iter().for_each(|site| wait_until_judged(&glbd, site, "DOWN"));
+    let told = "ERROR no destination is left that takes new clients";
+    glbd.wait_for_log(told);
+    second.say(200);
+    wait_until_judged(&glbd, &second, "READY");
+    assert_eq!(glbd.log().matches(told).count(), 1, "{}", glbd.log());
+    drop(glbd);
+    let glbd = asking(port).destinations([&first, &second]).start();
+    wait_until_judged(&glbd, &first, "DOWN");
+    wait_until_judged(&glbd, &second, "READY");
+    assert!(!glbd.log().contains(told), "{}", glbd.log());
+}
