@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::super::keys::{KEYS, Kind};
 use super::super::options::Options;
-use super::super::{Config, Greeting, PolicyKind, Refused};
+use super::super::{Config, Greeting, PolicyKind, Printed, Refused};
 use super::*;
 
 const SMALLEST: &str = "[pool.main]\n[service.main]\nlisten = 3306\n";
@@ -19,7 +19,9 @@ fn complaints(text: &str) -> Vec<String> {
 /// What a command line comes to.
 fn of_command_line(words: &[&str]) -> Config {
     let words = ["glbd"].iter().chain(words).map(|word| (*word).to_owned());
-    Config::from_command_line(words).expect("a command line")
+    let config = Config::from_command_line(words).expect("a command line");
+    // Its words are others.
+    Config { printed: Printed::default(), ..config }
 }
 
 /// What a file comes to.
