@@ -378,7 +378,7 @@ fn a_line_about_a_single_destination_names_its_service_where_there_are_several()
     let history = site.daemon.control(&format!("gethistory {second}"));
     assert!(history.contains(&second.to_string()) && !history.contains('/'), "there is one pool: {history}");
     assert_eq!(site.daemon.control("connlog x text"), "Ok\n");
-    assert!(says("x", "connection log text"));
+    wait_until("it is told", || says("x", "connection log text"));
 
     // One that is left needs no name.
     site.write(&[("p", &[first, second], checks)], &[("x", ports[0], single)]);
