@@ -13,11 +13,11 @@ use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 use super::file::{self, Complaint, Part};
 use super::keys::{KEYS, Section};
 use super::options::{ConnectFrom, Options};
-use super::print::Printed;
+use super::print::{Printed, Printer};
 use super::{
     AgentOptions, Config, ConnectionOptions, ControlAddress, Greeting, KeepaliveProbes, LimitOptions, LogTarget, MAIN,
     Name, PolicyKind, PoolConfig, ProbeSpec, Ramp, Refused, ServiceConfig, ShutdownSessions, TcpOptions,
-    WatchdogOptions, print, schema,
+    WatchdogOptions, schema,
 };
 use crate::address::{DestinationSpec, ListenAddresses};
 use crate::process::socket_file::SocketAccess;
@@ -55,7 +55,12 @@ impl Config {
         let prints = matches.get_flag("print_config");
         let config = match options.config.clone() {
             Some(path) => Config::from_file(path, &matches)?,
-            None => Config::from_options(options).map_err(Refused::Wrong)?.printed_from(&[matches]),
+            None => {
+                let (config, mut printer) =
+                    (Config::from_options(options).map_err(Refused::Wrong)?, Printer::default());
+                printer.add(&config.services[0], &matches);
+                Config { printed: printer.finish(&config.pools), ..config }
+            }
         };
         if prints { Err(Refused::Show(config.printed.to_string())) } else { Ok(config) }
     }
@@ -78,10 +83,6 @@ impl Config {
         Config::from_file(path, &matches)
     }
 
-    fn printed_from(self, matches: &[ArgMatches]) -> Config {
-        Config { printed: print::print(&self, matches), ..self }
-    }
-
     /// Reads a configuration file, and what the command line says beside it.
     fn from_file(path: PathBuf, beside: &ArgMatches) -> Result<Config, Refused> {
         let beside = options_beside_file(beside).map_err(Refused::Wrong)?;
@@ -91,35 +92,41 @@ impl Config {
             Refused::WrongFile(reasons) => Refused::WrongFile(reasons.into_iter().map(told).collect()),
             other => other,
         });
-        let (config, matches) = read?;
-        Ok(Config { file: Some(path.clone()), ..config }.printed_from(&matches))
+        let (config, printed) = read?;
+        Ok(Config { file: Some(path.clone()), printed, ..config })
     }
 
-    /// Reads what a configuration file says, with these options beside it. Returns the command line of each service as well.
+    /// Reads what a configuration file says, with these options beside it. Returns it as it is printed as well.
     ///
     /// # Errors
     /// [`Refused`]; all that is wrong with the file, without its name.
-    pub(super) fn from_text(text: &str, beside: &[String]) -> Result<(Config, Vec<ArgMatches>), Refused> {
+    pub(super) fn from_text(text: &str, beside: &[String]) -> Result<(Config, Printed), Refused> {
         let wrong =
             |complaints: Vec<Complaint>| Refused::WrongFile(complaints.iter().map(ToString::to_string).collect());
         let contents = file::read(text).map_err(wrong)?;
-        let (mut config, mut all_matches): (Option<Config>, _) = (None, Vec::new());
+        let (mut config, mut printer): (Option<Config>, _) = (None, Printer::default());
         let mut complaints = Vec::new();
         for part in contents.parts() {
             let (matches, options) = parse(part.command_line(beside))?;
             match Config::from_options(options) {
-                Ok(one) => config = Some(Config::join(config, one, &part)),
+                Ok(one) => {
+                    let whole = Config::join(config, one, &part);
+                    whole.services.last().into_iter().for_each(|it| printer.add(it, &matches));
+                    config = Some(whole);
+                }
                 Err(reason) => match part.locate(text, &reason) {
                     Some(complaint) if complaints.contains(&complaint) => {}
                     Some(complaint) => complaints.push(complaint),
                     None => return Err(Refused::Wrong(reason)),
                 },
             }
-            all_matches.push(matches);
         }
         config.iter_mut().for_each(|config| config.pools.sort_by_key(|pool| contents.place_of(&pool.name)));
         match config {
-            Some(config) if complaints.is_empty() => Ok((config, all_matches)),
+            Some(config) if complaints.is_empty() => {
+                let printed = printer.finish(&config.pools);
+                Ok((config, printed))
+            }
             _ => Err(wrong(file::bounded(complaints))),
         }
     }

@@ -1,12 +1,12 @@
 //! The entry point for a fuzzer (`fuzz/`) of what a configuration file says.
 
-use super::{Config, print};
+use super::Config;
 
 /// A file that says this.
 pub fn configuration(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
-    let Ok((config, matches)) = Config::from_text(text, &[]) else { return };
-    let printed = print::print(&config, &matches).to_string();
+    let Ok((config, printed)) = Config::from_text(text, &[]) else { return };
+    let printed = printed.to_string();
     let again = Config::from_text(&printed, &[]).ok().map(|(config, _)| format!("{config:?}"));
     assert_eq!(again, Some(format!("{config:?}")), "{printed}");
 }

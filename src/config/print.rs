@@ -1,12 +1,13 @@
 //! The configuration in force, as a file that says the same.
 
 use std::fmt;
+use std::sync::Arc;
 
 use clap::ArgMatches;
 use toml::Value;
 
 use super::keys::{KEYS, Key, Kind, POLICIES, Section};
-use super::{Config, ServiceConfig};
+use super::{Name, PoolConfig, ServiceConfig};
 
 /// A configuration as a file.
 #[derive(Debug, Clone, Default)]
@@ -14,7 +15,7 @@ pub struct Printed {
     /// The lines of the process, by their keys.
     process: Vec<(&'static str, String)>,
     /// The sections behind that.
-    others: String,
+    others: Arc<str>,
 }
 
 impl Printed {
@@ -39,32 +40,39 @@ impl fmt::Display for Printed {
     }
 }
 
-/// What command lines say, one for each service, with the defaults that they leave, as a file. What depends on the machine
-/// is left out.
-pub(super) fn print(config: &Config, matches: &[ArgMatches]) -> Printed {
-    let mut file = String::new();
-    let parts = || config.services.iter().zip(matches);
-    let process = parts().next().map(|(_, matches)| lines(Section::Process, None, matches).collect());
-    for pool in &config.pools {
-        if let Some((_, matches)) = parts().find(|(service, _)| service.pool == pool.name) {
-            print_section(&mut file, &format!("pool.{}", pool.name), Section::Pool, None, matches);
-        }
-    }
-    for (service, matches) in parts() {
-        print_section(&mut file, &format!("service.{}", service.name), Section::Service, Some(service), matches);
-    }
-    Printed { process: process.unwrap_or_default(), others: file }
+/// Makes a file of what command lines say, one for each service, with the defaults that they leave. What depends on the
+/// machine is left out. Of each, only the text is kept: a parsed command line takes ten kilobytes.
+#[derive(Default)]
+pub(super) struct Printer {
+    process: Vec<(&'static str, String)>,
+    pools: Vec<(Name, String)>,
+    services: String,
 }
 
-fn print_section(
-    file: &mut String,
-    name: &str,
-    section: Section,
-    service: Option<&ServiceConfig>,
-    matches: &ArgMatches,
-) {
-    *file += &format!("\n[{name}]\n");
-    file.extend(lines(section, service, matches).map(|(_, line)| line));
+impl Printer {
+    /// Adds a service, and its pool, if that is new.
+    pub(super) fn add(&mut self, service: &ServiceConfig, matches: &ArgMatches) {
+        if self.services.is_empty() {
+            self.process = lines(Section::Process, None, matches).collect();
+        }
+        if self.pools.iter().all(|(name, _)| *name != service.pool) {
+            let text = section(&format!("pool.{}", service.pool), Section::Pool, None, matches);
+            self.pools.push((Name::clone(&service.pool), text));
+        }
+        self.services += &section(&format!("service.{}", service.name), Section::Service, Some(service), matches);
+    }
+
+    /// The file, with the pools in this order.
+    pub(super) fn finish(mut self, pools: &[PoolConfig]) -> Printed {
+        self.pools.sort_by_key(|(name, _)| pools.iter().position(|pool| pool.name == *name));
+        let others = self.pools.iter().map(|(_, text)| text.as_str()).chain([self.services.as_str()]);
+        Printed { process: self.process, others: others.collect::<String>().into() }
+    }
+}
+
+fn section(name: &str, section: Section, service: Option<&ServiceConfig>, matches: &ArgMatches) -> String {
+    let lines = lines(section, service, matches).map(|(_, line)| line);
+    [format!("\n[{name}]\n")].into_iter().chain(lines).collect()
 }
 
 /// The lines of a section, by their keys.

@@ -1,14 +1,14 @@
 //! Lines of the connection log.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 use std::time::SystemTime;
 
 use super::{Ended, Style};
 use crate::log::format::Fields;
 
-/// A line about a connection, with its end. One that is text begins with the time only if it is to be `stamped`.
-pub(super) fn ended(ended: &Ended, stamped: bool) -> String {
-    let fields = begin(ended.style, ended.at)
+/// Adds a line about a connection, with its end. One that is text begins with the time only if it is to be `stamped`.
+pub(super) fn ended(text: String, ended: &Ended, stamped: bool) -> String {
+    let fields = begin(text, ended.style, ended.at, stamped)
         .text("service", &ended.service)
         .text("id", ended.id)
         .text("client", ended.client)
@@ -22,32 +22,30 @@ pub(super) fn ended(ended: &Ended, stamped: bool) -> String {
         .count("bytes_in", ended.bytes_in)
         .count("bytes_out", ended.bytes_out)
         .text("cause", ended.cause.name());
-    finish(fields, ended.style, ended.at, stamped)
+    fields.finish() + "\n"
 }
 
-/// A line about lines that are missing, of this service or of any.
+/// Adds a line about lines that are missing, of this service or of any.
 pub(super) fn left_out(
+    text: String,
     style: Style,
     service: Option<&str>,
     (count, reason): (usize, impl Display),
     stamped: bool,
 ) -> String {
-    let now = SystemTime::now();
-    let fields = begin(style, now).text_or_none("service", service);
-    finish(fields.count("left_out", count as u64).text("reason", reason), style, now, stamped)
+    let fields = begin(text, style, SystemTime::now(), stamped).text_or_none("service", service);
+    fields.count("left_out", count as u64).text("reason", reason).finish() + "\n"
 }
 
-fn begin(style: Style, at: SystemTime) -> Fields {
-    match style {
-        Style::Json => Fields::json().text("time", humantime::format_rfc3339_millis(at)),
-        _ => Fields::logfmt(),
+fn begin(mut text: String, style: Style, at: SystemTime, stamped: bool) -> Fields {
+    let time = humantime::format_rfc3339_millis(at);
+    if style == Style::Json {
+        return Fields::behind(text, true).text("time", time);
     }
-}
-
-fn finish(fields: Fields, style: Style, at: SystemTime, stamped: bool) -> String {
-    match (style, fields.finish()) {
-        (Style::Json, line) => line + "\n",
-        (_, line) if stamped => format!("{} connection {line}\n", humantime::format_rfc3339_millis(at)),
-        (_, line) => format!("connection {line}\n"),
+    if stamped {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{time} ");
     }
+    text += "connection ";
+    Fields::behind(text, false)
 }

@@ -27,7 +27,7 @@ fn ended(service: &str, rate: u32) -> Ended {
 }
 
 fn line(style: Style, service: &str, stamped: bool) -> String {
-    format::ended(&Ended { style, ..ended(service, 1) }, stamped)
+    format::ended(String::new(), &Ended { style, ..ended(service, 1) }, stamped)
 }
 
 #[test]

@@ -16,6 +16,8 @@ use crate::supervise;
 const COLLECTING: Duration = Duration::from_millis(50);
 /// Most connections that wait to be written.
 const MOST_WAITING: usize = 16 * 1024;
+/// Of a line, in bytes.
+const USUAL_LENGTH: usize = 256;
 /// How long [`flush`] waits.
 const FLUSHING: Duration = Duration::from_millis(500);
 
@@ -130,30 +132,27 @@ impl Writer {
 
     fn lines(&mut self, taken: &Taken, now: Instant) -> String {
         let stamped = self.place.stamps();
-        let mut text = self.left_out(now, false);
+        let mut text = self.left_out(String::with_capacity(taken.ended.len() * USUAL_LENGTH), now, false);
         self.rates.tidy(SystemTime::now());
         for ended in &taken.ended {
             if self.rates.permit(ended) {
-                text += &format::ended(ended, stamped);
+                text = format::ended(text, ended, stamped);
             }
         }
         if taken.left_out > 0 {
             let told = (taken.left_out, "they came faster than they could be written");
-            text += &format::left_out(taken.style, None, told, stamped);
+            text = format::left_out(text, taken.style, None, told, stamped);
         }
         // Nobody knows whether there will be a next time.
-        if !taken.flushing.is_empty() {
-            text += &self.left_out(now, true);
-        }
-        text
+        if taken.flushing.is_empty() { text } else { self.left_out(text, now, true) }
     }
 
-    /// What services have had too much of in seconds that are over, or in all.
-    fn left_out(&mut self, now: Instant, all: bool) -> String {
-        let told = |LeftOut { service, style, count, most }: LeftOut| {
+    /// Adds what services have had too much of in seconds that are over, or in all.
+    fn left_out(&mut self, text: String, now: Instant, all: bool) -> String {
+        let stamped = self.place.stamps();
+        self.rates.over(now, all).into_iter().fold(text, |text, LeftOut { service, style, count, most }| {
             let told = (count, format_args!("more than {most} a second"));
-            format::left_out(style, Some(&service), told, self.place.stamps())
-        };
-        self.rates.over(now, all).into_iter().map(told).collect()
+            format::left_out(text, style, Some(&service), told, stamped)
+        })
     }
 }

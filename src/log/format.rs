@@ -44,28 +44,46 @@ impl FromStr for LogFormat {
 pub struct Fields {
     is_json: bool,
     line: String,
+    /// Where it begins in there.
+    begin: usize,
 }
 
 impl Fields {
     /// Begins a line of logfmt.
     pub fn logfmt() -> Fields {
-        Fields { is_json: false, line: String::new() }
+        Fields::behind(String::new(), false)
     }
 
     /// Begins a JSON object.
     pub fn json() -> Fields {
-        Fields { is_json: true, line: String::new() }
+        Fields::behind(String::new(), true)
+    }
+
+    /// Begins a line behind a text, with which it is returned.
+    pub fn behind(text: String, is_json: bool) -> Fields {
+        Fields { is_json, begin: text.len(), line: text }
     }
 
     /// Adds a text. The caller gives each key once; keys are lowercase letters and underscores.
     pub fn text(mut self, key: &str, value: impl fmt::Display) -> Fields {
         self.key(key);
-        let value = value.to_string();
+        let begin = self.line.len();
+        if self.is_json {
+            self.line.push('"');
+        }
+        // A String takes whatever is written to it.
+        let _ = write!(self.line, "{value}");
+        let value = &self.line[begin + usize::from(self.is_json)..];
         let is_plain = |c: char| !c.is_whitespace() && !matches!(c, '"' | '\\' | '=') && !is_unprintable(c);
-        if self.is_json || value.is_empty() || !value.chars().all(is_plain) {
+        // Mostly there is nothing to be done about it.
+        let is_plain =
+            value.bytes().all(|it| it.is_ascii_alphanumeric() || b".:-_/".contains(&it)) || value.chars().all(is_plain);
+        if !is_plain || value.is_empty() && !self.is_json {
+            let value = value.to_owned();
+            self.line.truncate(begin);
             quote(&mut self.line, &value);
-        } else {
-            self.line += &value;
+        } else if self.is_json {
+            self.line.push('"');
         }
         self
     }
@@ -90,7 +108,9 @@ impl Fields {
     pub fn seconds(mut self, key: &str, value: Option<f32>) -> Fields {
         let Some(value) = value.filter(|value| value.is_finite()) else { return self.none(key) };
         self.key(key);
-        let _ = write!(self.line, "{value:.6}");
+        // Whole numbers are written in a fraction of the time.
+        let micros = (f64::from(value) * 1e6).round() as u64;
+        let _ = write!(self.line, "{}.{:06}", micros / 1_000_000, micros % 1_000_000);
         self
     }
 
@@ -104,19 +124,20 @@ impl Fields {
     /// The line.
     pub fn finish(mut self) -> String {
         if self.is_json {
-            self.line += if self.line.is_empty() { "{}" } else { "}" };
+            self.line += if self.line.len() == self.begin { "{}" } else { "}" };
         }
         self.line
     }
 
     fn key(&mut self, key: &str) {
-        match (self.is_json, self.line.is_empty()) {
-            (true, true) => self.line.push('{'),
-            (true, false) => self.line.push(','),
-            (false, true) => {}
-            (false, false) => self.line.push(' '),
-        }
-        let _ = if self.is_json { write!(self.line, "\"{key}\":") } else { write!(self.line, "{key}=") };
+        let is_first = self.line.len() == self.begin;
+        let [before, behind] = match (self.is_json, is_first) {
+            (true, true) => ["{\"", "\":"],
+            (true, false) => [",\"", "\":"],
+            (false, true) => ["", "="],
+            (false, false) => [" ", "="],
+        };
+        self.line.extend([before, key, behind]);
     }
 }
 

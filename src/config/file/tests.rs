@@ -123,8 +123,8 @@ fn several_services_may_share_a_pool_and_others_have_their_own() {
     assert_eq!(config.pools.iter().map(|it| it.interval.as_secs()).collect::<Vec<_>>(), [3, 1]);
     assert_eq!(config.services.iter().map(|it| it.avoid.as_deref()).collect::<Vec<_>>(), [None, None, Some("writer")]);
     assert_eq!(config.threads, 3);
-    let (same, matches) = Config::from_text(file, &[]).expect("a file");
-    let printed = super::super::print::print(&same, &matches).to_string();
+    let (same, printed) = Config::from_text(file, &[]).expect("a file");
+    let printed = printed.to_string();
     assert_eq!(format!("{:?}", of_file(&printed)), format!("{same:?}"), "{printed}");
 }
 
