@@ -6,7 +6,6 @@ the server behind it come before the attackers on the processors, which they wou
 medians, and writes them as a section into --output.
 """
 
-import argparse
 import contextlib
 import multiprocessing
 import os
@@ -20,7 +19,7 @@ from statistics import median
 
 from contenders import THREADS, free_port, require, use_own_network, wait_for
 from loads import Backends
-from report import number, write_section
+from report import number, section_options, tell_section
 
 TITLE = "## A source that opens connections as fast as it can"
 ATTACKER, CLIENT = "127.0.0.2", "127.0.0.3"
@@ -37,7 +36,7 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 def main():
-    options = command_line()
+    options = section_options("attack", __doc__)
     require("nginx", "iperf3", "ip", "unshare")
     use_own_network()
     # Before whatever else runs on this machine, as far as it is allowed. Inherited by all but the attackers.
@@ -53,18 +52,7 @@ def main():
                     results[key].append(result)
                     print(f"round {number_of_round}: {', '.join(key)}: {told(result)}", flush=True)
     section = page(results, options)
-    print(section)
-    if options.output:
-        write_section(options.output, TITLE, section)
-
-
-def command_line():
-    parser = argparse.ArgumentParser(prog="attack", description=__doc__)
-    parser.add_argument("glbd", help="the binary")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=5, help="of each measurement")
-    parser.add_argument("--output", help="the page whose section of this is written anew")
-    return parser.parse_args()
+    tell_section(options.output, TITLE, section)
 
 
 def measure(over_limit, situation, backend, directory, options):

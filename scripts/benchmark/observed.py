@@ -5,7 +5,6 @@ alone, in a file; and with that, a scrape of the metrics each second, a page tha
 Prints medians, and writes them as a section into --output.
 """
 
-import argparse
 import contextlib
 import itertools
 import multiprocessing
@@ -19,7 +18,7 @@ from statistics import median
 
 from contenders import GLBD, Contender, free_port, require, use_own_network
 from loads import LOADS, Backends
-from report import number, write_section
+from report import number, section_options, tell_section
 
 TITLE = "## What it costs to look"
 WATCHERS = 2
@@ -31,7 +30,7 @@ MEASURED = ["keep-alive-64", "connect-64", "idle"]
 
 
 def main():
-    options = command_line()
+    options = section_options("observed", __doc__, rounds=11)
     require("nginx", "iperf3", "wrk", "ip", "unshare")
     use_own_network()
     loads = [load for load in LOADS if load.key in MEASURED]
@@ -47,18 +46,7 @@ def main():
                         told = ", ".join(f"{number(getattr(result, field))} {unit}" for field, unit in load.units.items())
                         print(f"round {number_of_round}: {load.title}, {situation}: {told}", flush=True)
     section = page(loads, results, options)
-    print(section)
-    if options.output:
-        write_section(options.output, TITLE, section)
-
-
-def command_line():
-    parser = argparse.ArgumentParser(prog="observed", description=__doc__)
-    parser.add_argument("glbd", help="the binary")
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--seconds", type=int, default=5, help="of each measurement")
-    parser.add_argument("--output", help="the page whose section of this is written anew")
-    return parser.parse_args()
+    tell_section(options.output, TITLE, section)
 
 
 def measure(load, situation, backend, directory, options):

@@ -1,5 +1,6 @@
 """What is told of the measurements: a page in Markdown, with a chart."""
 
+import argparse
 import json
 import re
 from pathlib import Path
@@ -57,8 +58,22 @@ def number(value):
     return f"{value:.1f}" if value >= 100 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
 
 
-def write_section(path, title, section):
-    """Writes a section of the page anew, which begins with this title: before the next one, or at the end."""
+def section_options(program, description, rounds=7):
+    """The command line of a program that measures for one section of the page."""
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument("glbd", help="the binary")
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--seconds", type=int, default=5, help="of each measurement")
+    parser.add_argument("--output", help="the page whose section of this is written anew")
+    return parser.parse_args()
+
+
+def tell_section(path, title, section):
+    """Prints a section that begins with this title, and writes it into the page, if there is one: in the place of the one
+    that is there, or at the end."""
+    print(section)
+    if not path:
+        return
     with open(path, encoding="utf-8") as file:
         text = file.read()
     before, _, after = text.partition(title)

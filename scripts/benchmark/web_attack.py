@@ -6,7 +6,6 @@ connections, requests as a page of another origin makes them, and readers of eve
 time, in every situation. Prints medians, and writes them as a section into --output.
 """
 
-import argparse
 import contextlib
 import multiprocessing
 import os
@@ -21,7 +20,7 @@ from statistics import median
 from attack import CLIENTS_A_SECOND, be_a_client, percentile
 from contenders import THREADS, free_port, require, use_own_network, wait_for
 from loads import Backends
-from report import number, write_section
+from report import number, section_options, tell_section
 
 TITLE = "## Clients of the HTTP port that mean no good"
 ALONE, BESIDE, ATTACKED = "nothing", "the same on another glbd", "the abuse of its own HTTP port"
@@ -32,7 +31,7 @@ SLEEP = 0.05
 
 
 def main():
-    options = command_line()
+    options = section_options("web_attack", __doc__)
     require("nginx", "iperf3", "ip", "unshare")
     use_own_network()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -50,18 +49,7 @@ def main():
                     results[situation].append(result)
                     print(f"round {number_of_round}: {situation}: {result}", flush=True)
     section = page(results, options)
-    print(section)
-    if options.output:
-        write_section(options.output, TITLE, section)
-
-
-def command_line():
-    parser = argparse.ArgumentParser(prog="web_attack", description=__doc__)
-    parser.add_argument("glbd", help="the binary")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=5, help="of each measurement")
-    parser.add_argument("--output", help="the page whose section of this is written anew")
-    return parser.parse_args()
+    tell_section(options.output, TITLE, section)
 
 
 def measure(situation, backend, directory, options):

@@ -120,7 +120,7 @@ pub struct Ended {
     pub service: Arc<str>,
     /// Which it was, in this process.
     pub id: SessionId,
-    /// Who had connected, or for whom a proxy had.
+    /// The client's address: the one in the PROXY header, where a proxy has sent one.
     pub client: PeerAddress,
     /// What the destination saw as its client.
     pub local: Option<SocketAddr>,

@@ -23,7 +23,7 @@ const FLUSHING: Duration = Duration::from_millis(500);
 
 /// What workers have for the thread.
 struct Queue {
-    /// Something was added at some time: not all of it may be written yet, or told of.
+    /// Whether anything was ever added. If so, some of it may not be written yet.
     is_in_use: bool,
     ended: Vec<Ended>,
     /// There was no room for these.
@@ -36,7 +36,7 @@ struct Queue {
 
 static QUEUE: Mutex<Queue> =
     Mutex::new(Queue { is_in_use: false, ended: Vec::new(), left_out: 0, style: Style::Off, flushing: Vec::new() });
-/// There is something to write, or somebody waits for that.
+/// Signalled when there is something to write, or a thread waits in [`flush`].
 static NEWS: Condvar = Condvar::new();
 
 /// Starts the thread, once in a process. Lines go to the end of this file, or to the log.
@@ -143,7 +143,7 @@ impl Writer {
             let told = (taken.left_out, "they came faster than they could be written");
             text = format::left_out(text, taken.style, None, told, stamped);
         }
-        // Nobody knows whether there will be a next time.
+        // The process may be about to end.
         if taken.flushing.is_empty() { text } else { self.left_out(text, now, true) }
     }
 

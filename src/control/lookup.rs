@@ -21,7 +21,7 @@ pub(super) fn usual_port(setup: &Setup) -> Option<u16> {
 pub(super) fn pool_of<'s>(setup: &'s Setup, target: &Target) -> Result<&'s PoolEntry, String> {
     let all = || names(setup.pools.iter().map(|it| &*it.config.name));
     if let Some(name) = &target.of {
-        return setup.pool(name).ok_or_else(|| format!("there is no pool '{name}'; there are {}", all()));
+        return setup.pool(name).ok_or_else(|| no_pool(setup, name));
     }
     if let [only] = &setup.pools[..] {
         return Ok(only);
@@ -44,7 +44,6 @@ pub(super) fn pool_of<'s>(setup: &'s Setup, target: &Target) -> Result<&'s PoolE
 /// # Errors
 /// What has to be said to find it.
 pub(super) fn service_of<'s>(setup: &'s Setup, target: &Target) -> Result<&'s ServiceEntry, String> {
-    let all = || names(setup.services.iter().map(|it| &*it.config.name));
     let is_single = |it: &&ServiceEntry| it.config.policy == PolicyKind::Single;
     let is_meant = |it: &&ServiceEntry| target.of.as_ref().is_none_or(|name| **name == *it.config.pool);
     if let Some(service) = target.of.as_ref().and_then(|name| setup.service(name)) {
@@ -54,10 +53,7 @@ pub(super) fn service_of<'s>(setup: &'s Setup, target: &Target) -> Result<&'s Se
     let single: Vec<&ServiceEntry> = meant.iter().copied().filter(is_single).collect();
     match (&meant[..], &single[..]) {
         ([only], _) | (_, [only]) => Ok(only),
-        ([], _) => {
-            let name = target.of.as_deref().unwrap_or_default();
-            Err(format!("there is no service '{name}'; there are {}", all()))
-        }
+        ([], _) => Err(no_service(setup, target.of.as_deref().unwrap_or_default())),
         (_, []) => Err("there is no single destination to move: no service has the policy 'single'".to_owned()),
         (_, several) => {
             let (name, endpoint) = (&several[0].config.name, &target.spec.endpoint);
@@ -73,18 +69,22 @@ pub(super) fn service_of<'s>(setup: &'s Setup, target: &Target) -> Result<&'s Se
 /// That there is no such service, and which there are.
 pub(super) fn services_called<'s>(setup: &'s Setup, name: Option<&str>) -> Result<Vec<&'s ServiceEntry>, String> {
     let Some(name) = name else { return Ok(setup.services.iter().collect()) };
-    let all = || names(setup.services.iter().map(|it| &*it.config.name));
-    let service = setup.service(name).ok_or_else(|| format!("there is no service '{name}'; there are {}", all()))?;
-    Ok(vec![service])
+    setup.service(name).map(|it| vec![it]).ok_or_else(|| no_service(setup, name))
 }
 
 /// Why no connection was found that is meant: there is no service or pool of this name. One that is no longer asked for is
 /// known by its connections.
 pub(super) fn unknown_name(setup: &Setup, filter: &SessionFilter) -> Option<String> {
     let pool = filter.pool.as_ref().filter(|name| setup.pool(name).is_none());
-    let no_pool =
-        |name| format!("there is no pool '{name}'; there are {}", names(setup.pools.iter().map(|it| &*it.config.name)));
-    services_called(setup, filter.service.as_deref()).err().or_else(|| pool.map(no_pool))
+    services_called(setup, filter.service.as_deref()).err().or_else(|| pool.map(|name| no_pool(setup, name)))
+}
+
+fn no_pool(setup: &Setup, name: &str) -> String {
+    format!("there is no pool '{name}'; there are {}", names(setup.pools.iter().map(|it| &*it.config.name)))
+}
+
+fn no_service(setup: &Setup, name: &str) -> String {
+    format!("there is no service '{name}'; there are {}", names(setup.services.iter().map(|it| &*it.config.name)))
 }
 
 fn has(pool: &Pool, endpoint: &Endpoint) -> bool {

@@ -68,7 +68,7 @@ impl Credentials {
         Credentials::from_files(spec, known, Kind::Any)
     }
 
-    /// The same in a process that serves, which waits for nobody who might write to a pipe.
+    /// The same in a process that already serves, which must not block on a pipe that nobody writes to.
     ///
     /// # Errors
     /// The same, and that a file is no regular one.

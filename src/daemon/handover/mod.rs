@@ -123,7 +123,7 @@ pub(super) enum Order {
     Single(String, PeerAddress),
     /// Stop at once.
     Stop,
-    /// Close these connections of its own. Given only to a process that answers.
+    /// Close these of its own connections. Sent only to a process that has said that it answers questions about them.
     Kick(Vec<SessionId>),
 }
 

@@ -55,12 +55,12 @@ impl PredecessorLink {
         Some(PredecessorLink { channel, pid, connections, orders, questions: Questions::default() })
     }
 
-    /// Its number, for the next one that hears of it.
+    /// Its process ID, to be handed on in the next upgrade.
     pub(in crate::daemon) fn pid(&self) -> Option<u32> {
         self.pid
     }
 
-    /// What it has, for the next one that hears of it.
+    /// Its connections, to be handed on in the next upgrade.
     pub(in crate::daemon) fn connections(&self) -> Connections {
         let connections = self.connections.iter();
         connections.map(|((holder, address), count)| (holder.clone(), *address, *count)).collect()

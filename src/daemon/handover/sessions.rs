@@ -73,7 +73,8 @@ impl SessionControl for AllSessions {
     }
 }
 
-/// What a process is still to answer: one question at a time, so that one that has stopped finds one when it goes on.
+/// The questions that an older process is still to answer. It is sent one at a time, so that a process which was stopped
+/// finds no more than one when it goes on.
 #[derive(Default)]
 pub(super) struct Questions {
     /// The oldest first.
