@@ -8,7 +8,7 @@ use super::health::Reason;
 use super::inner::Inner;
 use super::refusals::Refusals;
 use super::{DestinationId, Event, Rotation, RotationId};
-use crate::counters::Counters;
+use crate::counters::Shard;
 
 /// What a failed connect is called where its cause is not known.
 const CONNECT_FAILED: &str = "connects fail";
@@ -23,7 +23,6 @@ pub struct Lease {
     pub(super) doubtful: bool,
     pub(super) outdated: bool,
     pub(super) retries: bool,
-    pub(super) counters: Counters,
 }
 
 impl Lease {
@@ -32,9 +31,10 @@ impl Lease {
         self.id
     }
 
-    /// What the destination's connections come to.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    /// A worker's part of what the destination's connections come to; of nothing any more, if the destination is gone.
+    pub fn shard(&self, worker: usize) -> Arc<Shard> {
+        let inner = self.rotation.pool().lock();
+        inner.find(self.id).map(|slot| inner.destinations[slot].counters.shard(worker)).unwrap_or_default()
     }
 
     /// What has picked it.

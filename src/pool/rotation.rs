@@ -148,13 +148,12 @@ impl Rotation {
     /// connect failed come only when there are no others, and those that are SPARE after all that are READY.
     pub fn pick(&self, client: IpAddr, tried: &mut Tried, now: Instant) -> Pick {
         let mut inner = self.0.pool.lock();
-        if inner.settings.ramp.is_none() {
-            let picked = inner.pick(self.id(), client, tried, now);
-            return inner.picked(self, picked, now);
+        let limits_follow_the_load = inner.settings.ramp.is_some();
+        if limits_follow_the_load {
+            inner.arrives();
         }
-        inner.arrives();
         let picked = inner.pick(self.id(), client, tried, now);
-        inner.has_arrived(self, picked, now)
+        if limits_follow_the_load { inner.has_arrived(self, picked, now) } else { inner.picked(self, picked, now) }
     }
 
     /// Every destination, in the order in which they were added.
@@ -201,7 +200,6 @@ impl Inner {
             doubtful: destination.refusals.is_some(),
             outdated: self.is_outdated(destination, now),
             retries: self.retries(rotation.id()),
-            counters: destination.counters.clone(),
         }
     }
 

@@ -11,45 +11,41 @@ use super::tried::Tried;
 
 /// A group of destinations that one policy picks from. The lowest comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Tier {
-    rank: Rank,
-    /// Its last connect failed a short while ago.
-    avoided: bool,
-}
+pub(super) struct Tier(u16);
 
 /// What decides between destinations before any policy does. The lowest comes first: those that are READY, and of these
-/// the ones that are no backups, and backups in the order of their numbers; then the same of those that are SPARE.
+/// the ones that are no backups, and backups in the order of their numbers; then the same of those that are SPARE. One
+/// number, since every pick and every end compares some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rank {
-    spare: bool,
-    backup: u8,
-}
+pub(super) struct Rank(u16);
 
 impl Rank {
-    const FIRST: Rank = Rank { spare: false, backup: 0 };
+    /// Of one that is SPARE, beside the number of the backup.
+    const SPARE: u16 = 1 << u8::BITS;
 
     /// `None` where the destination takes no new connections.
     pub(super) fn of(destination: &Destination) -> Option<Rank> {
-        let spare = destination.open_verdict()? != Verdict::Ready;
-        Some(Rank { spare, backup: destination.backup })
+        let spare = if destination.open_verdict()? == Verdict::Ready { 0 } else { Rank::SPARE };
+        Some(Rank(spare | u16::from(destination.backup)))
     }
 
     /// The same of one that is no backup.
     pub(super) fn as_primary(self) -> Rank {
-        Rank { backup: 0, ..self }
+        Rank(self.0 & Rank::SPARE)
     }
 }
 
 impl Tier {
-    const FIRST: Tier = Tier { rank: Rank::FIRST, avoided: false };
+    const FIRST: Tier = Tier(0);
 
     pub(super) fn rank(self) -> Rank {
-        self.rank
+        Rank(self.0 >> 1)
     }
 
-    /// `None` where the destination takes no new connections.
+    /// `None` where the destination takes no new connections. In each rank, those whose last connect failed a short while
+    /// ago come after the others.
     pub(super) fn of(destination: &Destination) -> Option<Tier> {
-        Rank::of(destination).map(|rank| Tier { rank, avoided: destination.avoided_until.is_some() })
+        Rank::of(destination).map(|rank| Tier(rank.0 << 1 | u16::from(destination.avoided_until.is_some())))
     }
 }
 
@@ -96,14 +92,14 @@ impl Tiers {
     pub(super) fn pick(&mut self, client: IpAddr, tried: &Tried) -> TierPick {
         let mut full = None;
         for (tier, members) in &mut self.tiers {
-            if full.is_some_and(|full| full != tier.rank) {
+            if full.is_some_and(|full| full != tier.rank()) {
                 break;
             }
             if let Some(slot) = members.policy.pick(client, tried) {
                 return TierPick::Slot(slot);
             }
             if members.full.iter().any(|slot| !tried.has(*slot)) {
-                full = Some(tier.rank);
+                full = Some(tier.rank());
             }
         }
         full.map_or(TierPick::Nothing, TierPick::Full)
@@ -181,7 +177,7 @@ impl Tiers {
 
     /// The number of its connections is another, and it has room, or none, as before.
     pub(super) fn connections_changed(&mut self, destination: &Destination) {
-        if self.leaves_out(destination) {
+        if !self.kind.goes_by_connections() || self.leaves_out(destination) {
             return;
         }
         let candidate = self.candidate(destination);
@@ -223,14 +219,12 @@ impl Tiers {
     }
 
     fn members(&mut self, tier: Tier) -> &mut Members {
-        let place = match self.tiers.binary_search_by_key(&tier, |(tier, _)| *tier) {
-            Ok(place) => place,
-            Err(place) => {
-                let members = Members { policy: self.kind.build(self.top), full: Vec::new() };
-                self.tiers.insert(place, (tier, members));
-                place
-            }
-        };
+        // Nearly always the first, and hardly ever behind the fourth.
+        let place = self.tiers.iter().position(|(other, _)| *other >= tier).unwrap_or(self.tiers.len());
+        if self.tiers.get(place).is_none_or(|(other, _)| *other != tier) {
+            let members = Members { policy: self.kind.build(self.top), full: Vec::new() };
+            self.tiers.insert(place, (tier, members));
+        }
         &mut self.tiers[place].1
     }
 }

@@ -26,6 +26,11 @@ impl Tried {
         self.ids.len()
     }
 
+    /// Whether none counts as tried.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ids.is_empty() && self.apart.is_none()
+    }
+
     /// Whether the destination in this slot was tried.
     pub(super) fn has(&self, slot: usize) -> bool {
         self.ids.contains_key(&slot) || self.apart == Some(slot)

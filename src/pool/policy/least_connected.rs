@@ -13,11 +13,13 @@ pub(super) struct LeastConnected {
     standings: BySlot<Standing>,
     /// When the last turn taken began.
     now: Time,
+    /// The one picked last, if it stands as before still: it takes its turn together with its new connection.
+    picked: Option<usize>,
 }
 
 impl Default for LeastConnected {
     fn default() -> Self {
-        LeastConnected { order: BTreeSet::new(), standings: BySlot::default(), now: START }
+        LeastConnected { order: BTreeSet::new(), standings: BySlot::default(), now: START, picked: None }
     }
 }
 
@@ -53,10 +55,26 @@ impl LeastConnected {
             self.order.insert((standing.rank, slot));
         }
     }
+
+    /// Has the one picked last take its turn, whatever has become of the connection.
+    fn take_turn(&mut self) {
+        if let Some(slot) = self.picked.take() {
+            let now = self.now;
+            self.rank(slot, |it| it.take_turn(now));
+        }
+    }
+}
+
+impl Standing {
+    /// Its next turn begins after the one that begins now.
+    fn take_turn(&mut self, now: Time) {
+        self.rank.turn_begins = now.saturating_add(turn(self.weight));
+    }
 }
 
 impl Policy for LeastConnected {
     fn join(&mut self, candidate: &Candidate, ahead: Ahead) {
+        self.take_turn();
         let turn_begins = ahead.begins(self.now, candidate.weight);
         let rank = Rank { load: Load::of(candidate), turn_begins };
         self.standings.insert(candidate.slot, Standing { rank, weight: candidate.weight });
@@ -64,20 +82,29 @@ impl Policy for LeastConnected {
     }
 
     fn leave(&mut self, candidate: &Candidate) -> Ahead {
+        self.take_turn();
         let Some(standing) = self.standings.remove(candidate.slot) else { return Ahead::default() };
         self.order.remove(&(standing.rank, candidate.slot));
         Ahead::of(standing.rank.turn_begins, self.now, standing.weight)
     }
 
     fn connections_changed(&mut self, candidate: &Candidate) {
-        self.rank(candidate.slot, |it| it.rank.load = Load::of(candidate));
+        let takes_turn = self.picked.take_if(|slot| *slot == candidate.slot).is_some();
+        self.take_turn();
+        let now = self.now;
+        self.rank(candidate.slot, |it| {
+            it.rank.load = Load::of(candidate);
+            if takes_turn {
+                it.take_turn(now);
+            }
+        });
     }
 
     fn pick(&mut self, _client: IpAddr, tried: &Tried) -> Option<usize> {
+        self.take_turn();
         let (first, slot) = *self.order.iter().find(|(_, slot)| !tried.has(*slot))?;
         self.now = self.now.max(first.turn_begins);
-        let now = self.now;
-        self.rank(slot, |it| it.rank.turn_begins = now.saturating_add(turn(it.weight)));
+        self.picked = Some(slot);
         Some(slot)
     }
 }

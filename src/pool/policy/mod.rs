@@ -51,7 +51,8 @@ pub(super) trait Policy: Send {
     /// ahead.
     fn leave(&mut self, candidate: &Candidate) -> Ahead;
 
-    /// The number of connections of one that has joined is another now.
+    /// The number of connections of one that has joined is another now: only where the policy
+    /// [goes by them](PolicyKind::goes_by_connections).
     fn connections_changed(&mut self, _candidate: &Candidate) {}
 
     /// The slot of the one picked. `None`: all that have joined were tried.
@@ -76,6 +77,11 @@ impl PolicyKind {
     pub(super) fn build(self, top: bool) -> Box<dyn Policy> {
         // Single looks at the weights by itself.
         if top && self != PolicyKind::Single { Box::new(Top::new(self)) } else { self.build_plain() }
+    }
+
+    /// Whether the number of connections decides, so that a policy is to hear of each.
+    pub(super) fn goes_by_connections(self) -> bool {
+        self == PolicyKind::LeastConnected
     }
 
     /// Whether every destination has a fixed share of the clients.

@@ -34,9 +34,14 @@ const GROUP: usize = 8;
 const FEW: usize = 32;
 
 impl Source {
-    /// The one with the highest score, weight / -ln(1 - x), where x is evenly spread over 0 to 1.
     fn winner(&self, client: IpAddr, tried: &Tried) -> Option<usize> {
         let client = Mixer::new(client);
+        // Hardly anybody has tried any, and whoever has not is not to pay for the question.
+        if tried.is_empty() { self.best(&client, |_| false) } else { self.best(&client, |slot| tried.has(slot)) }
+    }
+
+    /// The one with the highest score, weight / -ln(1 - x), where x is evenly spread over 0 to 1.
+    fn best(&self, client: &Mixer, is_tried: impl Fn(usize) -> bool) -> Option<usize> {
         let (mut best, mut winner) = (0.0, None);
         // Since -ln(1 - x) >= x, nobody with an x from here on can win.
         let mut end = u64::MAX;
@@ -47,7 +52,7 @@ impl Source {
             }
             for (hash, it) in hashes.iter().zip(candidates) {
                 let x = client.mix(*hash);
-                if x > end || tried.has(it.slot) {
+                if x > end || is_tried(it.slot) {
                     continue;
                 }
                 let score = it.weight / -(-fraction(x)).ln_1p();
@@ -129,7 +134,7 @@ impl Policy for Source {
     }
 
     fn pick(&mut self, client: IpAddr, tried: &Tried) -> Option<usize> {
-        if self.candidates.len() <= FEW || tried.count() > 0 {
+        if self.candidates.len() <= FEW || !tried.is_empty() {
             return self.winner(client, tried);
         }
         if let Some(slot) = self.remembered.get(&client) {

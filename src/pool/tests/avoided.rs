@@ -3,12 +3,13 @@
 use super::*;
 
 fn pair(weights: &[f64]) -> (Rotation, Rotation) {
+    pair_of(PolicyKind::RoundRobin, weights)
+}
+
+fn pair_of(policy: PolicyKind, weights: &[f64]) -> (Rotation, Rotation) {
     let writer = watched(PolicyKind::Single, weights);
-    let reader = writer.pool().rotation(Balancing {
-        policy: PolicyKind::RoundRobin,
-        top: false,
-        shutdown_sessions: ShutdownSessions::Elsewhere,
-    });
+    let reader =
+        writer.pool().rotation(Balancing { policy, top: false, shutdown_sessions: ShutdownSessions::Elsewhere });
     reader.avoid(Some(&writer));
     (writer, reader)
 }
@@ -80,4 +81,25 @@ fn a_writer_of_another_pool_and_itself_are_not_avoided() {
     assert_eq!(ports(&reader, 4), [1, 1, 2, 2]);
     writer.avoid(Some(&writer));
     assert_eq!(ports(&writer, 2), [1, 1]);
+}
+
+#[test]
+fn a_reader_that_begins_to_avoid_the_writer_does_not_remember_the_clients_it_had_there() {
+    // More than so many that looking at all of them is quick.
+    let (writer, reader) = pair_of(PolicyKind::Source, &[1.0; 40]);
+    drop(pick(&writer));
+    let clients = || -> Vec<PeerAddress> {
+        let pick = |number| reader.pick(client(number), &mut Tried::default(), Instant::now());
+        (0..200).map(|number| pick(number).leased().expect("there are others").address()).collect()
+    };
+    reader.avoid(None);
+    let before = clients();
+    assert!(before.contains(&at(1)));
+    reader.avoid(Some(&writer));
+    for (before, now) in before.iter().zip(clients()) {
+        assert_ne!(now, at(1));
+        assert!(now == *before || *before == at(1), "nobody else has gone elsewhere");
+    }
+    reader.avoid(None);
+    assert_eq!(clients(), before, "and they have what was theirs again");
 }

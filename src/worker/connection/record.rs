@@ -112,7 +112,7 @@ impl Record {
 
     /// A destination is tried.
     pub(super) fn attempt(&mut self, lease: &Lease, kit: &Kit) {
-        let shard = lease.counters().shard(kit.index);
+        let shard = lease.shard(kit.index);
         shard.add(Count::Connects, 1);
         self.service.add(Count::Connects, 1);
         self.attempts = self.attempts.saturating_add(1);
