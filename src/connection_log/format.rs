@@ -4,16 +4,19 @@ use std::fmt::{Display, Write};
 use std::time::SystemTime;
 
 use super::{Ended, Style};
+use crate::address::PeerAddress;
 use crate::log::format::Fields;
+use crate::sessions::SessionId;
 
 /// Adds a line about a connection, with its end. One that is text begins with the time only if it is to be `stamped`.
 pub(super) fn ended(text: String, ended: &Ended, stamped: bool) -> String {
+    let SessionId { process, worker, slot, generation } = ended.id;
     let fields = begin(text, ended.style, ended.at, stamped)
         .text("service", &ended.service)
-        .text("id", ended.id)
-        .text("client", ended.client)
-        .text_or_none("local", ended.local)
-        .text_or_none("destination", ended.destination)
+        .numbers("id", [(process, "."), (worker, "-"), (slot, "-"), (generation, "")]);
+    let fields = address(fields, "client", Some(ended.client));
+    let fields = address(fields, "local", ended.local.map(PeerAddress::Inet));
+    let fields = address(fields, "destination", ended.destination)
         .count("attempts", ended.attempts.into())
         .seconds("queue", ended.queue.seconds())
         .seconds("connect", ended.connect.seconds())
@@ -23,6 +26,14 @@ pub(super) fn ended(text: String, ended: &Ended, stamped: bool) -> String {
         .count("bytes_out", ended.bytes_out)
         .text("cause", ended.cause.name());
     fields.finish() + "\n"
+}
+
+fn address(fields: Fields, key: &str, address: Option<PeerAddress>) -> Fields {
+    match address {
+        Some(PeerAddress::Inet(address)) => fields.address(key, address),
+        Some(PeerAddress::Unix(path)) => fields.text(key, PeerAddress::Unix(path)),
+        None => fields.none(key),
+    }
 }
 
 /// Adds a line about lines that are missing, of this service or of any.

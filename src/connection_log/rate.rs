@@ -41,7 +41,10 @@ impl Rates {
         let Ended { rate: most, style, .. } = *ended;
         // Not that in which it is written: lines may have waited for a disk.
         let second = ended.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let rate = self.0.entry(Arc::clone(&ended.service)).or_default();
+        let rate = match self.0.get_mut(&ended.service) {
+            Some(rate) => rate,
+            None => self.0.entry(Arc::clone(&ended.service)).or_default(),
+        };
         if rate.second != second {
             (rate.second, rate.lines) = (second, 0);
         }

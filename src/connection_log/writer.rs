@@ -16,8 +16,8 @@ use crate::supervise;
 const COLLECTING: Duration = Duration::from_millis(50);
 /// Most connections that wait to be written.
 const MOST_WAITING: usize = 16 * 1024;
-/// Of a line, in bytes.
-const USUAL_LENGTH: usize = 256;
+/// Lines are written once there are so many bytes of them: few enough to stay in the processor's cache until then.
+const AT_ONCE: usize = 64 * 1024;
 /// How long [`flush`] waits.
 const FLUSHING: Duration = Duration::from_millis(500);
 
@@ -44,7 +44,8 @@ static NEWS: Condvar = Condvar::new();
 /// # Errors
 /// When the file cannot be opened, or the thread not be started.
 pub fn start(path: Option<&Path>) -> io::Result<()> {
-    let mut writer = Writer { place: Place::open(path)?, rates: Rates::default() };
+    let mut writer =
+        Writer { place: Place::open(path)?, rates: Rates::default(), spare: Vec::new(), text: String::new() };
     supervise::start("connections", move || writer.run()).map(drop)
 }
 
@@ -82,6 +83,9 @@ pub fn flush() {
 struct Writer {
     place: Place,
     rates: Rates,
+    /// Two that are empty, kept for their memory while there is much to write.
+    spare: Vec<Ended>,
+    text: String,
 }
 
 /// What the thread has taken from the queue.
@@ -96,17 +100,19 @@ struct Taken {
 impl Writer {
     fn run(&mut self) {
         loop {
-            let taken = self.take();
-            let lines = self.lines(&taken, Instant::now());
-            if !lines.is_empty() {
-                self.place.write(&lines);
-            }
+            let mut taken = self.take();
+            self.write(&taken, Instant::now());
+            taken.ended.clear();
+            self.spare = taken.ended;
         }
     }
 
     /// Waits until there is something to write, and a little longer for more.
-    fn take(&self) -> Taken {
+    fn take(&mut self) -> Taken {
         let mut queue = QUEUE.lock();
+        if queue.ended.is_empty() {
+            (self.spare, self.text, queue.ended) = Default::default();
+        }
         while queue.ended.is_empty() && queue.flushing.is_empty() {
             let Some(next) = self.rates.next() else {
                 NEWS.wait(&mut queue);
@@ -123,28 +129,40 @@ impl Writer {
             }
         }
         Taken {
-            ended: std::mem::take(&mut queue.ended),
+            ended: std::mem::replace(&mut queue.ended, std::mem::take(&mut self.spare)),
             left_out: std::mem::take(&mut queue.left_out),
             style: queue.style,
             flushing: std::mem::take(&mut queue.flushing),
         }
     }
 
-    fn lines(&mut self, taken: &Taken, now: Instant) -> String {
+    fn write(&mut self, taken: &Taken, now: Instant) {
         let stamped = self.place.stamps();
-        let mut text = self.left_out(String::with_capacity(taken.ended.len() * USUAL_LENGTH), now, false);
+        let text = std::mem::take(&mut self.text);
+        let mut text = self.left_out(text, now, false);
         self.rates.tidy(SystemTime::now());
         for ended in &taken.ended {
             if self.rates.permit(ended) {
                 text = format::ended(text, ended, stamped);
+            }
+            if text.len() >= AT_ONCE {
+                self.place.write(&text);
+                text.clear();
             }
         }
         if taken.left_out > 0 {
             let told = (taken.left_out, "they came faster than they could be written");
             text = format::left_out(text, taken.style, None, told, stamped);
         }
-        // The process may be about to end.
-        if taken.flushing.is_empty() { text } else { self.left_out(text, now, true) }
+        if !taken.flushing.is_empty() {
+            // The process may be about to end.
+            text = self.left_out(text, now, true);
+        }
+        if !text.is_empty() {
+            self.place.write(&text);
+            text.clear();
+        }
+        self.text = text;
     }
 
     /// Adds what services have had too much of in seconds that are over, or in all.

@@ -4,6 +4,7 @@
 //! everything [unprintable](is_unprintable) are escaped, so that no value can begin a line or a field of its own.
 
 use std::fmt::{self, Write};
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 /// How log lines are written.
@@ -99,9 +100,28 @@ impl Fields {
     /// Adds a whole number, which JSON does not quote.
     pub fn count(mut self, key: &str, value: u64) -> Fields {
         self.key(key);
-        // A String takes whatever is written to it.
-        let _ = write!(self.line, "{value}");
+        self.line += itoa::Buffer::new().format(value);
         self
+    }
+
+    /// Adds a text of whole numbers, each with what stands behind it. Nothing of that may need quotes.
+    pub fn numbers<const N: usize>(mut self, key: &str, parts: [(u32, &str); N]) -> Fields {
+        self.key(key);
+        let quotes = if self.is_json { "\"" } else { "" };
+        self.line += quotes;
+        for (number, behind) in parts {
+            self.line += itoa::Buffer::new().format(number);
+            self.line += behind;
+        }
+        self.line += quotes;
+        self
+    }
+
+    /// Adds an address.
+    pub fn address(self, key: &str, address: SocketAddr) -> Fields {
+        let SocketAddr::V4(it) = address else { return self.text(key, address) };
+        let [a, b, c, d] = it.ip().octets().map(u32::from);
+        self.numbers(key, [(a, "."), (b, "."), (c, "."), (d, ":"), (it.port().into(), "")])
     }
 
     /// Adds a number of seconds, to the microsecond, if there is one.
@@ -109,13 +129,17 @@ impl Fields {
         let Some(value) = value.filter(|value| value.is_finite()) else { return self.none(key) };
         self.key(key);
         // Whole numbers are written in a fraction of the time.
-        let micros = (f64::from(value) * 1e6).round() as u64;
-        let _ = write!(self.line, "{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+        const SECOND: u64 = 1_000_000;
+        let micros = (f64::from(value) * SECOND as f64 + 0.5) as u64;
+        self.line += itoa::Buffer::new().format(micros / SECOND);
+        self.line.push('.');
+        // The first digit stands for those that are zero.
+        self.line += &itoa::Buffer::new().format(SECOND + micros % SECOND)[1..];
         self
     }
 
     /// Adds that there is nothing to be said: `null`, and `-` in logfmt.
-    fn none(mut self, key: &str) -> Fields {
+    pub fn none(mut self, key: &str) -> Fields {
         self.key(key);
         self.line += if self.is_json { "null" } else { "-" };
         self
@@ -137,7 +161,9 @@ impl Fields {
             (false, true) => ["", "="],
             (false, false) => [" ", "="],
         };
-        self.line.extend([before, key, behind]);
+        self.line += before;
+        self.line += key;
+        self.line += behind;
     }
 }
 
