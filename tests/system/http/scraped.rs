@@ -1,17 +1,22 @@
 //! A real Prometheus scrapes while wrk loads glbd, and a destination falls and returns: what it has counted agrees with
 //! what wrk, the servers and the clock say.
 
+use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::Socket;
+
 use super::Web;
 use super::metrics::Prometheus;
-use crate::harness::{Server, wait_until};
+use crate::harness::{Server, SilentDestination, connect_to, free_port, wait_until};
+use crate::services::{Site, at};
 
 /// Connections that wrk has at a time.
 const CLIENTS: usize = 8;
@@ -155,4 +160,105 @@ fn agrees_for(time: Duration) {
         println!("connect p{:<25}< {latency:>14.6}{found:>14.6}", share * 100.0);
         assert!(0.0 < found && found < (2.5 * latency).max(0.001), "p{share}: {found} s of {latency} s");
     }
+}
+
+/// How long it took until something was heard through a port of glbd, in seconds; `None` where nothing was.
+fn heard_after(port: u16) -> Option<f64> {
+    let begun = Instant::now();
+    let mut client = connect_to(at(port)).expect("glbd accepts");
+    client.read(&mut [0; 16]).is_ok_and(|length| length > 0).then(|| begun.elapsed().as_secs_f64())
+}
+
+/// A destination whose backlog is full until it is told to accept.
+struct Full {
+    listener: Socket,
+    address: SocketAddr,
+    queue: Vec<TcpStream>,
+}
+
+impl Full {
+    fn start() -> Full {
+        let listener = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        let address = at(free_port());
+        listener.bind(&address.into()).expect("a free port");
+        listener.listen(0).expect("listen");
+        let mut queue = Vec::new();
+        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+            queue.push(stream);
+        }
+        Full { listener, address, queue }
+    }
+
+    /// Accepts all, and says something to each.
+    fn accept(self) {
+        drop(self.queue);
+        let listener = TcpListener::from(self.listener);
+        thread::spawn(move || listener.incoming().flatten().for_each(|mut it| drop(it.write_all(b"welcome"))));
+    }
+}
+
+/// Each way in which a connect fails, so often, and connects that are quick or take a second.
+#[test]
+fn failures_by_reason_and_times_of_connects_are_those_that_clients_have_met() {
+    let (site, web, ports) = (Site::new(), Web::new(), [0; 5].map(|_| free_port()));
+    let [refused, timed_out, turned_down, other, slow] = ports;
+    let (closed, silent, mute, full) =
+        (at(free_port()), SilentDestination::start(), Server::serving(|_| {}), [0; 4].map(|_| Full::start()));
+    // Who connects to a socket of another kind hears of neither a port nor a time.
+    let wrong = site.daemon.directory().join("datagrams");
+    let _wrong = UnixDatagram::bind(&wrong).expect("a socket");
+    let mut text = format!("[process]\nuser = \"root\"\nhttp = \"{}\"\n", web.0);
+    let kinds = [
+        ("refused", refused, closed.to_string(), ""),
+        ("timed-out", timed_out, silent.to_string(), "connect-timeout = 0.3\n"),
+        ("turned-down", turned_down, mute.to_string(), "greeting = \"mysql\"\n"),
+        ("other", other, format!("unix:{}", wrong.display()), ""),
+        ("slow", slow, full.each_ref().map(|it| it.address.to_string()).join("\", \""), ""),
+    ];
+    for (name, port, destination, more) in kinds {
+        text += &format!("[pool.{name}]\ndestinations = [\"{destination}\"]\n");
+        text += &format!("[service.{name}]\npool = \"{name}\"\nlisten = \"127.0.0.1:{port}\"\n{more}");
+    }
+    fs::write(&site.file, text).expect("a file");
+    site.start();
+    let prometheus = Prometheus::of(&web);
+
+    let known =
+        [("refused", refused, 23), ("timed-out", timed_out, 4), ("turned-down", turned_down, 17), ("other", other, 11)];
+    for (_, port, count) in known {
+        assert!((0..count).all(|_| heard_after(port).is_none()));
+    }
+    // One for each destination. Their first packets are dropped, and sent again after a second.
+    let late: Vec<_> = (0..4).map(|_| thread::spawn(move || heard_after(slow))).collect();
+    thread::sleep(Duration::from_millis(300));
+    full.into_iter().for_each(Full::accept);
+    let mut times: Vec<f64> = late.into_iter().map(|it| it.join().expect("a client").expect("a welcome")).collect();
+    assert!(times.iter().all(|time| *time >= 1.0), "{times:?}");
+    times.extend((0..60).map(|_| heard_after(slow).expect("a welcome")));
+    times.sort_by(f64::total_cmp);
+
+    let all = |reason: &str| format!("glbd_destination_connect_failures_total{reason}");
+    let connects = "glbd_service_connect_duration_seconds";
+    wait_until("all is scraped", || {
+        prometheus.value(&format!("{connects}_count{{service='slow'}}")) == Some(times.len() as f64)
+    });
+    let value = |expression: &str| prometheus.value(expression).unwrap_or_else(|| panic!("no {expression}"));
+    for (name, _, count) in known {
+        let found = value(&all(&format!("{{pool='{name}',reason='{name}'}}")));
+        assert_eq!(found, f64::from(count), "{name}");
+        assert_eq!(value(&format!("sum({})", all(&format!("{{pool='{name}'}}")))), found, "and for no other reason");
+    }
+    assert_eq!(value(&format!("sum({})", all("{pool='slow'}"))), 0.0);
+    // In the same steps of the histogram as the clients' own times, and as long in all.
+    let steps =
+        [0.0, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+    for share in [0.5, 0.99] {
+        let known = times[(times.len() as f64 * share) as usize];
+        let found = value(&format!("histogram_quantile({share}, {connects}_bucket{{service='slow'}})"));
+        let above = steps.iter().copied().find(|step| *step >= known).expect("a step");
+        assert!(found <= above, "p{share}: {known} s known, {found} s found");
+        assert!(share < 0.9 || found >= 1.0, "p{share}: {known} s known, {found} s found");
+    }
+    let (known, found) = (times.iter().sum::<f64>(), value(&format!("{connects}_sum{{service='slow'}}")));
+    assert!(found >= 4.0 && found <= known, "clients have waited for {known} s, connects taken {found} s");
 }
