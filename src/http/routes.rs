@@ -33,6 +33,9 @@ fn text(status: StatusCode, text: impl Into<Answer>) -> Reply {
     (status, TEXT, text.into())
 }
 
+/// Where changes are asked for.
+const CHANGES: &str = "/api/v1/admin/";
+
 /// Answers a request.
 pub(super) async fn answer(
     shared: &Arc<Shared>,
@@ -41,6 +44,7 @@ pub(super) async fn answer(
     peer: Option<SocketAddr>,
     in_use: InUse,
 ) -> Response<Answer> {
+    let methods = if request.uri().path().starts_with(CHANGES) { "POST" } else { "GET, HEAD" };
     let (status, kind, answer) = reply(shared, seats, request, peer, in_use).await;
     let mut response = Response::new(answer);
     *response.status_mut() = status;
@@ -54,7 +58,7 @@ pub(super) async fn answer(
     set(REFERRER_POLICY, "no-referrer");
     set(HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
     match status {
-        StatusCode::METHOD_NOT_ALLOWED => set(ALLOW, "GET, HEAD"),
+        StatusCode::METHOD_NOT_ALLOWED => set(ALLOW, methods),
         StatusCode::UNAUTHORIZED => set(WWW_AUTHENTICATE, "Bearer"),
         _ => {}
     }
@@ -81,7 +85,7 @@ async fn reply(
         return refuse(StatusCode::MISDIRECTED_REQUEST, &reason);
     }
     let path = request.uri().path().to_owned();
-    if let Some(verb) = path.strip_prefix("/api/v1/admin/") {
+    if let Some(verb) = path.strip_prefix(CHANGES) {
         return admin::answer(shared, verb, request, peer).await;
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -156,6 +157,13 @@ fn the_page_shows_a_fall_as_it_happens_and_obeys_who_has_the_token() {
     assert!(echoes(&client));
     browser.eval("document.querySelector('#kick').click(); document.querySelector('#confirm-yes').click()");
     wait_until("its connection is closed", || !echoes(&client));
+    for (signal, state, ready) in [(Signal::SIGTTOU, "paused", "0 of 1"), (Signal::SIGTTIN, "ready", "1 of 1")] {
+        glbd.signal(signal);
+        let service = "document.querySelector('section tbody tr').innerText";
+        wait_until(state, || {
+            browser.eval(service).to_string().contains(state) && browser.text().replace('\n', " ").contains(ready)
+        });
+    }
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
 
