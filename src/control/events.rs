@@ -69,9 +69,26 @@ impl EventQuery {
     }
 }
 
+/// Reads a time of RFC 3339: in UTC, or so far from it.
+fn parse_time(text: &str) -> Option<SystemTime> {
+    let text = text.to_ascii_uppercase();
+    let (time, offset) = text.split_at_checked(text.len().checked_sub("+00:00".len())?)?;
+    let (sign, offset) = offset.split_at_checked(1)?;
+    if !["+", "-"].contains(&sign) {
+        return humantime::parse_rfc3339(&text).ok();
+    }
+    let time = humantime::parse_rfc3339(&format!("{time}Z")).ok()?;
+    let (hours, minutes) = offset.split_once(':')?;
+    let number = |digits: &str| digits.parse::<u64>().ok().filter(|_| digits.len() == 2);
+    let (hours, minutes) = (number(hours)?, number(minutes)?);
+    let offset = Duration::from_secs(60 * (60 * hours + minutes));
+    let time = if sign == "+" { time.checked_sub(offset) } else { time.checked_add(offset) };
+    time.filter(|_| hours < 24 && minutes < 60)
+}
+
 fn parse_since(text: &str) -> Result<Since, String> {
     let since = text.parse().map(Since::Number).ok();
-    let since = since.or_else(|| humantime::parse_rfc3339(text).map(Since::Time).ok());
+    let since = since.or_else(|| parse_time(text).map(Since::Time));
     let since = since.or_else(|| humantime::parse_duration(text).map(Since::Ago).ok());
     since.ok_or_else(|| format!("'{text}' is neither a time (2026-11-27T08:00:00Z), nor an age (90m), nor a number"))
 }
@@ -187,4 +204,37 @@ fn seconds_by_verdict(held: Held) -> serde_json::Value {
 /// To the millisecond.
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_any_offset() {
+        let noon = humantime::parse_rfc3339("2026-11-27T12:00:00Z").expect("a time");
+        for text in [
+            "2026-11-27T12:00:00Z",
+            "2026-11-27t12:00:00z",
+            "2026-11-27T13:00:00+01:00",
+            "2026-11-27T06:30:00-05:30",
+            "2026-11-27T12:00:00.000-00:00",
+            "2026-11-28T02:00:00+14:00",
+        ] {
+            assert_eq!(parse_since(text), Ok(Since::Time(noon)), "{text}");
+        }
+        for text in [
+            "2026-11-27T12:00:00",
+            "2026-11-27T12:00:00+1:00",
+            "2026-11-27T12:00:00+1:000",
+            "2026-11-27T12:00:00+25:00",
+            "+01:00",
+            "é+01:00",
+            "2026-11-27T12:00:00+0é:0",
+        ] {
+            assert!(parse_since(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_since("90m"), Ok(Since::Ago(Duration::from_secs(5400))));
+        assert_eq!(parse_since("17"), Ok(Since::Number(17)));
+    }
 }

@@ -151,7 +151,7 @@ impl Control {
             sender,
             reports,
             wish: Arc::default(),
-            trouble: Trouble::new("control connections cannot be accepted"),
+            trouble: Trouble::new(module_path!(), "control connections cannot be accepted"),
         })
     }
 

@@ -82,7 +82,8 @@ impl SessionQuery {
                     shown.limit = text.parse().map_err(|_| format!("'{text}' is not a number"))?;
                 }
                 Some(("pace", text)) if verb == "kick" => pace = Some(parse_pace(text)?),
-                None if verb != "kick" && word.eq_ignore_ascii_case("json") => shown.json = true,
+                // A service may be called that as well.
+                None if verb != "kick" && !shown.json && word.eq_ignore_ascii_case("json") => shown.json = true,
                 None if verb != "kick" && filter.service.is_none() => filter.service = Some((*word).to_owned()),
                 None if verb == "kick" && filter.id.is_none() => filter.id = Some(parse_id(word)?),
                 _ => return Err(expected()),

@@ -2,6 +2,7 @@
 //! or other than before after a reload.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use log::warn;
@@ -169,7 +170,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     access(config, None).map(drop)
 }
 
-/// Who may ask for what. A token that cannot be read is the one that is `known`.
+/// Who may ask for what. A token that this user may not read, as root may have at the start, is the one that is `known`.
 fn access(config: &Config, known: Option<&Token>) -> Result<Access, String> {
     let mut hosts = config.http_hosts.clone();
     if let Some(ControlPlace::Tcp(endpoint)) = config.http.as_ref().map(|it| &it.place) {
@@ -181,8 +182,11 @@ fn access(config: &Config, known: Option<&Token>) -> Result<Access, String> {
     let token = config.http_admin.as_ref().map(|path| Token::read(path));
     let token = match (token.transpose(), known) {
         (Ok(token), _) => token,
-        (Err(_), Some(known)) => Some(known.clone()),
-        (Err(reason), None) => return Err(reason),
+        (Err(error), Some(known)) if error.kind() == ErrorKind::PermissionDenied => {
+            warn!("{error}; the token that was read before stays");
+            Some(known.clone())
+        }
+        (Err(error), _) => return Err(error.to_string()),
     };
     Ok(Access { hosts, token })
 }

@@ -57,7 +57,7 @@ impl<'a> Watchdog<'a> {
             link.demand(now);
         }
         watches.pools.values_mut().for_each(|pool| pool.begin_anew(now));
-        let shortage = Trouble::new("destinations cannot be checked for lack of something here");
+        let shortage = Trouble::new(module_path!(), "destinations cannot be checked for lack of something here");
         Watchdog {
             watches,
             events,

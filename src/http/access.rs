@@ -1,13 +1,14 @@
 //! Who may ask for what: no page of another site may, and changes take a token.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use hyper::http::uri::Authority;
+use hyper::{HeaderMap, Uri};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -30,17 +31,28 @@ impl Token {
     /// Reads the token from a file, which only its owner and group may read.
     ///
     /// # Errors
-    /// Why there is none.
-    pub fn read(path: &Path) -> Result<Token, String> {
-        let told = |reason: String| format!("the token in {}: {reason}", path.display());
-        let file = File::open(path).map_err(|error| told(error.to_string()))?;
-        let mode = file.metadata().map_err(|error| told(error.to_string()))?.permissions().mode();
+    /// Those of open(2) and read(2), with the path, and what is wrong with the file or the token.
+    pub fn read(path: &Path) -> io::Result<Token> {
+        Token::read_from(path)
+            .map_err(|error| io::Error::new(error.kind(), format!("the token in {}: {error}", path.display())))
+    }
+
+    fn read_from(path: &Path) -> io::Result<Token> {
+        // Opening a pipe would wait for someone who writes.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let file = file?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is no ordinary file"));
+        }
+        let mode = metadata.permissions().mode();
         if mode & 0o007 != 0 {
-            return Err(told(format!("everybody may read or write it (mode {:03o}); chmod 640", mode & 0o777)));
+            let reason = format!("everybody may read or write it (mode {:03o}); chmod 640", mode & 0o777);
+            return Err(io::Error::other(reason));
         }
         let mut text = String::new();
-        file.take(LONGEST_TOKEN).read_to_string(&mut text).map_err(|error| told(error.to_string()))?;
-        Token::new(text.trim()).map_err(told)
+        file.take(LONGEST_TOKEN).read_to_string(&mut text)?;
+        Token::new(text.trim()).map_err(io::Error::other)
     }
 
     fn new(text: &str) -> Result<Token, String> {
@@ -74,9 +86,13 @@ impl Access {
     ///
     /// # Errors
     /// Why.
-    pub(super) fn check_site(&self, headers: &HeaderMap, is_local: bool) -> Result<(), String> {
+    pub(super) fn check_site(&self, uri: &Uri, headers: &HeaderMap, is_local: bool) -> Result<(), String> {
         let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-        let host = text(&HOST);
+        if headers.get_all(HOST).iter().count() > 1 {
+            return Err("more than one Host".to_owned());
+        }
+        // One in the first line counts whatever `Host` says (RFC 9112, section 3.2.2).
+        let host = uri.authority().map(Authority::as_str).or_else(|| text(&HOST));
         // A name that is resolved to this machine for a moment makes its page one of this site.
         if let Some(host) = host.filter(|_| !is_local)
             && !self.knows_host(host)
@@ -116,7 +132,7 @@ mod tests {
             (HeaderName::from_static(name), value.parse().expect("a header's value"))
         };
         let access = Access { hosts: vec!["db.example".to_owned()], token: None };
-        access.check_site(&headers.iter().map(of).collect(), false).is_ok()
+        access.check_site(&Uri::from_static("/"), &headers.iter().map(of).collect(), false).is_ok()
     }
 
     #[test]

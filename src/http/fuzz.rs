@@ -1,7 +1,7 @@
 //! The entry point for a fuzzer (`fuzz/`) of what HTTP clients say, as far as hyper has not read it.
 
-use hyper::HeaderMap;
 use hyper::header::{HOST, HeaderValue, ORIGIN};
+use hyper::{HeaderMap, Uri};
 
 use super::access::Access;
 use super::metrics::Format;
@@ -28,7 +28,7 @@ pub fn http_request(bytes: &[u8]) {
     let host = next();
     for name in [HOST, ORIGIN] {
         HeaderValue::from_bytes(host).into_iter().for_each(|value| drop(headers.insert(name.clone(), value)));
-        let _ = Access::default().check_site(&headers, false);
+        let _ = Access::default().check_site(&Uri::from_static("/"), &headers, false);
     }
     let _ = Format::chosen_by([&*String::from_utf8_lossy(next())].into_iter());
 }

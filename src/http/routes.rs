@@ -81,7 +81,7 @@ async fn reply(
     in_use: InUse,
 ) -> Reply {
     let access = &shared.settings.access;
-    if let Err(reason) = access.check_site(request.headers(), peer.is_none()) {
+    if let Err(reason) = access.check_site(request.uri(), request.headers(), peer.is_none()) {
         return refuse(StatusCode::MISDIRECTED_REQUEST, &reason);
     }
     let path = request.uri().path().to_owned();
@@ -119,7 +119,7 @@ fn ready(shared: &Shared, service: Option<&str>) -> Reply {
     match Readiness::of(&shared.settings.source.now(), service, takes_none) {
         Some(Readiness { is_ready: true, text: lines }) => text(StatusCode::OK, lines),
         Some(Readiness { text: lines, .. }) => text(StatusCode::SERVICE_UNAVAILABLE, lines),
-        None => text(StatusCode::NOT_FOUND, "there is no such service\n"),
+        None => refuse(StatusCode::NOT_FOUND, "there is no such service"),
     }
 }
 

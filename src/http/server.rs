@@ -108,7 +108,7 @@ async fn accept_all(shared: &Arc<Shared>, seats: &Seats) {
             return std::future::pending().await;
         }
     };
-    let trouble = Trouble::new("HTTP clients cannot be accepted");
+    let trouble = Trouble::new(module_path!(), "HTTP clients cannot be accepted");
     loop {
         routes::panic_if_tested();
         match door.accept().await {
@@ -141,6 +141,8 @@ fn converse(shared: &Arc<Shared>, seat: Taken, stream: Box<dyn Stream>, peer: Op
             async move { Ok::<_, Infallible>(routes::answer(&shared, &seats, request, peer, in_use).await) }
         });
         let mut builder = http1::Builder::new();
+        // Who has said all that there is to say may listen still.
+        builder.half_close(true);
         builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
         builder.max_buf_size(MOST_BYTES).max_headers(MOST_HEADERS);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(Patient::new(stream)), answer));

@@ -17,6 +17,8 @@ static TROUBLES: Mutex<Vec<Weak<Trouble>>> = Mutex::new(Vec::new());
 
 /// A kind of trouble.
 pub struct Trouble {
+    /// The module whose trouble it is, as log lines name theirs.
+    target: &'static str,
     what: &'static str,
     episode: Mutex<Option<Episode>>,
 }
@@ -35,9 +37,9 @@ struct Episode {
 pub struct Lasting(Arc<Trouble>);
 
 impl Trouble {
-    /// A kind of trouble, which `what` describes in the line at its end: "over: `what`".
-    pub fn new(what: &'static str) -> Arc<Trouble> {
-        let trouble = Arc::new(Trouble { what, episode: Mutex::new(None) });
+    /// A kind of trouble of the module `target`, which `what` describes in the line at its end: "over: `what`".
+    pub fn new(target: &'static str, what: &'static str) -> Arc<Trouble> {
+        let trouble = Arc::new(Trouble { target, what, episode: Mutex::new(None) });
         let mut troubles = TROUBLES.lock();
         troubles.retain(|it| it.strong_count() > 0);
         troubles.push(Arc::downgrade(&trouble));
@@ -111,9 +113,10 @@ pub(super) fn next_end() -> Option<Instant> {
 /// Logs the end of troubles.
 pub(super) fn end_those_that_are_over(now: Instant) {
     let troubles = TROUBLES.lock();
-    let lines: Vec<String> = troubles.iter().filter_map(|it| it.upgrade()?.end_if_over(now)).collect();
+    let ended = |it: &Weak<Trouble>| it.upgrade().and_then(|it| Some((it.target, it.end_if_over(now)?)));
+    let lines: Vec<(&str, String)> = troubles.iter().filter_map(ended).collect();
     drop(troubles);
-    lines.iter().for_each(|line| info!("{line}"));
+    lines.iter().for_each(|(target, line)| info!(target: *target, "{line}"));
 }
 
 #[cfg(test)]
@@ -128,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_trouble_is_logged_at_once_then_every_ten_seconds_and_ends_with_a_line() {
-        let (trouble, begun) = (Trouble::new("it rains"), Instant::now());
+        let (trouble, begun) = (Trouble::new(module_path!(), "it rains"), Instant::now());
         let logged = |after| trouble.occurs(begun + seconds(after)).map(|suppressed| suppressed.to_string());
         let lines: Vec<_> = [0, 1, 2, 10, 11].into_iter().map(logged).collect();
         let more = " (2 more since this was last told)".to_owned();
@@ -144,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_trouble_that_lasts_is_not_over() {
-        let (trouble, begun) = (Trouble::new("it snows"), Instant::now());
+        let (trouble, begun) = (Trouble::new(module_path!(), "it snows"), Instant::now());
         trouble.occurs(begun);
         let lasting = [trouble.lasts(), trouble.lasts()];
         assert_eq!(trouble.end_if_over(begun + seconds(100)), None);

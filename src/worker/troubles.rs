@@ -29,17 +29,17 @@ pub(super) struct Troubles {
 impl Troubles {
     pub(super) fn new() -> Arc<Troubles> {
         Arc::new(Troubles {
-            nowhere: Trouble::new("clients are turned away because no destination serves them"),
-            room: Trouble::new("clients wait in a queue because all destinations are full"),
-            queue: Trouble::new("clients are turned away because all destinations are full"),
-            loops: Trouble::new("clients are turned away because they have come through a loop"),
-            headers: Trouble::new("connections are reset because of their PROXY header"),
-            shortage: Trouble::new("this machine lacks something for connections"),
-            memory: Trouble::new("this machine lacks memory to send or receive"),
-            backlog: Trouble::new("new clients wait in the backlog"),
-            denied: Trouble::new("clients are reset because their addresses are not allowed"),
-            over_limit: Trouble::new("clients are reset because a limit is reached"),
-            unlimited: Trouble::new("sources are not limited because there are too many"),
+            nowhere: Trouble::new(module_path!(), "clients are turned away because no destination serves them"),
+            room: Trouble::new(module_path!(), "clients wait in a queue because all destinations are full"),
+            queue: Trouble::new(module_path!(), "clients are turned away because all destinations are full"),
+            loops: Trouble::new(module_path!(), "clients are turned away because they have come through a loop"),
+            headers: Trouble::new(module_path!(), "connections are reset because of their PROXY header"),
+            shortage: Trouble::new(module_path!(), "this machine lacks something for connections"),
+            memory: Trouble::new(module_path!(), "this machine lacks memory to send or receive"),
+            backlog: Trouble::new(module_path!(), "new clients wait in the backlog"),
+            denied: Trouble::new(module_path!(), "clients are reset because their addresses are not allowed"),
+            over_limit: Trouble::new(module_path!(), "clients are reset because a limit is reached"),
+            unlimited: Trouble::new(module_path!(), "sources are not limited because there are too many"),
         })
     }
 

@@ -53,8 +53,13 @@ impl Web {
 
     /// The JSON at a path.
     pub fn json(&self, path: &str) -> Value {
+        self.json_of(200, path)
+    }
+
+    /// The JSON that comes with this status.
+    pub fn json_of(&self, status: u16, path: &str) -> Value {
         let answer = self.get(path);
-        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
         serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{path}: {error}: {}", answer.body))
     }
 

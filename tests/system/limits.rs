@@ -224,4 +224,9 @@ fn a_trouble_of_many_clients_is_a_line_when_it_begins_and_one_when_it_is_over() 
     assert_eq!(read_line(&waits).expect("a name"), "db");
     drop(waits);
     wait_until("that is over too", is_over);
+    let events = glbd.control("getevents");
+    assert!(
+        !events.contains("over: ") && !events.contains(" turned away: "),
+        "neither its begin nor its end: {events}"
+    );
 }

@@ -18,7 +18,11 @@ impl Format {
         let is_meant = |range: &str| {
             let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
             parts.next().is_some_and(|kind| kind == "application/openmetrics-text")
-                && parts.all(|it| it.strip_prefix("version=").is_none_or(|version| version.starts_with("1.")))
+                && parts.all(|it| match it.split_once('=') {
+                    Some(("version", version)) => version.starts_with("1."),
+                    Some(("q", weight)) => weight.parse() != Ok(0.0),
+                    _ => true,
+                })
         };
         if ranges.any(is_meant) { Format::OpenMetrics } else { Format::Prometheus }
     }
@@ -119,6 +123,8 @@ mod tests {
             ("application/openmetrics-text", Format::OpenMetrics),
             ("application/openmetrics-text;version=1.0.0,text/plain;q=0.5", Format::OpenMetrics),
             ("text/html, application/openmetrics-text; version=2.0.0", Format::Prometheus),
+            ("application/openmetrics-text;q=0, text/plain", Format::Prometheus),
+            ("application/openmetrics-text; q=0.000", Format::Prometheus),
         ] {
             assert_eq!(Format::chosen_by([accepted].into_iter()), format, "{accepted}");
         }

@@ -180,14 +180,15 @@ fn what_is_not_understood_is_said_and_nothing_is_closed() {
 #[test]
 fn with_several_services_each_connection_says_its_own() {
     let (site, servers, ports) = (Site::new(), [Server::echo(), Server::echo()], [free_port(), free_port()]);
+    // A service may be called as the word is that asks for JSON.
     site.write(
         &[("one", &[&servers[0]], ""), ("other", &[&servers[1]], "")],
-        &[("a", ports[0], "pool = 'one'"), ("b", ports[1], "pool = 'other'")],
+        &[("json", ports[0], "pool = 'one'"), ("b", ports[1], "pool = 'other'")],
     );
     site.start();
     let _clients = [served(ports[0]), served(ports[1]), served(ports[1])];
     let count = |service: &str| lines(&site.daemon.control(&format!("getconns {service} json"))).len();
-    assert_eq!((count("a"), count("b")), (1, 2));
+    assert_eq!((count("json"), count("b"), count("")), (1, 2, 3));
     site.daemon.control("kick older=0");
     wait_until("all are closed", || count("") == 0);
     assert!(echoes(&connect_to(at(ports[0])).expect("glbd accepts")), "new ones are served");

@@ -1,7 +1,7 @@
 //! Clients that mean no good, and defects: neither reaches those who are served.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,20 @@ fn a_thousand_connections_that_say_nothing_keep_nobody_away() {
     let open = std::fs::read_dir(format!("/proc/{}/fd", glbd.pid())).expect("its descriptors").count();
     assert!(open < 200, "{open} descriptors are open");
     drop(idle);
+}
+
+#[test]
+fn who_has_said_all_and_listens_still_is_answered() {
+    let server = Server::echo();
+    let (_glbd, web) = Web::of(&[], &[&server]);
+    for path in ["/health", "/api/v1/clients", "/api/v1/status", "/nothing", "/metrics"].repeat(20) {
+        let mut client = connect_to(web.0).expect("it accepts");
+        client.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).expect("it reads");
+        client.shutdown(Shutdown::Write).expect("half a close");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.0 "), "{path}: {answer}");
+    }
 }
 
 #[test]

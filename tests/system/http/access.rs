@@ -1,12 +1,17 @@
 //! Who is answered, and who may change things.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::Web;
-use crate::harness::{Server, echoes, glbd};
+use crate::harness::{Server, connect_to, echoes, free_port, glbd, wait_until};
+use crate::services::Site;
 
 pub const TOKEN: &str = "correct-horse-battery-staple";
 
@@ -110,4 +115,70 @@ fn a_token_that_is_none_is_refused_at_the_start_and_by_a_check() {
     assert!(start().contains(&format!("the token in {file}: No such file")));
     let output = glbd::run(&["--http-admin", &file, "1", "127.0.0.1:2"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("--http-admin: no HTTP is spoken: give --http as well"));
+}
+
+#[test]
+fn a_token_that_is_none_any_more_is_told_by_a_reload_and_an_upgrade() {
+    let ((_directory, file), site, web) = (token_file(), Site::new(), Web::new());
+    let server = Server::echo();
+    site.write(&[("a", &[&server], "")], &[("s", free_port(), "")]);
+    let text = fs::read_to_string(&site.file).expect("the file");
+    let more = format!("[process]\nhttp = \"{}\"\nhttp-admin = \"{file}\"\n", web.0);
+    fs::write(&site.file, text.replace("[process]\n", &more)).expect("the file");
+    site.start();
+    let allowed = |token: &str| {
+        let (bearer, body) = (format!("Authorization: Bearer {token}"), format!("{{\"destination\":\"{server}\"}}"));
+        web.ask("POST", "/api/v1/admin/enable", &[&bearer], &body).status == 200
+    };
+    wait_until("HTTP is spoken", || TcpStream::connect(web.0).is_ok());
+    assert!(allowed(TOKEN));
+    let refused = |reason: &str| {
+        let told = format!("the token in {file}: {reason}");
+        let answer = site.daemon.control("reload");
+        assert!(answer.starts_with("Error: ") && answer.contains(&told), "{told}: {answer}");
+        site.daemon.signal(Signal::SIGUSR2);
+        wait_until("no upgrade", || {
+            site.log().lines().any(|line| line.contains("not upgraded") && line.contains(&told))
+        });
+        assert!(allowed(TOKEN), "as it was said");
+    };
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("a mode");
+    refused("everybody may read or write it (mode 644)");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("a mode");
+    fs::write(&file, "short\n").expect("a file");
+    refused("it takes 16 or more letters");
+    fs::remove_file(&file).expect("a file");
+    refused("No such file");
+    // Nobody writes into it.
+    nix::unistd::mkfifo(Path::new(&file), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    refused("it is no ordinary file");
+    fs::remove_file(&file).expect("a pipe");
+    let other = "another-token-of-forty-letters-and-so-on";
+    fs::write(&file, other).expect("a file");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("a mode");
+    assert_eq!(site.daemon.control("reload"), "process: HTTP clients have other rights\nOk\n");
+    wait_until("the new one counts", || allowed(other));
+    assert!(!allowed(TOKEN));
+}
+
+#[test]
+fn the_host_that_a_request_is_for_is_the_one_that_counts() {
+    let server = Server::echo();
+    let (_glbd, web) = Web::of(&[], &[&server]);
+    for head in [
+        "GET http://evil.example/health HTTP/1.1\r\nHost: localhost",
+        "GET /health HTTP/1.1\r\nHost: localhost\r\nHost: evil.example",
+    ] {
+        let mut client = connect_to(web.0).expect("it accepts");
+        client.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 421"), "{head}: {answer}");
+    }
+    let own = format!("GET http://{}/health HTTP/1.1\r\nHost: whatever\r\nConnection: close\r\n\r\n", web.0);
+    let mut client = connect_to(web.0).expect("it accepts");
+    client.write_all(own.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }

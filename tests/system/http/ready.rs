@@ -21,7 +21,7 @@ fn a_service_is_ready_while_a_destination_takes_clients() {
     assert_eq!(web.get("/health").status, 200, "the process serves all the same");
     server.start();
     wait_until("it is again", || web.get("/ready").status == 200);
-    assert_eq!(web.get("/ready/other").status, 404);
+    assert_eq!(web.json_of(404, "/ready/other")["error"], "there is no such service");
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_paused_process_is_not_ready_until_it_is_resumed() {
     };
     assert!(says(true));
     assert_eq!(web.get("/health").status, 200, "it need not be restarted");
-    assert_eq!(web.get("/ready/other").status, 404);
+    assert_eq!(web.json_of(404, "/ready/other")["error"], "there is no such service");
     // The next process is paused as well, from its first answer on.
     daemon.upgrade();
     for _ in 0..50 {
