@@ -56,8 +56,7 @@ impl Config {
         let config = match options.config.clone() {
             Some(path) => Config::from_file(path, &matches)?,
             None => {
-                let (config, mut printer) =
-                    (Config::from_options(options).map_err(Refused::Wrong)?, Printer::default());
+                let (config, mut printer) = (Config::from_options(options).map_err(first_of)?, Printer::default());
                 printer.add(&config.services[0], &matches);
                 Config { printed: printer.finish(&config.pools), ..config }
             }
@@ -114,11 +113,15 @@ impl Config {
                     whole.services.last().into_iter().for_each(|it| printer.add(it, &matches));
                     config = Some(whole);
                 }
-                Err(reason) => match part.locate(text, &reason) {
-                    Some(complaint) if complaints.contains(&complaint) => {}
-                    Some(complaint) => complaints.push(complaint),
-                    None => return Err(Refused::Wrong(reason)),
-                },
+                Err(reasons) => {
+                    for reason in reasons {
+                        match part.locate(text, &reason) {
+                            Some(complaint) if complaints.contains(&complaint) => {}
+                            Some(complaint) => complaints.push(complaint),
+                            None => return Err(Refused::Wrong(reason)),
+                        }
+                    }
+                }
             }
         }
         config.iter_mut().for_each(|config| config.pools.sort_by_key(|pool| contents.place_of(&pool.name)));
@@ -127,7 +130,7 @@ impl Config {
                 let printed = printer.finish(&config.pools);
                 Ok((config, printed))
             }
-            _ => Err(wrong(file::bounded(complaints))),
+            _ => Err(wrong(file::in_order(complaints))),
         }
     }
 
@@ -146,11 +149,11 @@ impl Config {
         whole
     }
 
-    fn from_options(options: Options) -> Result<Config, String> {
-        let listen = options.listen.clone().ok_or("there is no LISTEN_ADDRESS")?;
-        let destinations = options.parse_destinations(listen.only_port())?;
-        options.check()?;
-        Ok(Config::of(options, listen, destinations))
+    fn from_options(options: Options) -> Result<Config, Vec<String>> {
+        let listen = options.listen.clone().ok_or_else(|| vec!["there is no LISTEN_ADDRESS".to_owned()])?;
+        let destinations = options.parse_destinations(listen.only_port()).map_err(|reason| vec![reason])?;
+        let misfits = options.misfits();
+        if misfits.is_empty() { Ok(Config::of(options, listen, destinations)) } else { Err(misfits) }
     }
 
     fn of(options: Options, listen: ListenAddresses, destinations: Vec<DestinationSpec>) -> Config {
@@ -353,6 +356,11 @@ fn options_beside_file(matches: &ArgMatches) -> Result<Vec<String>, String> {
         }
     }
     Ok(words)
+}
+
+/// A command line is refused for one thing at a time.
+fn first_of(reasons: Vec<String>) -> Refused {
+    Refused::Wrong(reasons.into_iter().next().unwrap_or_default())
 }
 
 /// More than any file that a person writes.

@@ -186,7 +186,7 @@ mod tests {
     }
 
     fn words(words: &[&str]) -> Result<Config, String> {
-        let words = ["glbd", "1"].iter().chain(words).map(|word| (*word).to_owned());
+        let words = ["glbd", "3306"].iter().chain(words).map(|word| (*word).to_owned());
         Config::from_command_line(words).map_err(|refused| match refused {
             Refused::Show(text) | Refused::Wrong(text) => text,
             Refused::WrongFile(reasons) => reasons.join("\n"),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     fn file(process: &str) -> Result<Config, String> {
-        let text = format!("[process]\n{process}\n[pool.main]\n[service.main]\nlisten = 1\n");
+        let text = format!("[process]\n{process}\n[pool.main]\n[service.main]\nlisten = 3306\n");
         match Config::from_text(&text, &[]) {
             Ok((config, _)) => Ok(config),
             Err(Refused::WrongFile(reasons)) => Err(reasons.join("\n")),
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn what_stands_beside_a_file_takes_the_place_of_all_that_the_file_says() {
         let file = tempfile::NamedTempFile::new().expect("a file");
-        let text = "[process]\ncontrol = [1, 2]\n[pool.main]\n[service.main]\nlisten = 1\n";
+        let text = "[process]\ncontrol = [1, 2]\n[pool.main]\n[service.main]\nlisten = 3306\n";
         std::fs::write(file.path(), text).expect("a file");
         let line = ["glbd", "--config", file.path().to_str().expect("text"), "-c", "3", "-c", "4"].map(str::to_owned);
         let config = Config::from_command_line(line).expect("in order");

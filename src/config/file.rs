@@ -78,8 +78,13 @@ pub(super) fn read(text: &str) -> Result<Contents, Vec<Complaint>> {
     }
 }
 
-/// So many as are of use.
-pub(super) fn bounded(mut complaints: Vec<Complaint>) -> Vec<Complaint> {
+/// In the order of the text, so many as are of use.
+pub(super) fn in_order(mut complaints: Vec<Complaint>) -> Vec<Complaint> {
+    complaints.sort_by_key(|it| (it.line, it.column));
+    bounded(complaints)
+}
+
+fn bounded(mut complaints: Vec<Complaint>) -> Vec<Complaint> {
     if let Some(more) = complaints.len().checked_sub(MOST_COMPLAINTS).filter(|more| *more > 0) {
         complaints.truncate(MOST_COMPLAINTS);
         if let Some(last) = complaints.last_mut() {

@@ -9,6 +9,7 @@ pub mod fuzz;
 mod http;
 mod keys;
 mod limits;
+mod misfits;
 mod options;
 mod print;
 mod proxy;

@@ -107,7 +107,7 @@ fn what_is_printed_is_valid() {
     let lines: [&[&str]; 4] = [
         &["1", "10.0.0.1"],
         &["--single", "-w", "galera", "--shutdown-sessions=never", "--greeting=none", "3306", "db1", "db2:3306:0.5"],
-        &["-c8011", "-c", "unix:/a,mode=0660,group=g", "-c", "10.0.0.1:1,read-only", "--cpus=0-1,3", "1"],
+        &["-c8011", "-c", "unix:/a,mode=0660,group=g", "-c", "10.0.0.1:2,read-only", "--cpus=0-1,3", "1"],
         &[
             "--allow=10.0.0.0/8,::1",
             "--deny=10.9.0.0/16",

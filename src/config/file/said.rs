@@ -73,7 +73,13 @@ impl Said {
             Kind::Text | Kind::Choice(_) => self.say(option, text(value)?),
             Kind::Escaped => self.say(option, printable(&text(value)?)),
             Kind::Check => self.say(option, check::without_controls(text(value)?)),
-            Kind::List => self.say(option, texts(value)?.join(",")),
+            Kind::List => match texts(value)?.join(",") {
+                none if none.is_empty() && key.name == "allow" => {
+                    Err("the list is empty, and would allow nobody: leave it out to allow everybody".to_owned())
+                }
+                none if none.is_empty() => Ok(()),
+                some => self.say(option, some),
+            },
             Kind::Address => {
                 let address = port_or_text(value);
                 self.say(option, address.ok_or_else(|| wrong_kind(value, "a port, or a string \"HOST:PORT\""))?)
@@ -109,7 +115,12 @@ impl Said {
                 let known = POLICIES.iter().find(|(name, _)| *name == policy);
                 let names = POLICIES.map(|(name, _)| name).join(", ");
                 let (_, option) = known.ok_or_else(|| format!("'{policy}' is not one of {names}"))?;
-                self.options.extend((!option.is_empty()).then(|| format!("--{option}")));
+                if !option.is_empty() {
+                    self.options.push(format!("--{option}"));
+                    // Where it stands, should it not fit the rest.
+                    let name = self.places.last().map(|(_, name, _)| name.clone()).unwrap_or_default();
+                    self.places.push((*option, name, place));
+                }
                 Ok(())
             }
             // Which ones there are has to be known first.
@@ -167,6 +178,9 @@ fn places_of(value: &DeValue) -> Result<Vec<(String, Range<usize>)>, String> {
 }
 
 pub(super) fn wrong_kind(value: &DeValue, wanted: &str) -> String {
+    if value.is_integer() && whole_number(value).is_none() {
+        return "this number is too large".to_owned();
+    }
     let found = match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",

@@ -306,6 +306,29 @@ fn what_is_wrong_with_the_whole_is_said_in_the_words_of_the_file() {
 }
 
 #[test]
+fn all_that_does_not_fit_together_is_said_at_once_with_its_place() {
+    let text = "[process]\ncontrol = '127.0.0.1:8011'\nhttp = 8011\n[pool.p]\nmax-queue = 5\nmin-connections = 3\n\
+                [service.s]\nlisten = [8010, 8011]\npolicy = 'first'\nover-limit = 'reset'\nsocket-mode = '0600'\n\
+                proxy-v2-options = ['crc32c']\n[service.t]\nlisten = 8012\npolicy = 'first'\n";
+    let Err(Refused::WrongFile(told)) = Config::from_text(text, &[]) else { panic!("it is wrong") };
+    let told: Vec<&str> = told.iter().map(|line| line.split(": ").next().expect("a place")).collect();
+    let told: Vec<&str> = told.iter().map(|place| place.trim()).collect();
+    assert_eq!(told, ["2:11", "3:8", "3:8", "5:13", "6:19", "6:19", "9:10", "10:14", "11:15", "12:20", "15:10"]);
+}
+
+#[test]
+fn lists_may_be_empty_but_for_that_of_who_may_connect() {
+    let none = of_file("[pool.main]\ndestinations = []\nbackups = []\n[service.main]\nlisten = 3306\ndeny = []\n");
+    assert_eq!(none.pools[0].destinations.len(), 0);
+    let allow = complaints(&format!("{SMALLEST}allow = []\nretries = 18446744073709551615\n"));
+    let told = "the list is empty, and would allow nobody: leave it out to allow everybody";
+    assert_eq!(
+        allow,
+        [format!("4:9: service.main.allow: {told}"), "5:11: service.main.retries: this number is too large".to_owned()]
+    );
+}
+
+#[test]
 fn a_printed_configuration_says_the_same_when_it_is_read() {
     for words in [
         &["3306"][..],

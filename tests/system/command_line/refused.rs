@@ -288,8 +288,19 @@ fn ports_in_use_are_named_with_status_1() {
     assert!(refuses(1, &[&everywhere]).contains(&everywhere));
     assert!(refuses(1, &["--control", &taken, &free_address()]).contains(&taken));
     assert!(refuses(1, &["--control", &everywhere, &free_address()]).contains(&everywhere));
+}
+
+#[test]
+fn one_port_for_two_purposes_is_found_before_anything_is_opened() {
     let own = free_address();
-    assert!(refuses(1, &["--control", &own, &own]).contains(&own), "one port for clients and control");
+    let everywhere = own.replace("127.0.0.1:", "");
+    for port in [&own, &everywhere] {
+        let told = format!("glbd: --control: a service listens at {own} already\n");
+        assert_eq!(refuses(2, &["--control", port, &own]), told);
+        assert_eq!(refuses(2, &["--check", "--control", &own, port]), told, "{port}");
+        assert!(refuses(2, &["--http", port, &own]).contains("--http: a service listens at "));
+    }
+    assert!(refuses(2, &["--control", &own, "--http", &own, HERE]).contains("is a control address"));
 }
 
 #[test]
