@@ -6,9 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use log::{Level, error, info};
+use log::{Level, error, info, warn};
 
-use crate::log::{LogThrottle, open, write_when_there_is_room};
+use crate::log::{LogThrottle, flush, open, write_when_there_is_room};
 
 /// Where lines go.
 pub(super) enum Place {
@@ -45,6 +45,17 @@ impl Place {
         match self {
             Place::Log => lines.lines().for_each(|line| write_when_there_is_room(Level::Info, line.to_owned())),
             Place::File(file) => file.write(lines),
+        }
+    }
+
+    /// Says how many lines are missing, if nothing has said so yet: the process is about to end.
+    pub(super) fn say_lost(&mut self) {
+        let Place::File(file) = self else { return };
+        let (path, lost) = (file.path.display(), std::mem::take(&mut file.lost));
+        if lost > 0 {
+            warn!("the connection log {path} could not be written to the end; {lost} lines are missing");
+            // The process does not wait for the log.
+            flush();
         }
     }
 

@@ -162,6 +162,9 @@ impl Writer {
             self.place.write(&text);
             text.clear();
         }
+        if !taken.flushing.is_empty() {
+            self.place.say_lost();
+        }
         self.text = text;
     }
 

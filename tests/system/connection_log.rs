@@ -246,6 +246,28 @@ fn a_full_disk_costs_lines_and_nothing_else() {
 }
 
 #[test]
+fn a_daemon_that_ends_while_the_disk_is_full_says_how_many_lines_are_missing() {
+    let server = Server::echo();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("connections");
+    let limited = ["sh", "-c", "ulimit -f 1; exec \"$0\" \"$@\""];
+    let glbd = Glbd::builder().wrapped_by(limited).args(["--connection-log=text", "--connection-log-file"]);
+    let mut glbd = glbd.arg(file.display()).destinations([&server]).start();
+    let mut count = 0;
+    wait_until("the file is full", || {
+        drop(served(glbd.address().port()));
+        count += 1;
+        glbd.log().contains("cannot be written: File too large")
+    });
+    wait_until("all have ended", || glbd.info().total == 0);
+    glbd.signal(Signal::SIGTERM);
+    assert!(glbd.wait_exit().success());
+    let missing = count - lines(&file).len();
+    let told = format!("WARN the connection log {} could not be written to the end; {missing} lines", file.display());
+    assert_eq!(glbd.log().matches(&told).count(), 1, "{missing} of {count}: {}", glbd.log());
+}
+
+#[test]
 fn more_lines_than_a_service_may_have_are_counted() {
     let server = Server::echo();
     let (glbd, file, _directory) = logging(&["--connection-log-rate=20"], &[server.to_string()]);
