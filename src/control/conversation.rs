@@ -180,7 +180,7 @@ impl Conversation {
         }
         let (found, missed) = events::from(next);
         if missed > 0 {
-            self.answer(&format!("({missed} events were missed)\n"));
+            self.answer(&super::events::missed_line(missed, json));
         }
         for event in &found {
             self.answer(&super::events::line(event, json));

@@ -111,6 +111,14 @@ pub fn line(event: &Event, json: bool) -> String {
     }
 }
 
+/// What a watcher that is too slow, or was away, is sent in place of so many events.
+pub fn missed_line(missed: u64, json: bool) -> String {
+    match json {
+        true => json_line(&serde_json::json!({ "missed": missed })),
+        false => format!("({missed} events were missed)\n"),
+    }
+}
+
 fn json_line(value: &impl Serialize) -> String {
     // Plain data always can be written.
     serde_json::to_string(value).unwrap_or_default() + "\n"

@@ -37,7 +37,7 @@ use crate::status::Source;
 use crate::supervise;
 use conversation::{Conversation, Next};
 use empty::EmptyWaits;
-pub use events::line as event_line;
+pub use events::{line as event_line, missed_line};
 use executor::{Executor, Reply};
 use fifo::Fifo;
 pub use fifo::{create_fifo, remove_stale_fifo};

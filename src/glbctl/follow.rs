@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use super::client::{Client, Failure};
-use super::model::{Event, Process, lines, value};
+use super::model::{Event, MissedLine, Process, lines, value};
+use super::text::Text;
 
 /// How often to make sure that it is still this process that matters: an old one may go on for long after an upgrade.
 const CHECK: Duration = Duration::from_secs(2);
@@ -17,44 +18,46 @@ const REMEMBERED: usize = 2000;
 /// Longest line that is taken.
 const LONGEST_LINE: usize = 1 << 20;
 
-/// Calls `show` with each line of JSON, and the event that it is, from the event behind this number on.
+/// What has happened.
+pub enum News<'l> {
+    /// The line of JSON, and the event that it is.
+    Event(&'l str, Event),
+    /// So many events that there is nothing more to be had of.
+    Missed(u64),
+}
+
+/// Calls `show` with everything that happens, from the event behind this number on.
 ///
 /// # Errors
 /// The daemon cannot be reached for as long as `patience`, or `show` says so.
 pub fn follow(
     client: &Client,
-    mut last: u64,
+    last: u64,
     patience: Duration,
-    mut show: impl FnMut(&str, &Event) -> Result<(), Failure>,
+    show: impl FnMut(News) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let mut shown: VecDeque<(u64, String)> = VecDeque::new();
-    let mut fresh = |line: &str, last: &mut u64| -> Result<(), Failure> {
-        let Ok(event) = value::<Event>(line) else { return Ok(()) };
-        let key = (event.number, event.text.to_string());
-        if event.number == 0 || shown.contains(&key) {
-            return Ok(());
-        }
-        *last = event.number;
-        shown.push_back(key);
-        shown.drain(..shown.len().saturating_sub(REMEMBERED));
-        show(line, &event)
-    };
+    let mut follower = Follower { last, shown: VecDeque::new(), show };
+    let mut before = None;
     loop {
         let begun = begin(client, patience)?;
         // Numbers begin anew when a daemon is started anew.
-        last = if begun.newest < last { 0 } else { last };
-        let query = format!("getevents since={last} json");
+        follower.last = if begun.newest < follower.last { 0 } else { follower.last };
+        let query = format!("getevents since={} json", follower.last);
         if let Ok(answer) = client.ask(&query, Instant::now() + patience) {
-            answer.lines().try_for_each(|line| fresh(line, &mut last))?;
+            // Another process may have used the same numbers for other events.
+            if before.replace(begun.process.clone()).as_ref() == Some(&begun.process) {
+                follower.catch_up(&answer, begun.newest)?;
+            }
+            answer.lines().try_for_each(|line| follower.take(line))?;
         }
         let mut watched = Lines::new(begun.socket);
         let mut checked = Instant::now();
         while let Some(line) = watched.next(checked + CHECK) {
             if let Some(line) = line {
-                fresh(&line, &mut last)?;
+                follower.take(&line)?;
             }
             if checked.elapsed() >= CHECK {
-                if process(client, patience).map(|process| process.pid) != Ok(begun.pid) {
+                if process(client, Instant::now() + patience).as_ref() != Ok(&begun.process) {
                     break;
                 }
                 checked = Instant::now();
@@ -63,15 +66,54 @@ pub fn follow(
     }
 }
 
+struct Follower<S> {
+    /// The number of the last event that was shown.
+    last: u64,
+    shown: VecDeque<(u64, String)>,
+    show: S,
+}
+
+impl<S: FnMut(News) -> Result<(), Failure>> Follower<S> {
+    /// Shows an event, unless it was shown before, or how many were missed.
+    fn take(&mut self, line: &str) -> Result<(), Failure> {
+        if let Ok(MissedLine { missed }) = value(line) {
+            return (self.show)(News::Missed(missed));
+        }
+        let Ok(event) = value::<Event>(line) else { return Ok(()) };
+        let key = (event.number, event.text.to_string());
+        if event.number == 0 || self.shown.contains(&key) {
+            return Ok(());
+        }
+        self.last = event.number;
+        self.shown.push_back(key);
+        self.shown.drain(..self.shown.len().saturating_sub(REMEMBERED));
+        (self.show)(News::Event(line, event))
+    }
+
+    /// The same daemon has let this client go, which took nothing for too long. Says how many of the events up to the
+    /// newest one are not among those that it has kept.
+    fn catch_up(&mut self, kept: &str, newest: u64) -> Result<(), Failure> {
+        let kept = kept.lines().filter(|line| value::<Event>(line).is_ok_and(|event| event.number <= newest)).count();
+        match newest.saturating_sub(self.last).saturating_sub(kept as u64) {
+            0 => Ok(()),
+            missed => (self.show)(News::Missed(missed)),
+        }
+    }
+}
+
 struct Begun {
     socket: Socket,
-    pid: u64,
-    /// The number of the newest change.
+    process: ProcessId,
+    /// The number of the newest change before it was watched.
     newest: u64,
 }
 
-fn process(client: &Client, patience: Duration) -> Result<Process, Failure> {
-    value(&client.ask("getstats json", Instant::now() + patience)?)
+/// The number of a process, and when it was started: in a container, the next one has the same number.
+type ProcessId = (u64, Text);
+
+fn process(client: &Client, deadline: Instant) -> Result<ProcessId, Failure> {
+    let process: Process = value(&client.ask("getstats json", deadline)?)?;
+    Ok((process.pid, process.started))
 }
 
 /// Begins to watch a daemon, once there is one.
@@ -79,10 +121,10 @@ fn begin(client: &Client, patience: Duration) -> Result<Begun, Failure> {
     let deadline = Instant::now() + patience;
     loop {
         let begun = || {
-            let pid = value::<Process>(&client.ask("getstats json", deadline)?)?.pid;
-            let socket = client.follow("watch json", deadline)?;
+            let process = process(client, deadline)?;
             let newest: Vec<Event> = lines(&client.ask("getevents limit=1 json", deadline)?)?;
-            Ok(Begun { socket, pid, newest: newest.last().map_or(0, |event| event.number) })
+            let socket = client.follow("watch json", deadline)?;
+            Ok(Begun { socket, process, newest: newest.last().map_or(0, |event| event.number) })
         };
         match begun() {
             Err(Failure::Unreachable(_)) if Instant::now() + CHECK / 10 < deadline => thread::sleep(CHECK / 10),

@@ -222,6 +222,12 @@ pub struct Event {
     pub text: Text,
 }
 
+/// A line of `watch json` that stands for events which were missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct MissedLine {
+    pub missed: u64,
+}
+
 /// A line of `getclients json`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]

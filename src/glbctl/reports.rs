@@ -246,6 +246,11 @@ pub fn event(event: &Event, paint: Paint) -> String {
     format!("{}  {:<13}  {}\n", event.time, event.kind, paint.text(event.text.as_str(), tone))
 }
 
+/// What `glbctl events --follow` shows in place of events that were missed.
+pub fn missed(count: u64, paint: Paint) -> String {
+    paint.text(&format!("({count} events were missed)"), Tone::Odd) + "\n"
+}
+
 /// `glbctl history` of all destinations.
 pub fn last_day(status: &Status, paint: Paint) -> String {
     let titles = [

@@ -9,10 +9,11 @@ use serde_json::json;
 use super::arguments::{Change, Command, Conns, Events};
 use super::change::{self, Goal, Target};
 use super::client::{self, Client, Failure};
+use super::follow::{self, News};
 use super::model::{ClientLine, Connection, Event, Filter, Status, lines, split_missing, value};
 use super::table::Paint;
 use super::text::{self, harmless_json};
-use super::{check, follow, health, reports};
+use super::{check, health, reports};
 
 /// How long a command may take unless somebody says otherwise.
 const USUAL: Duration = Duration::from_secs(10);
@@ -199,11 +200,17 @@ impl Session {
         }
         let newest: Vec<Event> = lines(&newest)?;
         let last = newest.last().into_iter().chain(found.last()).map(|event| event.number).max();
-        follow::follow(&self.client, last.unwrap_or_default(), self.timeout.unwrap_or(USUAL), |line, event| {
-            if events.kind.as_ref().is_some_and(|kind| !event.kind.as_str().eq_ignore_ascii_case(kind)) {
-                return Ok(());
+        let patience = self.timeout.unwrap_or(USUAL);
+        follow::follow(&self.client, last.unwrap_or_default(), patience, |news| match news {
+            News::Event(_, event)
+                if events.kind.as_ref().is_some_and(|kind| !event.kind.as_str().eq_ignore_ascii_case(kind)) =>
+            {
+                Ok(())
             }
-            print(&if self.json { harmless_json(line) + "\n" } else { reports::event(event, self.paint) })
+            News::Event(line, _) if self.json => print(&(harmless_json(line) + "\n")),
+            News::Event(_, event) => print(&reports::event(&event, self.paint)),
+            News::Missed(missed) if self.json => print(&format!("{}\n", json!({ "missed": missed }))),
+            News::Missed(missed) => print(&reports::missed(missed, self.paint)),
         })
     }
 

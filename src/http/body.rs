@@ -93,7 +93,7 @@ impl EventStream {
             let mut text = String::new();
             if missed > 0 {
                 // Writing to a string cannot fail.
-                let _ = write!(text, "event: missed\ndata: {missed}\n\n");
+                let _ = write!(text, "event: missed\ndata: {}\n", control::missed_line(missed, true));
             }
             for event in &new {
                 let _ = write!(text, "id: {}\ndata: {}\n", event.number, control::event_line(event, true));

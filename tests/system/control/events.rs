@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
@@ -199,6 +200,65 @@ fn a_watcher_that_takes_nothing_is_let_go_and_disturbs_nobody() {
         heard.join().expect("no panic");
     });
     drop(stalled);
+}
+
+#[test]
+fn a_watcher_that_is_too_slow_is_told_how_many_events_it_has_missed() {
+    let server = Server::echo();
+    let directory = tempfile::tempdir().expect("a directory");
+    // The kernel keeps less for it than for a port.
+    let socket = directory.path().join("control");
+    let control = format!("unix:{}", socket.display());
+    let glbd = Glbd::builder().args(["--control", &control]).destinations([&server]).start();
+    let watch = |command: &str| {
+        let mut stream = UnixStream::connect(&socket).expect("glbd listens");
+        writeln!(stream, "{command}").expect("a command");
+        stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+        let mut watcher = BufReader::new(stream);
+        wait_until("it is heard", || {
+            glbd.control(&format!("{server}:2\n{server}:1"));
+            watcher.fill_buf().is_ok()
+        });
+        watcher.get_ref().set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        watcher
+    };
+    let watchers = [watch("watch"), watch("watch json")];
+    glbd.control(&format!("{server}:2\n{server}:1\n").repeat(4000));
+    let reading: Vec<_> = watchers.into_iter().map(|it| thread::spawn(move || until_the_last(it))).collect();
+    wait_until("they hear of the last one", || {
+        glbd.control("127.0.0.1:9\n127.0.0.1:9:-1");
+        reading.iter().all(thread::JoinHandle::is_finished)
+    });
+    let lines: Vec<Vec<String>> = reading.into_iter().map(|it| it.join().expect("no panic")).collect();
+    assert!(lines[0].iter().any(|line| line.starts_with('(') && line.ends_with(" events were missed)")));
+    let (mut next, mut missed) = (None, 0);
+    for line in json(&lines[1].join("\n")) {
+        match (line["missed"].as_u64(), line["number"].as_u64()) {
+            (Some(count), None) => {
+                missed += count;
+                next = next.map(|next| next + count);
+            }
+            (None, Some(number)) => {
+                assert_eq!(next.unwrap_or(number), number);
+                next = Some(number + 1);
+            }
+            _ => panic!("{line}"),
+        }
+    }
+    assert!(missed > 0);
+}
+
+/// What a watcher is sent until 127.0.0.1:9 is added.
+fn until_the_last(watcher: impl BufRead) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in watcher.lines().map(|line| line.expect("a line")) {
+        let is_last = line.contains("127.0.0.1:9 added");
+        lines.push(line);
+        if is_last {
+            break;
+        }
+    }
+    lines
 }
 
 #[test]

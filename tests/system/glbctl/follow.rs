@@ -5,6 +5,9 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::{bare, ctl};
 use crate::harness::{Daemon, Glbd, Server, wait_until};
 
@@ -85,4 +88,53 @@ fn following_ends_when_the_daemon_has_been_away_for_long() {
     drop(glbd);
     let status = following.child.wait().expect("glbctl");
     assert_eq!(status.code(), Some(3));
+}
+
+/// Has events followed by a glbctl that is stopped meanwhile. Returns the numbers of the first and of the last event that it
+/// shows, how many of those from the one to the other it shows, and how many it says that it has missed.
+fn stopped(is_given_up: bool) -> (u64, u64, u64, u64) {
+    let server = Server::echo();
+    let directory = tempfile::tempdir().expect("a directory");
+    // The kernel keeps less for it than for a port.
+    let control = format!("unix:{}", directory.path().join("control").display());
+    let glbd = Glbd::builder().args(["--control", &control]).destinations([&server]).start();
+    let before = glbd.descriptors();
+    let following = [Following::begin(&control, &["--json"]), Following::begin(&control, &[])];
+    wait_until("they follow", || {
+        glbd.control(&format!("{server}:3\n{server}:1"));
+        following.iter().all(|it| it.count("weight 1 to 3") > 0)
+    });
+    let signal = |signal| {
+        let pids = following.iter().map(|it| Pid::from_raw(it.child.id().cast_signed()));
+        pids.for_each(|pid| kill(pid, signal).expect("it runs"));
+    };
+    signal(Signal::SIGSTOP);
+    glbd.control(&format!("{server}:2\n{server}:1\n").repeat(4000));
+    wait_until("their conversations are over", || !is_given_up || glbd.descriptors() == before);
+    signal(Signal::SIGCONT);
+    wait_until("they go on", || {
+        glbd.control("127.0.0.1:9\n127.0.0.1:9:-1");
+        following.iter().all(|it| it.count("127.0.0.1:9 added") > 0)
+    });
+    assert!(following[1].count(" events were missed)") > 0);
+    let lines = following[0].lines.lock().expect("lines").clone();
+    let lines: Vec<serde_json::Value> =
+        lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect();
+    let numbers: Vec<u64> = lines.iter().filter_map(|it| it["number"].as_u64()).collect();
+    let missed = lines.iter().filter_map(|it| it["missed"].as_u64()).sum();
+    (numbers[0], numbers[numbers.len() - 1], numbers.len() as u64, missed)
+}
+
+#[test]
+fn following_says_how_many_events_were_missed() {
+    let (first, last, shown, missed) = stopped(false);
+    assert!(missed > 0);
+    assert_eq!(shown + missed, last - first + 1);
+}
+
+#[test]
+fn following_says_how_many_events_were_missed_also_after_the_daemon_has_given_it_up() {
+    let (first, last, shown, missed) = stopped(true);
+    assert!(missed > 0);
+    assert_eq!(shown + missed, last - first + 1);
 }

@@ -120,6 +120,13 @@ fn events_are_found_by_number_and_kind_and_come_as_they_happen() {
     write!(stream, "GET /events HTTP/1.1\r\nHost: {}\r\nLast-Event-ID: {last}\r\n\r\n", web.0).expect("it reads");
     let mut lines = BufReader::new(stream).lines().map(|line| line.expect("text"));
     assert!(lines.any(|line| line == format!("id: {number}")));
+    // One that was away for too long is told so.
+    glbd.control(&format!("weight {server}:1\nweight {server}:7\n").repeat(200));
+    let mut stream = crate::harness::connect_to(web.0).expect("it listens");
+    write!(stream, "GET /events HTTP/1.1\r\nHost: {}\r\nLast-Event-ID: {number}\r\n\r\n", web.0).expect("it reads");
+    let mut lines = BufReader::new(stream).lines().map(|line| line.expect("text"));
+    assert!(lines.any(|line| line == "event: missed"));
+    assert_eq!(lines.next().as_deref(), Some("data: {\"missed\":144}"));
 }
 
 #[test]
