@@ -23,6 +23,8 @@ const BUSY: Duration = Duration::from_millis(20);
 /// Behind each command, so that the end of an answer can be told from an answer that was cut off.
 const LAST_COMMAND: &str = "version";
 const LAST_ANSWER: &str = "glbd ";
+/// What the line about a process begins with that was to close connections, and does not answer.
+pub const MISSING: &str = "Missing: ";
 
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,12 +35,15 @@ pub enum Failure {
     Usage(String),
     /// The daemon cannot be reached, has not answered in time, or has answered something else.
     Unreachable(String),
+    /// The daemon has answered, and the answer is shown, but these older processes of an upgrade did not answer it: a line
+    /// for each.
+    Incomplete(Vec<String>),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Refused(reasons) => f.write_str(&reasons.join("; ")),
+            Failure::Refused(reasons) | Failure::Incomplete(reasons) => f.write_str(&reasons.join("; ")),
             Failure::Usage(reason) | Failure::Unreachable(reason) => f.write_str(reason),
         }
     }

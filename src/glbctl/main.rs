@@ -56,6 +56,7 @@ fn main() -> ExitCode {
                 Failure::Refused(reasons) => (reasons, REFUSED),
                 Failure::Usage(reason) => (vec![reason], WRONG_USAGE),
                 Failure::Unreachable(reason) => (vec![reason], UNREACHABLE),
+                Failure::Incomplete(reasons) => (reasons, UNREACHABLE),
             };
             // Without a stderr, the status has to say it all.
             reasons.iter().for_each(|reason| _ = writeln!(io::stderr(), "glbctl: {reason}"));

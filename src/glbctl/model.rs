@@ -372,21 +372,35 @@ struct Missing {
     connections: u64,
 }
 
-/// Takes out of an answer what it says of processes that have not answered: returns the other lines, these lines, and what
-/// to tell a person, a line for each.
-pub fn split_missing(answer: &str) -> (String, String, String) {
-    let (mut rest, mut missing, mut told) = (String::new(), String::new(), String::new());
-    for line in answer.split_inclusive('\n') {
-        match serde_json::from_str(line) {
-            Ok(MissingLine { missing: Missing { process, connections } }) => {
-                let process = process.map_or_else(|| "of an earlier version".to_owned(), |it| it.to_string());
-                told += &format!("Missing: process {process} does not answer, connections: {connections}\n");
-                missing += line;
+/// An answer to `getconns json` or `getclients json`.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// The lines about connections or clients.
+    pub found: String,
+    /// Those about processes that have not answered.
+    pub missing: String,
+    /// The same in words, a line for each.
+    pub reasons: Vec<String>,
+}
+
+impl Listed {
+    /// Reads an answer.
+    pub fn parse(answer: &str) -> Listed {
+        let mut listed = Listed::default();
+        for line in answer.split_inclusive('\n') {
+            match serde_json::from_str(line) {
+                Ok(MissingLine { missing: Missing { process, connections } }) => {
+                    let process = process.map_or_else(|| "of an earlier version".to_owned(), |it| it.to_string());
+                    let ending = if connections == 1 { "" } else { "s" };
+                    let has = format!("{connections} connection{ending}");
+                    listed.reasons.push(format!("process {process} does not answer, and has {has}"));
+                    listed.missing += line;
+                }
+                Err(_) => listed.found += line,
             }
-            Err(_) => rest += line,
         }
+        listed
     }
-    (rest, missing, told)
 }
 
 /// Reads an answer with a JSON value in each line.

@@ -10,7 +10,7 @@ use super::arguments::{Change, Command, Conns, Events};
 use super::change::{self, Goal, Target};
 use super::client::{self, Client, Failure};
 use super::follow::{self, News};
-use super::model::{ClientLine, Connection, Event, Filter, Status, lines, split_missing, value};
+use super::model::{ClientLine, Connection, Event, Filter, Listed, Status, lines, value};
 use super::table::Paint;
 use super::text::{self, harmless_json};
 use super::{check, health, reports};
@@ -95,10 +95,7 @@ impl Session {
             }
             Command::Conns(which) => self.conns(&which)?,
             Command::Clients { limit } => self.clients(limit)?,
-            Command::Kick { which, pace } => {
-                let pace = pace.map(|pace| format!(" pace={pace}")).unwrap_or_default();
-                self.obey(&format!("kick {}{pace}", which.join(" ")), USUAL)?;
-            }
+            Command::Kick { which, pace } => self.kick(&which.join(" "), pace)?,
             Command::Add(change) => self.change("add", &change, None)?,
             Command::Drain(change) => self.change("drain", &change, Some(Goal::Empty))?,
             Command::Enable(change) => self.change("enable", &change, None)?,
@@ -183,6 +180,18 @@ impl Session {
         self.obey(&format!("writer {service}{destination}{words}"), grace.unwrap_or(USUAL_GRACE) + BEYOND_GRACE)
     }
 
+    fn kick(&self, which: &str, pace: Option<u32>) -> Result<(), Failure> {
+        let pace = pace.map(|pace| format!(" pace={pace}")).unwrap_or_default();
+        let said = self.done(&format!("kick {which}{pace}"), USUAL)?;
+        let (missing, done): (Vec<String>, Vec<String>) =
+            said.iter().cloned().partition(|line| line.starts_with(client::MISSING));
+        match self.json {
+            true => print(&format!("{}\n", json!({ "ok": missing.is_empty(), "lines": said })))?,
+            false => self.print_done(&done)?,
+        }
+        complete(missing.iter().map(|line| line.replacen(client::MISSING, "", 1)).collect())
+    }
+
     fn events(&self, events: &Events) -> Result<(), Failure> {
         let word =
             |name: &str, value: &Option<String>| value.as_ref().map(|it| format!(" {name}={it}")).unwrap_or_default();
@@ -228,21 +237,23 @@ impl Session {
         ];
         command.extend(words.iter().filter_map(|(name, value)| Some(format!(" {name}={}", value.as_ref()?))));
         let answer = self.ask(&(command + " json"))?;
-        let (rest, _, missing) = split_missing(&answer);
-        let found: Vec<Connection> = lines(&rest)?;
-        self.print_json_or(&answer, || Ok(reports::connections(&found, self.paint) + &missing))
+        let listed = Listed::parse(&answer);
+        let found: Vec<Connection> = lines(&listed.found)?;
+        self.print_json_or(&answer, || Ok(reports::connections(&found, self.paint)))?;
+        complete(listed.reasons)
     }
 
     fn clients(&self, limit: Option<usize>) -> Result<(), Failure> {
         let words = limit.map(|limit| format!(" limit={limit}")).unwrap_or_default();
-        let (answer, missing_json, missing) = split_missing(&self.ask(&format!("getclients{words} json"))?);
-        let found: Vec<ClientLine> = lines(&answer)?;
-        let mut found: Vec<(&str, ClientLine)> = answer.lines().zip(found).collect();
+        let listed = Listed::parse(&self.ask(&format!("getclients{words} json"))?);
+        let found: Vec<ClientLine> = lines(&listed.found)?;
+        let mut found: Vec<(&str, ClientLine)> = listed.found.lines().zip(found).collect();
         found.sort_by_key(|(_, client)| std::cmp::Reverse(client.connections));
         found.truncate(limit.unwrap_or(usize::MAX));
         let (json, clients): (Vec<&str>, Vec<ClientLine>) = found.into_iter().unzip();
         let json: String = json.iter().map(|line| format!("{line}\n")).collect();
-        self.print_json_or(&(json + &missing_json), || Ok(reports::clients(&clients, self.paint) + &missing))
+        self.print_json_or(&(json + &listed.missing), || Ok(reports::clients(&clients, self.paint)))?;
+        complete(listed.reasons)
     }
 
     fn health(&self, warning: usize, critical: usize) -> Result<ExitCode, Failure> {
@@ -257,6 +268,11 @@ impl Session {
         }
         Ok(ExitCode::from(report.level as u8))
     }
+}
+
+/// What is shown lacks something if processes have not answered.
+fn complete(missing: Vec<String>) -> Result<(), Failure> {
+    if missing.is_empty() { Ok(()) } else { Err(Failure::Incomplete(missing)) }
 }
 
 /// What the daemon has sent, without the services and pools that are not asked for.

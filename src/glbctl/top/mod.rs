@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossterm::event::{self, Event};
 
 use super::client::{self, Client, Failure};
-use super::model::{Filter, Status, lines, value};
+use super::model::{Filter, Listed, Status, lines, value};
 use app::{App, Effect};
 use daemon::Look;
 use screen::{Screen, Signals};
@@ -137,7 +137,7 @@ fn look(client: &Client) -> Result<Look, Failure> {
     let [status, events, clients] = answers.as_slice() else { return Err(Failure::Refused(Vec::new())) };
     let clients = match clients.starts_with("Error: ") {
         true => Err(client::reasons(clients).join("; ")),
-        false => lines(clients).map_err(|failure| failure.to_string()),
+        false => lines(&Listed::parse(clients).found).map_err(|failure| failure.to_string()),
     };
     let status = match status.starts_with("Error: ") {
         true => return Err(Failure::Refused(client::reasons(status))),
@@ -151,8 +151,9 @@ fn tell(client: &Client, command: &str) -> News {
         Ok(answer) => {
             let mut said = client::reasons(&answer);
             said.retain(|line| line != "Ok");
+            let is_bad = said.iter().any(|line| line.starts_with(client::MISSING));
             let said = if said.is_empty() { "done".to_owned() } else { said.join("; ") };
-            News::Told { text: format!("{command}: {said}"), is_bad: false }
+            News::Told { text: format!("{command}: {said}"), is_bad }
         }
         Err(failure) => News::Told { text: format!("{command}: {failure}"), is_bad: true },
     }

@@ -4,8 +4,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
+use nix::sys::signal::{Signal, kill};
+
 use super::ctl;
-use crate::harness::{Glbd, Server, connect_from, echoes, wait_until};
+use crate::harness::{Daemon, Glbd, Server, connect_from, echoes, wait_until};
 
 /// A daemon that answers each command by what `answer` says, and what it was asked.
 fn pretend(answer: fn(&str) -> String) -> (Server, Arc<Mutex<Vec<String>>>) {
@@ -114,4 +116,39 @@ fn who_is_connected_where_is_shown_and_ended() {
     wait_until("the last one is", || ctl(control, "clients").text() == "no clients\n");
     assert_eq!(ctl(control, &format!("kick {id}")).refusal(1), format!("{id}: no such connection\n"));
     assert!(!ctl(control, "kick client=nonsense").refusal(1).is_empty());
+}
+
+#[test]
+fn what_an_older_process_does_not_answer_is_shown_without_it_and_not_taken_for_done() {
+    let server = Server::echo();
+    let daemon = Daemon::started(&[&server.to_string()]);
+    let control = daemon.control_address();
+    let connect = |last| connect_from([127, 0, 0, last], daemon.address()).expect("glbd accepts");
+    let (old, older) = ([connect(2), connect(2)], daemon.pid());
+    assert!(old.iter().all(echoes));
+    daemon.upgrade();
+    let new = connect(3);
+    assert!(echoes(&new));
+    kill(older, Signal::SIGSTOP).expect("it runs");
+    let reason = format!("glbctl: process {older} does not answer, and has 2 connections\n");
+    let told = |command: &str| {
+        let outcome = ctl(control, command);
+        assert_eq!((outcome.status, &outcome.stderr), (Some(3), &reason), "{command}: {outcome:?}");
+        outcome.stdout
+    };
+    for command in ["conns", "clients"] {
+        let text = told(command);
+        assert!(text.lines().count() == 2 && text.contains("127.0.0.3"), "{text}");
+        let json = told(&format!("{command} --json"));
+        assert!(json.ends_with(&format!("{{\"missing\":{{\"connections\":2,\"process\":{older}}}}}\n")), "{json}");
+        assert_eq!(json.lines().count(), 2, "{json}");
+    }
+    assert_eq!(told("kick client=127.0.0.2"), "0 connections closed\n");
+    let missing = reason.trim_end().replace("glbctl: ", "Missing: ");
+    let lines = format!("[\"0 connections closed\",\"{missing}\"]");
+    assert_eq!(told("kick client=127.0.0.2 --json"), format!("{{\"lines\":{lines},\"ok\":false}}\n"));
+    assert_eq!(told("kick client=127.0.0.3"), "1 connection closed\n");
+    kill(older, Signal::SIGCONT).expect("it is there");
+    wait_until("it answers again", || ctl(control, "conns").status == Some(0));
+    assert_eq!(ctl(control, "kick client=127.0.0.2").text(), "2 connections closed\n");
 }
