@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -73,6 +73,58 @@ pub struct Session {
     pub bytes_out: u64,
 }
 
+/// Which clients are meant, as the list of clients calls them. Stored as text, so that a process which does not know one of
+/// the forms does not understand the question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum ClientFilter {
+    /// Those in this network.
+    Network(IpNet),
+    /// Those that have connected to the UNIX socket at this path. Not a [`PeerAddress`], which would be kept for ever.
+    Socket(String),
+}
+
+impl ClientFilter {
+    fn fits(&self, client: &PeerAddress) -> bool {
+        match (self, client) {
+            (ClientFilter::Network(network), PeerAddress::Inet(address)) => network.contains(&address.ip()),
+            (ClientFilter::Socket(wanted), PeerAddress::Unix(path)) => path.as_str() == wanted,
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for ClientFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ClientFilter, String> {
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| path.starts_with(['/', '@'])) {
+            return Ok(ClientFilter::Socket(path.to_owned()));
+        }
+        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network
+            .map(ClientFilter::Network)
+            .map_err(|_| format!("'{text}' is neither an address, nor a network, such as 10.0.0.0/8, nor unix:PATH"))
+    }
+}
+
+impl From<ClientFilter> for String {
+    fn from(filter: ClientFilter) -> String {
+        match filter {
+            ClientFilter::Network(network) => network.to_string(),
+            ClientFilter::Socket(path) => format!("unix:{path}"),
+        }
+    }
+}
+
+impl TryFrom<String> for ClientFilter {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<ClientFilter, String> {
+        text.parse()
+    }
+}
+
 /// Which connections are meant: those that are all of this.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SessionFilter {
@@ -80,8 +132,8 @@ pub struct SessionFilter {
     pub id: Option<SessionId>,
     /// Of this service.
     pub service: Option<String>,
-    /// From this network.
-    pub client: Option<IpNet>,
+    /// Of such a client.
+    pub client: Option<ClientFilter>,
     /// On this destination.
     pub destination: Option<PeerAddress>,
     /// And this pool has it.
@@ -96,10 +148,9 @@ pub struct SessionFilter {
 impl SessionFilter {
     /// Whether this one is meant.
     pub fn fits(&self, session: &Session) -> bool {
-        let in_network = |network: &IpNet| network.contains(&session.client.ip_or_local());
         self.id.is_none_or(|id| id == session.id)
             && self.service.as_ref().is_none_or(|service| **service == *session.service)
-            && self.client.as_ref().is_none_or(in_network)
+            && self.client.as_ref().is_none_or(|client| client.fits(&session.client))
             && self.destination.is_none_or(|destination| session.destination == Some(destination))
             && self.pool.as_ref().is_none_or(|pool| session.pool.as_ref().is_some_and(|it| **it == **pool))
             && self.older.is_none_or(|older| session.age >= older)
@@ -222,6 +273,30 @@ mod tests {
         .expect("a filter");
         assert!(filter.fits(&session));
         assert!(!SessionFilter { pool: Some("p".to_owned()), ..filter }.fits(&session));
+    }
+
+    #[test]
+    fn clients_are_meant_by_what_the_list_of_clients_calls_them() {
+        let clients = ["10.0.0.9:1", "127.0.0.1:1", "[::1]:1", "unix:/run/a.sock", "unix:@a"];
+        let clients = clients.map(|text| text.parse::<PeerAddress>().expect("an address"));
+        for (text, expected) in [
+            ("10.0.0.0/8", &clients[..1]),
+            ("127.0.0.1", &clients[1..2]),
+            ("0.0.0.0/0", &clients[..2]),
+            ("::1", &clients[2..3]),
+            ("unix:/run/a.sock", &clients[3..4]),
+            ("unix:@a", &clients[4..]),
+            ("unix:/run/a", &[]),
+        ] {
+            let filter: ClientFilter = text.parse().expect("a filter");
+            let found: Vec<PeerAddress> = clients.iter().filter(|it| filter.fits(it)).copied().collect();
+            assert_eq!(found, expected, "{text}");
+            let stored = serde_json::to_string(&filter).expect("JSON");
+            assert_eq!(serde_json::from_str::<ClientFilter>(&stored).expect("a filter"), filter, "{stored}");
+        }
+        for text in ["", "unix", "unix:", "unix:run", "10.0.0", "10.0.0.9:1", "/run/a.sock"] {
+            assert!(text.parse::<ClientFilter>().is_err(), "{text}");
+        }
     }
 
     #[test]

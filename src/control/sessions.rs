@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use log::info;
 
 use super::command::{Target, has_weight};
@@ -14,10 +12,10 @@ use crate::address::PeerAddress;
 use crate::counted::Counted;
 use crate::sessions::{FoundSessions, MissingProcess, Session, SessionControl, SessionFilter, SessionId};
 
-const CONNECTIONS: &str = "getconns [SERVICE] [client=NETWORK] [dest=[POOL/]HOST:PORT] [older=SECS] [idle=SECS] [sort=bytes|age|idle] [limit=N] [json]";
+const CONNECTIONS: &str = "getconns [SERVICE] [client=NETWORK|unix:PATH] [dest=[POOL/]HOST:PORT] [older=SECS] [idle=SECS] [sort=bytes|age|idle] [limit=N] [json]";
 const CLIENTS: &str =
-    "getclients [SERVICE] [client=NETWORK] [dest=[POOL/]HOST:PORT] [sort=bytes|age|idle] [limit=N] [json]";
-const KICK: &str = "kick ID|client=NETWORK|dest=[POOL/]HOST:PORT|idle=SECS|older=SECS [pace=N]";
+    "getclients [SERVICE] [client=NETWORK|unix:PATH] [dest=[POOL/]HOST:PORT] [sort=bytes|age|idle] [limit=N] [json]";
+const KICK: &str = "kick ID|client=NETWORK|client=unix:PATH|dest=[POOL/]HOST:PORT|idle=SECS|older=SECS [pace=N]";
 /// Most connections that are closed in one turn, where a pace is asked for.
 const MOST_KICKS_A_TURN: usize = 10_000;
 
@@ -70,7 +68,7 @@ impl SessionQuery {
         let mut shown = Shown { sort: Sort::Age, limit: usize::MAX, json: false };
         for word in words {
             match word.split_once('=') {
-                Some(("client", text)) => filter.client = Some(parse_client(text)?),
+                Some(("client", text)) => filter.client = Some(text.parse()?),
                 Some(("dest", text)) => {
                     let (pool, address) = parse_place(text, port)?;
                     (filter.pool, filter.destination) = (pool, Some(address));
@@ -98,11 +96,6 @@ impl SessionQuery {
         };
         Ok(SessionQuery { filter, then })
     }
-}
-
-fn parse_client(text: &str) -> Result<IpNet, String> {
-    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    network.map_err(|_| format!("'{text}' is neither an address nor a network, such as 10.0.0.0/8"))
 }
 
 /// Reads a destination, and its pool, if that is said.

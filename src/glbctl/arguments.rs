@@ -108,7 +108,7 @@ pub enum Command {
     },
     /// Close connections
     Kick {
-        /// The ID of one, or client=NETWORK, dest=[POOL/]HOST:PORT (without a pool, in all), older=SECS, idle=SECS
+        /// The ID of one, or client=NETWORK, client=unix:PATH, dest=[POOL/]HOST:PORT (without a pool, in all), older=SECS, idle=SECS
         #[arg(value_name = "WHICH", value_parser = parse_word, required = true)]
         which: Vec<String>,
         /// Only so many a second
@@ -159,7 +159,7 @@ pub struct Change {
 /// Which connections.
 #[derive(Args, Debug)]
 pub struct Conns {
-    /// Of this client or network
+    /// Of this client or network, or of the UNIX socket unix:PATH
     #[arg(long, value_name = "NETWORK", value_parser = parse_word)]
     pub client: Option<String>,
     /// To this destination

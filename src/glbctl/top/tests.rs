@@ -43,7 +43,11 @@ fn look(at: Instant, more: u64) -> Look {
     let events = [
         r#"{"number":1,"time":"2026-11-27T08:03:40.120Z","kind":"verdict","level":"warn","text":"destination 10.0.0.2:3306 DOWN"}"#,
     ];
-    let clients = [r#"{"client":"10.9.9.1","connections":3}"#, r#"{"client":"10.9.9.2","connections":44}"#];
+    let clients = [
+        r#"{"client":"10.9.9.1","connections":3}"#,
+        r#"{"client":"10.9.9.2","connections":44}"#,
+        r#"{"client":"unix:/run/glbd/mysql.sock","connections":1}"#,
+    ];
     Look {
         at,
         status: value(&status).expect("JSON"),
@@ -88,6 +92,7 @@ fn nothing_is_sent_before_it_is_confirmed() {
         ("K", "kick dest=10.0.0.1:3306"),
         ("cK", "kick client=10.9.9.2"),
         ("cvK", "kick client=10.9.9.1"),
+        ("cvvK", "kick client=unix:/run/glbd/mysql.sock"),
     ] {
         let mut app = app();
         assert_eq!(press(&mut app, keys), Effect::Nothing, "{keys}");

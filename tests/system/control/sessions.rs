@@ -159,11 +159,14 @@ fn what_is_not_understood_is_said_and_nothing_is_closed() {
     let server = Server::echo();
     let glbd = Glbd::start([&server]);
     let client = clients(&glbd, 1);
-    let usage = "expected kick ID|client=NETWORK|dest=[POOL/]HOST:PORT|idle=SECS|older=SECS [pace=N]";
+    let usage = "expected kick ID|client=NETWORK|client=unix:PATH|dest=[POOL/]HOST:PORT|idle=SECS|older=SECS [pace=N]";
     for (line, reason) in [
         ("kick", usage),
         ("kick pace=3", usage),
-        ("kick client=everybody", "'everybody' is neither an address nor a network, such as 10.0.0.0/8"),
+        (
+            "kick client=everybody",
+            "'everybody' is neither an address, nor a network, such as 10.0.0.0/8, nor unix:PATH",
+        ),
         ("kick dest=db1:3306", "'db1:3306' is a name: say the address that getinfo shows"),
         ("kick idle=long", "'long' is not a number of seconds"),
         ("kick client=::1 pace=0", "'0' is not a pace (connections a second, 0.001 to 1000000)"),

@@ -190,6 +190,30 @@ fn clients_of_a_unix_socket_are_limited_as_those_of_127_0_0_1() {
 }
 
 #[test]
+fn clients_of_a_unix_socket_are_listed_and_kicked_by_the_name_that_they_are_shown_with() {
+    let (server, directory) = (Server::echo(), directory());
+    let site = Site::start(Glbd::builder().destinations([&server]));
+    let other = directory.path().join("other.sock");
+    let glbd = &site.glbd;
+    let [by_socket, also_by_socket, by_port] = [site.connect(), site.connect(), glbd.connect()];
+    assert!([&by_socket, &also_by_socket, &by_port].into_iter().all(echoes));
+    let shown = glbd.control("getclients");
+    let rows: Vec<&str> = shown.lines().map(|line| line.split(' ').next().expect("a name")).collect();
+    let name = unix(&site.path);
+    assert_eq!(rows, ["client", &name, "127.0.0.1", "Clients:"], "{shown}");
+    let count = |client: &str| glbd.control(&format!("getconns client={client} json")).lines().count();
+    assert_eq!((count(&name), count("127.0.0.1"), count(&unix(&other))), (2, 1, 0));
+    assert_eq!(glbd.control(&format!("kick client={}", unix(&other))), "0 connections closed\nOk\n");
+    assert_eq!(glbd.control(&format!("kick client={name}")), "2 connections closed\nOk\n");
+    assert!(said_goodbye(&by_socket) && said_goodbye(&also_by_socket));
+    assert!(echoes(&by_port));
+    let by_socket = site.connect();
+    assert!(echoes(&by_socket));
+    assert_eq!(glbd.control("kick client=127.0.0.1"), "1 connection closed\nOk\n");
+    assert!(echoes(&by_socket), "it is another client");
+}
+
+#[test]
 fn the_header_says_that_nothing_is_known_of_a_client_of_a_unix_socket() {
     let directory = directory();
     let path = directory.path().join("glbd.sock");
