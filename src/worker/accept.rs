@@ -32,7 +32,8 @@ pub(super) struct Newcomer {
 struct Room {
     admitted: Admitted,
     reservation: Reservation,
-    token: SharedToken,
+    /// That of the rate of all services; `None` if the client came before the socket was given up.
+    token: Option<SharedToken>,
 }
 
 /// The outcome of one look into a backlog.
@@ -57,6 +58,8 @@ pub(super) struct Acceptor {
     ready: bool,
     /// Nobody is to be let in yet.
     held: bool,
+    /// The socket is about to be closed: who waits there is taken above the rates and the limits of the service.
+    given_up: bool,
     /// There was no room in the process or in the service; the mailbox is rung when there is.
     full: Option<Lasting>,
     /// There are no descriptors, or the like, here or for those who are in, or clients come faster than the service takes
@@ -77,8 +80,8 @@ impl Acceptor {
     ) -> Acceptor {
         let counters = service.counters.shard(worker);
         let (admission, troubles) = (Arc::clone(admission), Arc::clone(troubles));
-        let (ready, full, retry_at) = (true, None, None);
-        Acceptor { group, service, counters, listener, admission, ready, held, full, retry_at, troubles }
+        let (ready, given_up, full, retry_at) = (true, false, None, None);
+        Acceptor { group, service, counters, listener, admission, ready, held, given_up, full, retry_at, troubles }
     }
 
     /// The sockets that this one came with.
@@ -95,9 +98,11 @@ impl Acceptor {
         }
     }
 
-    /// Looks into the backlog once more, whatever spoke against that.
-    pub(super) fn look_again(&mut self) {
-        (self.ready, self.held, self.full, self.retry_at) = (true, false, None, None);
+    /// Looks into the backlog once more, whatever spoke against that, since the socket is about to be closed. Clients that
+    /// were to wait there for room in the service are taken all the same: the kernel would reset them.
+    pub(super) fn give_up(&mut self) {
+        (self.ready, self.held, self.given_up) = (true, false, true);
+        (self.full, self.retry_at) = (None, None);
     }
 
     /// From now on clients are let in.
@@ -119,9 +124,9 @@ impl Acceptor {
         self.ready && !self.held && self.full.is_none() && self.retry_at.is_none()
     }
 
-    /// Most clients that wait at a time.
-    pub(super) fn backlog(&self) -> i32 {
-        self.service.options.backlog
+    /// Most clients that wait at a time: the kernel takes one more than it is asked for.
+    pub(super) fn backlog(&self) -> u32 {
+        self.service.options.backlog.unsigned_abs() + 1
     }
 
     /// When to ask again after a shortage.
@@ -163,6 +168,10 @@ impl Acceptor {
 
     /// Makes room for one client in the process and in the service, or records why there is none.
     fn make_room(&mut self, now: Instant) -> Option<Room> {
+        if self.given_up {
+            let reservation = self.service.limits.reserve_above();
+            return Some(Room { admitted: self.admit_to_process(now)?, reservation, token: None });
+        }
         if let Err(wait) = self.service.limits.look_for_room() {
             self.wait_for_service(wait, now);
             return None;
@@ -177,21 +186,23 @@ impl Acceptor {
                 return None;
             }
         };
-        let admitted = match self.admission.admit() {
-            Ok(admitted) => admitted,
+        let admitted = self.admit_to_process(now)?;
+        let reserved = self.service.limits.reserve(now);
+        let room = |reservation| Room { admitted, reservation, token: Some(token) };
+        reserved.map(room).map_err(|wait| self.wait_for_service(wait, now)).ok()
+    }
+
+    /// Takes a place among all clients of the process, or records why there is none.
+    fn admit_to_process(&mut self, now: Instant) -> Option<Admitted> {
+        match self.admission.admit() {
+            Ok(admitted) => return Some(admitted),
             Err(Refusal::Full) => {
                 self.counters.limited(LimitReached::ProcessConnectionsWait);
                 self.full = Some(self.troubles.full(self.admission.limit(), now));
-                return None;
             }
-            Err(Refusal::Short) => {
-                self.retry_at = Some(now + SHORTAGE_PAUSE);
-                return None;
-            }
-        };
-        let reserved = self.service.limits.reserve(now);
-        let room = |reservation| Room { admitted, reservation, token };
-        reserved.map(room).map_err(|wait| self.wait_for_service(wait, now)).ok()
+            Err(Refusal::Short) => self.retry_at = Some(now + SHORTAGE_PAUSE),
+        }
+        None
     }
 
     fn wait_for_service(&mut self, wait: MustWait, now: Instant) {
@@ -231,7 +242,7 @@ impl Acceptor {
         };
         match outcome {
             Ok(reservation) => {
-                token.use_up();
+                token.into_iter().for_each(SharedToken::use_up);
                 Accepted::Client(Newcomer { service: Arc::clone(service), client, address, admitted, reservation })
             }
             Err(refused) => {

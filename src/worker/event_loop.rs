@@ -254,9 +254,9 @@ impl Worker {
         keys.into_iter().for_each(|key| self.with(key, &step));
     }
 
-    /// Accepts the clients that wait already, as far as there is room, and closes the socket.
+    /// Accepts the clients that wait already, as far as the process has room, and closes the socket.
     fn retire(&mut self, mut acceptor: Acceptor) {
-        acceptor.look_again();
+        acceptor.give_up();
         // No more than there can be: clients that come meanwhile would keep it from ending.
         for _ in 0..acceptor.backlog() {
             match acceptor.accept(self.kit.now) {

@@ -1,5 +1,6 @@
 //! Where services listen: several addresses of one service, each of which comes and goes by itself.
 
+mod backlog;
 mod overlaps;
 mod sockets;
 mod transparent;

@@ -183,6 +183,13 @@ impl ServiceLimits {
         Ok(Reservation { place: Some(self.place()), token })
     }
 
+    /// Reserves room for a client that cannot wait any longer, above the limits if need be; nothing if clients do not wait
+    /// but are reset.
+    pub fn reserve_above(&self) -> Reservation {
+        let is_taken = self.over_limit == OverLimit::Wait && self.counts.places.take(usize::MAX);
+        Reservation { place: is_taken.then(|| self.place()), token: None }
+    }
+
     /// Decides about a client with this address, which has been accepted.
     ///
     /// Nothing else depends on the address: if clients come through a proxy that says who they are, this is called once
