@@ -4,10 +4,12 @@
 //! of its own.
 
 mod family;
+mod one_socket;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -16,8 +18,9 @@ use crossbeam_channel::{RecvTimeoutError, unbounded};
 use log::warn;
 use parking_lot::{Mutex, RwLock};
 
-use crate::address::{Endpoint, Host, ListenAddress, PeerAddress, can_be_connected_to};
+use crate::address::{Endpoint, Host, ListenAddress, PeerAddress, UnixPath, can_be_connected_to};
 use crate::supervise;
+use one_socket::lead_to_one_socket;
 
 /// How often whoever waits for names looks whether that is still wanted.
 const STEP: Duration = Duration::from_millis(50);
@@ -75,6 +78,15 @@ impl<A: Into<PeerAddress>> From<Vec<A>> for OwnAddresses {
 /// Says where this daemon listens: that something accepts there says nothing of a destination.
 pub fn set_own_addresses(addresses: OwnAddresses) {
     *OWN_ADDRESSES.lock() = Some(addresses);
+}
+
+/// Returns true if this daemon was connected to at `destination`, by itself: the socket that was reached is bound to `bound`.
+/// A path may have become one of its own since it was looked at, or lead elsewhere.
+pub fn has_reached_itself(destination: UnixPath, bound: &Path) -> bool {
+    let own = OWN_ADDRESSES.lock().clone().unwrap_or_default();
+    let is_bound_there = own.0.read().iter().any(|own| own.file() == Some(bound));
+    // Another container may have a socket of the same name.
+    is_bound_there && own.include(PeerAddress::Unix(destination))
 }
 
 static OWN_ADDRESSES: Mutex<Option<OwnAddresses>> = Mutex::new(None);
@@ -161,7 +173,10 @@ pub fn resolve_listen_address(address: &ListenAddress) -> io::Result<PeerAddress
 }
 
 fn is_own_address(listening: &[PeerAddress], destination: PeerAddress) -> bool {
-    let Some(destination) = destination.inet() else { return listening.contains(&destination) };
+    let Some(destination) = destination.inet() else {
+        let is_it = |own: &Path| destination.file().is_some_and(|file| lead_to_one_socket(file, own));
+        return listening.contains(&destination) || listening.iter().filter_map(PeerAddress::file).any(is_it);
+    };
     listening.iter().filter_map(PeerAddress::inet).any(|own| {
         let any = own.ip().is_unspecified() && (own.is_ipv6() || destination.is_ipv4());
         // The kernel is asked last: there may be a hundred services and a thousand destinations.

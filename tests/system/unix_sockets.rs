@@ -5,6 +5,7 @@ mod clients;
 mod endings;
 mod failures;
 mod listening;
+mod loops;
 mod programs;
 mod traffic;
 

@@ -13,6 +13,7 @@ use super::INTERESTS;
 use crate::address::{PeerAddress, UnixPath, can_be_connected_to};
 use crate::config::ConnectionOptions;
 use crate::process;
+use crate::resolve;
 use crate::service::{keep_alive, set_transparent};
 use crate::worker::Kit;
 use crate::worker::hops::HopLimit;
@@ -126,6 +127,9 @@ fn open_from(
 fn open_unix(path: UnixPath, token: Token, kit: &Kit) -> io::Result<Stream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.connect(&path.to_socket_address()?)?;
+    if socket.peer_addr()?.as_pathname().is_some_and(|bound| resolve::has_reached_itself(path, bound)) {
+        return Err(io::Error::other("this daemon listens there itself"));
+    }
     let mut server = Stream::from(socket);
     kit.registry.register(&mut server, token, INTERESTS)?;
     Ok(server)
