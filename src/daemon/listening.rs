@@ -4,10 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use log::warn;
 use socket2::{SockRef, Socket};
 
 use super::handover::LeftAddress;
@@ -132,6 +134,19 @@ impl Door {
     /// Accepts only clients that come in through this interface.
     fn bind_to(&self, interface: Option<&str>) -> io::Result<()> {
         self.sockets.iter().try_for_each(|socket| service::bind_to_device(socket, interface))
+    }
+
+    /// The file of its UNIX socket, if it is this daemon's business.
+    fn file(&self) -> Option<&'static Path> {
+        self.place.at.file().filter(|_| !self.borrowed)
+    }
+
+    /// Warns if clients do not reach it, since something else lies at its path.
+    pub(super) fn warn_if_replaced(&self) {
+        if self.file().is_some_and(socket_file::is_replaced) {
+            let Door { service, place, .. } = self;
+            warn!("service {service}: another file lies at {}, which is left alone; clients do not reach it", place.at);
+        }
     }
 
     /// What another process is told that does not go on with these.

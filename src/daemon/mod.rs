@@ -166,6 +166,7 @@ fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Resu
     handover::enter(&setup, &state.ledger);
     handover::enter_highest(&setup, &state.highest);
     info!("taken over from process {pid}");
+    running.all_doors().iter().for_each(Door::warn_if_replaced);
     say_what_runs(&config, &prepared);
     // Whoever waits for it to name this process finds that all is done.
     if let Err(error) = leftovers.rewrite_pidfile() {
@@ -206,6 +207,7 @@ impl Ready {
         let inheritance = predecessor.inherit().map_err(|error| format!("nothing is handed over: {error}"))?;
         let Inheritance { mut state, listeners, control, http, fifo, janitor, predecessors } = inheritance;
         let mut config = config.with_paths_in(&state.directory);
+        std::mem::take(&mut state.socket_files).inherit();
         let open = sockets_handed_over(&config, &state, listeners);
         let control = ControlDoor::handed(control, &state.controls, state.borrowed_control);
         listen_where_sockets_are(&mut config, &open.services);

@@ -31,6 +31,7 @@ use crate::control::ReloadDone;
 use crate::health;
 use crate::http;
 use crate::log::events;
+use crate::process::socket_file::MadeFiles;
 use crate::process::{self, Leftovers};
 use crate::service::{Inventory, PoolEntry, ServiceEntry, Setup};
 use crate::supervise;
@@ -218,6 +219,7 @@ impl Serving {
             http: http_socket::handed(&self.config, running.http.as_ref()),
             samples: running.http.as_ref().map(http::Handle::samples).unwrap_or_default(),
             lasting: self.lasting.clone(),
+            socket_files: MadeFiles::all(),
         };
         let doors = running.doors.as_ref();
         let offer = Offer {

@@ -1,6 +1,6 @@
 //! A file that this daemon has made, told from one that another has put in its place since.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -18,7 +18,7 @@ pub(super) struct OwnFile {
 /// Tells a file from every other one. The number of one that is gone may be given to the next, but for its time of birth,
 /// where the file system has that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct FileIdentity {
+pub struct FileIdentity {
     device: u64,
     inode: u64,
     born: Option<Duration>,
@@ -49,8 +49,13 @@ impl OwnFile {
     }
 }
 
+impl FileIdentity {
+    pub(super) fn of(found: &Metadata) -> FileIdentity {
+        let born = found.created().ok().and_then(|born| born.duration_since(SystemTime::UNIX_EPOCH).ok());
+        FileIdentity { device: found.dev(), inode: found.ino(), born }
+    }
+}
+
 fn identity(path: &Path) -> Option<FileIdentity> {
-    let found = fs::symlink_metadata(path).ok()?;
-    let born = found.created().ok().and_then(|born| born.duration_since(SystemTime::UNIX_EPOCH).ok());
-    Some(FileIdentity { device: found.dev(), inode: found.ino(), born })
+    fs::symlink_metadata(path).ok().as_ref().map(FileIdentity::of)
 }

@@ -1,18 +1,22 @@
 //! UNIX sockets that listen at a path: who may connect to one, and what is done with a file that an earlier process has left
 //! there.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Group, Uid, User};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::own_file::FileIdentity;
 
 /// Longest path of a socket, in bytes: `sun_path` less the zero at its end.
 pub const LONGEST_PATH: usize = 107;
@@ -36,6 +40,44 @@ pub struct ResolvedAccess {
     owner: Option<u32>,
     group: Option<u32>,
     mode: u32,
+}
+
+/// Which socket files this daemon has made. A process that takes over has to know.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct MadeFiles(Vec<(PathBuf, FileIdentity)>);
+
+static MADE: Mutex<MadeFiles> = Mutex::new(MadeFiles(Vec::new()));
+
+impl MadeFiles {
+    /// Those of this process, and of the ones that it has taken over from.
+    pub fn all() -> MadeFiles {
+        MADE.lock().clone()
+    }
+
+    /// They are this process's.
+    pub fn inherit(self) {
+        *MADE.lock() = self;
+    }
+}
+
+/// Records which file was made at a path.
+fn note_made(path: &Path, made: FileIdentity) {
+    let files = &mut MADE.lock().0;
+    files.retain(|(of, _)| of != path);
+    files.push((path.to_owned(), made));
+}
+
+/// Returns true if a file that was found at a path is another one than this daemon has made there.
+fn is_foreign(path: &Path, found: &Metadata) -> bool {
+    let files = &MADE.lock().0;
+    let made = files.iter().find(|(of, _)| of == path);
+    made.is_some_and(|(_, made)| *made != FileIdentity::of(found)) || !found.file_type().is_socket()
+}
+
+/// Returns true if something else lies where this daemon has made a socket file. What an older glbd has made is not known,
+/// and taken for its own if it is a socket.
+pub fn is_replaced(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| is_foreign(path, &found))
 }
 
 impl SocketAccess {
@@ -88,6 +130,7 @@ pub fn listen(path: &Path, access: ResolvedAccess, backlog: i32) -> io::Result<S
     let _lock = lock_directory_of(path);
     remove_stale(path);
     socket.bind(&address)?;
+    fs::symlink_metadata(path).iter().for_each(|made| note_made(path, FileIdentity::of(made)));
     let listening = set_access(path, access).and_then(|()| socket.listen(backlog));
     if let Err(error) = listening {
         // It was made just now.
@@ -100,13 +143,13 @@ pub fn listen(path: &Path, access: ResolvedAccess, backlog: i32) -> io::Result<S
 /// Has a socket file be for others than before.
 ///
 /// # Errors
-/// Those of chown(2) and chmod(2); `EEXIST` when it is no socket any more.
+/// Those of chown(2) and chmod(2); `AlreadyExists` when it is not the one that this daemon has made.
 pub fn set_access(path: &Path, access: ResolvedAccess) -> io::Result<()> {
     // Whatever is put in its place meanwhile is not what is changed.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
     let found = file.metadata()?;
-    if !found.file_type().is_socket() {
-        return Err(io::Error::from_raw_os_error(libc::EEXIST));
+    if is_foreign(path, &found) {
+        return Err(io::Error::new(ErrorKind::AlreadyExists, "another file lies there, which is left alone"));
     }
     let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
     let owner = access.owner.filter(|owner| *owner != found.uid());

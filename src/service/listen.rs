@@ -162,7 +162,7 @@ pub fn workers_are_bound_to(processors: &[usize]) {
 }
 
 /// Has a listening socket, and the connections that it accepts from now on, follow other options. Of a UNIX socket, that is
-/// who may connect.
+/// who may connect; a file that another process has put in its place stays as it is.
 ///
 /// # Errors
 /// Those of setsockopt(2), listen(2) and [`bind_to_device`]; and of chown(2) and chmod(2).
@@ -196,7 +196,7 @@ fn renew_at_path(socket: &Socket, path: UnixPath, borrowed: bool, options: &Conn
     if borrowed {
         return Ok(());
     }
-    if let Some(file) = path.file() {
+    if let Some(file) = path.file().filter(|file| !socket_file::is_replaced(file)) {
         socket_file::set_access(file, options.socket_access.resolve().map_err(io::Error::other)?)?;
     }
     socket.listen(options.backlog)

@@ -40,6 +40,7 @@ use crate::http;
 use crate::log::events::Event;
 use crate::pool::{SavedPool, SavedRotation};
 use crate::process::Handed;
+use crate::process::socket_file::MadeFiles;
 use crate::service::{PoolEntry, ServiceEntry, Setup};
 use crate::sessions::{Session, SessionFilter, SessionId};
 use crate::stats::{SavedStats, Totals};
@@ -250,6 +251,9 @@ pub(super) struct State {
     pub samples: http::Samples,
     /// What its configuration says of what stays as it is.
     pub lasting: Vec<(String, String)>,
+    /// The files of UNIX sockets that this daemon has made.
+    #[serde(default)]
+    pub socket_files: MadeFiles,
 }
 
 impl State {

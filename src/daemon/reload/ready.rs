@@ -168,6 +168,7 @@ fn listen(
             }
         }
     }
+    staying.iter().for_each(|door| door.warn_if_replaced());
     let interface = |door: &Door| {
         let now = &setup.service(&door.service)?.config.connections.interface;
         (door.interface != *now && !door.borrowed && !door.place.at.is_unix()).then_some(now.as_deref())

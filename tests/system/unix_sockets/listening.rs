@@ -1,5 +1,7 @@
 //! UNIX sockets that clients connect to.
 
+mod lost;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpStream;
