@@ -1,7 +1,8 @@
 //! Where services listen: each of their addresses by itself.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -141,17 +142,30 @@ impl Door {
         self.place.at.file().filter(|_| !self.borrowed)
     }
 
-    /// Warns if clients do not reach it, since something else lies at its path.
-    pub(super) fn warn_if_replaced(&self) {
+    /// Returns true if the file of its UNIX socket was removed, so that clients do not find it.
+    pub(super) fn has_lost_file(&self) -> bool {
+        let found = self.file().map(fs::symlink_metadata);
+        found.is_some_and(|found| found.is_err_and(|error| error.kind() == ErrorKind::NotFound))
+    }
+
+    /// Warns if clients do not reach it, since its file is gone or something else lies there.
+    pub(super) fn warn_if_out_of_reach(&self) {
+        let Door { service, place, .. } = self;
         if self.file().is_some_and(socket_file::is_replaced) {
-            let Door { service, place, .. } = self;
             warn!("service {service}: another file lies at {}, which is left alone; clients do not reach it", place.at);
+        } else if self.has_lost_file() {
+            warn!("service {service}: the file of {} is gone; clients do not reach it", place.at);
         }
     }
 
     /// What another process is told that does not go on with these.
     pub(super) fn as_left(&self) -> LeftAddress {
         LeftAddress { at: self.place.at, interface: self.interface.clone() }
+    }
+
+    /// Whether a service has these where it has others.
+    pub(super) fn is_where(&self, other: &Door) -> bool {
+        self.service == other.service && self.place == other.place
     }
 
     /// Whether these are meant.
@@ -200,26 +214,20 @@ impl Opening {
         count: usize,
     ) -> io::Result<Opening> {
         let options = &service.connections;
-        let opening = |listeners, borrowed| Opening {
-            service: Name::clone(&service.name),
-            place: place.clone(),
-            interface: interface_at(place.at, options),
-            borrowed,
-            listeners,
-            made: Leftovers::default(),
-        };
+        let opening = |listeners, borrowed| Opening::with(service, place, listeners, borrowed);
         let usable = || doors.iter().filter(|door| door.is_for(service));
         let same = usable().filter(|door| door.place.at == place.at);
         // The service's own before others.
         if let Some(door) = same.max_by_key(|door| door.service == service.name) {
+            if door.has_lost_file()
+                && let Ok(opening) = Opening::anew(service, place, count)
+            {
+                return Ok(opening);
+            }
             let sockets: Vec<&Socket> = door.sockets.iter().collect();
             return Ok(opening(service::adopt(&sockets, door.borrowed, count, options)?, door.borrowed));
         }
-        let Some(at) = place.at.inet() else {
-            let mut opening = opening(service::listen(place.at, count, options, &[])?, false);
-            place.at.file().into_iter().for_each(|file| opening.made.add(file.to_owned()));
-            return Ok(opening);
-        };
+        let Some(at) = place.at.inet() else { return Opening::anew(service, place, count) };
         let sockets = || usable().filter(|door| !door.borrowed).flat_map(|door| &door.sockets);
         let is_at = |socket: &&Socket| address(socket) == Some(at);
         let is_covered = |socket: &&Socket| {
@@ -239,6 +247,28 @@ impl Opening {
             listeners.extend(service::adopt(&covered, false, count, options)?);
         }
         Ok(opening(listeners, false))
+    }
+
+    fn with(service: &ServiceConfig, place: &ListenPlace, listeners: Vec<Listener>, borrowed: bool) -> Opening {
+        Opening {
+            service: Name::clone(&service.name),
+            place: place.clone(),
+            interface: interface_at(place.at, &service.connections),
+            borrowed,
+            listeners,
+            made: Leftovers::default(),
+        }
+    }
+
+    /// Has a service listen at an address where no socket of this daemon does, or none that clients find.
+    ///
+    /// # Errors
+    /// Those of bind(2).
+    pub(super) fn anew(service: &ServiceConfig, place: &ListenPlace, count: usize) -> io::Result<Opening> {
+        let listeners = service::listen(place.at, count, &service.connections, &[])?;
+        let mut opening = Opening::with(service, place, listeners, false);
+        place.at.file().into_iter().for_each(|file| opening.made.add(file.to_owned()));
+        Ok(opening)
     }
 
     /// Gives the file that was made to this user and its group, where no others are asked for.

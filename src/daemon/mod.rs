@@ -166,7 +166,7 @@ fn take_over(config: Config, program: PathBuf, predecessor: Predecessor) -> Resu
     handover::enter(&setup, &state.ledger);
     handover::enter_highest(&setup, &state.highest);
     info!("taken over from process {pid}");
-    running.all_doors().iter().for_each(Door::warn_if_replaced);
+    running.all_doors().iter().for_each(Door::warn_if_out_of_reach);
     say_what_runs(&config, &prepared);
     // Whoever waits for it to name this process finds that all is done.
     if let Err(error) = leftovers.rewrite_pidfile() {

@@ -70,8 +70,9 @@ impl Leftovers {
         self.files.push(OwnFile::at(path));
     }
 
-    /// Sees to the files of another one as well.
+    /// Sees to the files of another one as well, which may have been made where its own were.
     pub fn join(&mut self, mut other: Leftovers) {
+        self.files.retain(|file| other.files.iter().all(|it| it.path != file.path));
         self.files.append(&mut other.files);
     }
 

@@ -1,6 +1,6 @@
 //! The listening sockets of a service at one of its addresses: one a worker.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
@@ -80,7 +80,7 @@ fn listen_alone(address: SocketAddr, count: usize, options: &ConnectionOptions) 
         let first = new_socket(address, options)?;
         first.bind(&address.into())?;
         match listen_together(first, address, count, options) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < TRIES => tries += 1,
+            Err(error) if error.kind() == ErrorKind::AddrInUse && tries < TRIES => tries += 1,
             listening => return listening,
         }
         thread::sleep(Duration::from_millis(1 + u64::from(std::process::id()) % 16));
@@ -197,7 +197,11 @@ fn renew_at_path(socket: &Socket, path: UnixPath, borrowed: bool, options: &Conn
         return Ok(());
     }
     if let Some(file) = path.file().filter(|file| !socket_file::is_replaced(file)) {
-        socket_file::set_access(file, options.socket_access.resolve().map_err(io::Error::other)?)?;
+        match socket_file::set_access(file, options.socket_access.resolve().map_err(io::Error::other)?) {
+            // It is gone, which is no reason to give up those who are connected.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            result => result?,
+        }
     }
     socket.listen(options.backlog)
 }

@@ -193,6 +193,7 @@ impl<'w> Work<'w> {
             self.add_service(entry, new);
             return None;
         };
+        let new = self.listen_again(name, new);
         let change = self.tasks.iter().find_map(|task| match task {
             Task::ChangeService(service, change) if service.name == *name => Some(*change),
             _ => None,
@@ -212,6 +213,17 @@ impl<'w> Work<'w> {
         self.open(new, true);
         let is_another = !Arc::ptr_eq(&old.service, &entry.service);
         is_another.then(|| (Arc::clone(&old.service), Arc::clone(&entry.service)))
+    }
+
+    /// Has a service listen anew where the files of its sockets were gone. Returns the sockets at other addresses.
+    fn listen_again(&mut self, name: &Name, new: Vec<Door>) -> Vec<Door> {
+        let is_again = |new: &Door| self.running.all_doors().iter().any(|old| old.is_where(new));
+        let (again, new): (Vec<Door>, Vec<Door>) = new.into_iter().partition(is_again);
+        let file_is_gone = |door: &Door| format!("service {name}: {} was gone; it is made again", door.place.listen);
+        self.lines.extend(again.iter().map(file_is_gone));
+        self.running.close(|old| again.iter().any(|new| old.is_where(new)));
+        self.open(again, true);
+        new
     }
 
     fn open(&mut self, doors: Vec<Door>, accepts: bool) {

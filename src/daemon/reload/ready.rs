@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
+use log::warn;
+
 use super::carry_out::SETTLING;
 use super::control::NewControl;
 use crate::address::{DestinationSpec, Endpoint};
@@ -168,7 +170,7 @@ fn listen(
             }
         }
     }
-    staying.iter().for_each(|door| door.warn_if_replaced());
+    make_lost_files_again(&staying, setup, running, count, &mut listening);
     let interface = |door: &Door| {
         let now = &setup.service(&door.service)?.config.connections.interface;
         (door.interface != *now && !door.borrowed && !door.place.at.is_unix()).then_some(now.as_deref())
@@ -181,6 +183,27 @@ fn listen(
     }
     await_handshakes(&leaving, places);
     Ok(listening)
+}
+
+/// Listens anew where the file of a socket that stays was removed. Where that cannot be, the old one goes on.
+fn make_lost_files_again(
+    staying: &[&Door],
+    setup: &Setup,
+    running: &Running,
+    count: usize,
+    listening: &mut HashMap<Name, Vec<Door>>,
+) {
+    for door in staying {
+        let entry = setup.service(&door.service).filter(|_| door.has_lost_file());
+        let opened = entry.map(|ServiceEntry { config, service }| {
+            Opening::anew(config, &door.place, count).and_then(|opening| opening.serve(&running.workers, service, true))
+        });
+        match opened {
+            Some(Ok(opened)) => listening.entry(Name::clone(&door.service)).or_default().push(opened),
+            Some(Err(error)) => warn!("service {}: {}", door.service, listen_trouble(&door.place.listen, &error)),
+            None => door.warn_if_out_of_reach(),
+        }
+    }
 }
 
 /// Closes what was opened in vain, so that it can be listened there again.
