@@ -264,15 +264,20 @@ impl Pool {
     }
 
     /// The same as [`set`](Pool::set), but that an address is one more that wants it there, too: whatever becomes of the
-    /// names that stand for it.
+    /// names that stand for it. A destination that was to go with its last connection stays, and counts as added.
     ///
     /// # Errors
     /// Those of [`set`](Pool::set).
     pub fn give(&self, endpoint: &Endpoint, address: PeerAddress, weight: f64) -> Result<Change, TableError> {
+        let mut inner = self.lock();
+        let slot = inner.at(address);
+        let was_leaving = slot.is_some_and(|slot| std::mem::take(&mut inner.destinations[slot].leaving));
+        drop(inner);
         let change = self.set(endpoint, address, weight)?;
         let mut inner = self.lock();
         let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
-        inner.want(slot, endpoint).map(|()| change)
+        inner.want(slot, endpoint)?;
+        Ok(if was_leaving { Change::Added } else { change })
     }
 
     /// Lets the destination at `address` have no new connections; those it has go on.

@@ -46,6 +46,20 @@ fn one_that_is_asked_for_again_stays() {
 }
 
 #[test]
+fn one_that_is_given_again_is_as_one_that_was_added_and_stays_without_a_weight_too() {
+    for weight in [0.0, 2.0] {
+        let table = table(PolicyKind::RoundRobin, &[1.0]);
+        let session = pick(&table);
+        table.dismiss(&at(1).into());
+        let give = || table.give(&at(1).into(), at(1), weight).expect("there is room");
+        assert_eq!(give(), Change::Added);
+        assert_eq!(give(), Change::Reweighted(weight), "the second time, it is given more than once");
+        drop(session);
+        assert_eq!(table.snapshot().iter().map(|it| it.weight).collect::<Vec<_>>(), [weight]);
+    }
+}
+
+#[test]
 fn one_that_something_else_wants_stays_and_a_name_is_no_longer_followed() {
     let table = table(PolicyKind::RoundRobin, &[]);
     table.give(&name("db1"), at(1), 1.0).expect("there is room");

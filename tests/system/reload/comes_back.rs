@@ -76,6 +76,22 @@ fn a_pool_that_comes_back_has_the_connections_that_it_had() {
 }
 
 #[test]
+fn a_destination_that_comes_back_is_not_said_to_be_given_more_than_once() {
+    let (it, session) = Returning::start("");
+    // With its pool, and alone.
+    it.write_one();
+    it.reload();
+    it.write_both(&it.servers[1]);
+    it.reload();
+    it.write_both(&it.servers[2]);
+    it.reload();
+    it.write_both(&it.servers[1]);
+    it.reload();
+    assert!(echoes(&session));
+    assert!(!it.site.log().contains("given more than once"), "{}", it.site.log());
+}
+
+#[test]
 fn a_pool_that_comes_back_after_upgrades_has_the_connections_of_the_older_processes() {
     for (upgrades, more) in [(1, KINDS[0]), (2, KINDS[1])] {
         let (it, session) = Returning::start(more);
