@@ -81,6 +81,8 @@ pub(super) enum LateReport {
     Reloaded { asker: Asker, outcome: ReloadOutcome },
     /// These are the control sockets from now on.
     ListenAt(Vec<ControlListener>),
+    /// Dropped when all that was reported before this has been answered.
+    Settle(Sender<()>),
     /// Pools and services are others than before.
     SetupChanged,
     /// The single destination has moved, or a move of it has a new deadline, or names have other addresses.

@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use log::warn;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
@@ -94,6 +94,8 @@ pub struct Control {
     unfinished: bool,
     /// Other threads that wait for an answer, by their number.
     waiting: HashMap<u64, CommandDone>,
+    /// Dropped when the answers that are due have been sent.
+    settling: Vec<Sender<()>>,
     executor: Executor,
     kicks: Kicks,
     empty_waits: EmptyWaits,
@@ -145,6 +147,7 @@ impl Control {
             generation: 0,
             unfinished: false,
             waiting: HashMap::new(),
+            settling: Vec::new(),
             executor,
             kicks: Kicks::default(),
             empty_waits: EmptyWaits::default(),
@@ -202,6 +205,7 @@ impl Control {
                 self.read_fifo(now);
                 self.accept(now);
                 self.go_on_with_conversations(now);
+                self.settling.clear();
             }
         }
     }
@@ -276,6 +280,7 @@ impl Control {
                         warn!("control: cannot listen: {error}");
                     }
                 }
+                LateReport::Settle(settled) => self.settling.push(settled),
                 LateReport::SetupChanged => self.executor.keep_setup(),
                 LateReport::TableChanged => has_changed = true,
             }

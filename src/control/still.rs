@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::bounded;
+
 use super::Control;
 use super::fifo::Fifo;
 use super::late::{Commands, LateReport, ReportSender};
@@ -13,6 +15,9 @@ use crate::pool::Pool;
 
 /// How long conversations may go on before all stands still: long enough for a netcat with one command.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why a move of a single destination that is under way is given up.
+const ENDS: &str = "a signal came that ends this process";
 
 const SERVE: u8 = 0;
 const STAND_STILL: u8 = 1;
@@ -75,9 +80,18 @@ impl Handle {
     }
 
     /// Closes the control sockets and the FIFO, so that another daemon can open them; and the conversations that are
-    /// left, if it stands still.
+    /// left, if it stands still. Otherwise the process is about to end: moves of single destinations that wait for sessions
+    /// to end are cancelled.
     pub fn close(&self) {
         self.want(CLOSE);
+    }
+
+    /// Waits until the control thread does what it was told before this and has answered, though no longer than `patience`.
+    pub fn settle(&self, patience: Duration) {
+        let (settled, answered) = bounded(0);
+        self.sender.send(LateReport::Settle(settled));
+        // Closed without a word.
+        let _ = answered.recv_timeout(patience);
     }
 
     fn want(&self, wish: u8) {
@@ -100,6 +114,9 @@ impl Control {
                 self.wish.still.store(talked && quiet, Ordering::SeqCst);
             }
             CLOSE => {
+                if !self.executor.is_retired {
+                    self.stop_changes();
+                }
                 self.listeners.close(self.poll.registry());
                 self.fifo.take().into_iter().for_each(|fifo| fifo.close(self.poll.registry()));
                 // Whoever comes next has the table, and the file that it is kept in.
@@ -119,5 +136,14 @@ impl Control {
             }
         }
         !self.wish.is_still()
+    }
+
+    /// Cancels the moves of single destinations: the sessions that they wait for end since the process does.
+    fn stop_changes(&mut self) {
+        // After an upgrade, what has changed since is for the other process to keep.
+        if !self.wish.is_still() {
+            self.read_reports();
+        }
+        self.executor.source.inventory.now().services.iter().for_each(|it| it.rotation().cancel_switchover(ENDS));
     }
 }

@@ -44,6 +44,9 @@ const MEANT_FOR_SUCCESSOR: Duration = Duration::from_secs(1);
 /// do so.
 const MEANT_FOR_SUCCESSOR_IF_IDLE: Duration = Duration::from_secs(5);
 
+/// How long the end may wait for the control thread, which a slow disk may hold up, to answer who waits for it.
+const LAST_ANSWERS: Duration = Duration::from_millis(250);
+
 /// A daemon that serves.
 pub(super) struct Serving {
     pub config: Config,
@@ -85,6 +88,9 @@ impl Serving {
                 // The terminal that it was started from is gone, which is what being in the background is for.
                 SIGHUP if self.config.daemon => {}
                 _ => {
+                    // Before connections are cut: a move of the writer would seem to be done.
+                    self.running.control.close();
+                    self.running.control.settle(LAST_ANSWERS);
                     self.running.predecessors.iter().for_each(Predecessors::stop);
                     break;
                 }

@@ -66,12 +66,20 @@ impl Rotation {
         self.pool().lock().advance(self.id(), now);
     }
 
+    /// Cancels a move of the single destination, for this reason, while sessions on the former may still end by themselves.
+    /// Once they have been closed, it goes on.
+    pub fn cancel_switchover(&self, why: &str) {
+        let mut inner = self.pool().lock();
+        if inner.switch_phase(self.id()) == Some(SwitchPhase::Grace) {
+            inner.cancel_switchover(self.id(), why, clock::now());
+        }
+    }
+
     /// Ends a move of the single destination, for this reason: its service takes no clients there any more. Sessions that
     /// were to end by themselves stay.
     pub fn abandon_switchover(&self, why: &str) {
         let mut inner = self.pool().lock();
-        let phase = inner.single(self.id()).and_then(|single| single.switchover.as_ref()).map(|it| it.phase);
-        match phase {
+        match inner.switch_phase(self.id()) {
             Some(SwitchPhase::Grace) => inner.cancel_switchover(self.id(), why, clock::now()),
             Some(SwitchPhase::Closing) => inner.finish_switchover(self.id()),
             None => {}
@@ -120,6 +128,10 @@ impl Rotation {
 }
 
 impl Inner {
+    fn switch_phase(&self, rotation: RotationId) -> Option<SwitchPhase> {
+        self.single(rotation)?.switchover.as_ref().map(|it| it.phase)
+    }
+
     fn target(&self, rotation: RotationId, address: PeerAddress) -> Result<usize, SwitchError> {
         let single = self.single(rotation).ok_or(SwitchError::NotSingle)?;
         if single.leadership != Leadership::Leads {

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use nix::sys::signal::Signal;
+
 use super::*;
 use crate::harness::servers::echo;
 use crate::harness::{KernelsEnd, free_port, names_of, said_goodbye, write_script};
@@ -201,4 +203,31 @@ fn a_second_command_replaces_the_first_and_the_former_cancels_it() {
     });
     assert!(echoes(&held));
     assert_eq!(session(&glbd).1, "2");
+}
+
+#[test]
+fn a_stop_in_the_middle_of_a_move_is_an_error_and_the_former_stays_the_writer() {
+    for signal in [Signal::SIGTERM, Signal::SIGUSR1] {
+        let (port, [first, second]) = sites();
+        let directory = tempfile::tempdir().expect("a directory");
+        let state = directory.path().join("state").display().to_string();
+        let start = || single(port).args(["--state", &state]).destinations([&first, &second]).start();
+        let mut glbd = start();
+        wait_until_judged(&glbd, &second, "READY");
+        let (held, _) = session(&glbd);
+        thread::scope(|scope| {
+            let answer = later(&glbd, &format!("writer {second} 600"), scope);
+            glbd.wait_for_log("by hand: new clients wait");
+            glbd.signal(signal);
+            let told = format!("Error: {second}: cancelled: a signal came that ends this process\n");
+            assert_eq!(answer.join().expect("an answer"), told, "{signal}");
+        });
+        assert!(signal == Signal::SIGTERM || echoes(&held), "the open ones go on to their end");
+        drop(held);
+        assert!(glbd.wait_exit().success());
+        assert!(!glbd.log().contains("single destination moved"), "{}", glbd.log());
+        let glbd = start();
+        wait_until("there is a writer", || single_of(&glbd.info()).is_some());
+        assert_eq!(single_of(&glbd.info()), Some(first.to_string()));
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use nix::sys::signal::Signal;
+
 use super::*;
 use crate::harness::control::ask;
 use crate::harness::{Daemon, names_of, said_goodbye};
@@ -39,6 +41,24 @@ fn a_move_that_is_under_way_goes_on_after_an_upgrade() {
         assert_eq!(names_of(&[before, after]), ["3", "3"], "those that wait in the old process are served as well");
     });
     assert_eq!(single_of(&daemon.info()), Some(second.to_string()));
+}
+
+#[test]
+fn a_stop_in_the_middle_of_a_move_is_an_error_also_where_old_processes_have_the_sessions() {
+    let (port, [first, second]) = sites();
+    let daemon = daemon(port, &[first.to_string(), second.to_string()]);
+    wait_until("both are judged", || daemon.control("getwatch").matches(" READY ").count() == 2);
+    let held = daemon.connect();
+    assert_eq!(read_line(&held).expect("a name"), "2");
+    daemon.upgrade();
+    thread::scope(|scope| {
+        let answer = scope.spawn(|| daemon.control(&format!("writer {second} 600")));
+        wait_until("it has begun", || daemon.control("getevents kind=writer").contains("by hand: new clients wait"));
+        daemon.signal(Signal::SIGTERM);
+        let told = format!("Error: {second}: cancelled: a signal came that ends this process\n");
+        assert_eq!(answer.join().expect("an answer"), told);
+    });
+    daemon.wait_until_gone();
 }
 
 #[test]
