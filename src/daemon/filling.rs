@@ -112,7 +112,7 @@ pub(super) fn follow(pool: &Pool, change: &DestinationsChange) -> Vec<String> {
     for DestinationSpec { endpoint, weight } in &change.reweighted {
         if pool.reweigh_unresolved(endpoint, *weight).is_none() {
             let addresses = pool.known_addresses(endpoint).into_iter();
-            let reweighed = addresses.filter(|address| pool.reweigh(*address, *weight).is_ok()).count();
+            let reweighed = addresses.filter(|address| pool.reweigh_as_given(*address, *weight).is_ok()).count();
             if reweighed == 0 {
                 lines.push(format!("destination {endpoint} was removed by hand, and stays away"));
                 continue;

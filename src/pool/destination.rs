@@ -17,6 +17,8 @@ pub(super) struct Destination {
     pub wanted_as: Vec<Endpoint>,
     pub address: PeerAddress,
     pub origin: Origin,
+    /// A hand has added it, so it stands where hands have put it, not where the configuration does.
+    pub placed_by_hand: bool,
     /// As configured; zero takes no new connections.
     pub weight: f64,
     /// What it was before it was drained.
@@ -91,6 +93,7 @@ impl Destination {
             address: self.address,
             id: self.id,
             origin: self.origin,
+            is_placed_by_hand: self.placed_by_hand,
             weight: self.weight,
             weight_in_force: if self.obsolete { 0.0 } else { self.weight_in_force() },
             health: self.health.clone(),
@@ -136,6 +139,8 @@ pub struct DestinationStatus {
     pub id: DestinationId,
     /// Who put it there.
     pub origin: Origin,
+    /// A hand has added it, so it stands where hands have put it, not where the configuration does.
+    pub is_placed_by_hand: bool,
     /// As configured.
     pub weight: f64,
     /// What follows from that and from the watchdog's word; 0 if it is no longer an address of its name.

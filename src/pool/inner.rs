@@ -226,6 +226,7 @@ impl Inner {
             wanted_as: vec![endpoint.clone()],
             address,
             origin,
+            placed_by_hand: false,
             weight,
             weight_before: None,
             health: Health::at_first(self.settings.watched),

@@ -253,6 +253,7 @@ impl Pool {
         let Some(slot) = inner.at(address) else {
             inner.withdrawn.remove(&address);
             inner.add(endpoint, address, weight, Origin::ByHand, None)?;
+            inner.at(address).into_iter().for_each(|slot| inner.destinations[slot].placed_by_hand = true);
             return Ok(Change::Added);
         };
         if matches!(endpoint.host, Host::Name(_)) {
@@ -263,8 +264,9 @@ impl Pool {
         Ok(Change::Reweighted(inner.reweight(slot, weight)))
     }
 
-    /// The same as [`set`](Pool::set), but that an address is one more that wants it there, too: whatever becomes of the
-    /// names that stand for it. A destination that was to go with its last connection stays, and counts as added.
+    /// The same as [`set`](Pool::set) for what the configuration says: the destination's place in the order is not by hand.
+    /// An address is one more that wants it there, too, whatever becomes of the names that stand for it. A destination that
+    /// was to go with its last connection stays, and counts as added.
     ///
     /// # Errors
     /// Those of [`set`](Pool::set).
@@ -276,6 +278,7 @@ impl Pool {
         let change = self.set(endpoint, address, weight)?;
         let mut inner = self.lock();
         let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
+        inner.destinations[slot].placed_by_hand = false;
         inner.want(slot, endpoint)?;
         Ok(if was_leaving { Change::Added } else { change })
     }
@@ -297,6 +300,18 @@ impl Pool {
         let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
         inner.destinations[slot].origin = Origin::ByHand;
         Ok(Change::Reweighted(inner.reweight(slot, weight)))
+    }
+
+    /// The same as [`reweigh`](Pool::reweigh) for what the configuration says now: the destination's place in the order is not
+    /// by hand any more.
+    ///
+    /// # Errors
+    /// [`TableError::NoSuchDestination`].
+    pub fn reweigh_as_given(&self, address: PeerAddress, weight: f64) -> Result<Change, TableError> {
+        let change = self.reweigh(address, weight)?;
+        let mut inner = self.lock();
+        inner.at(address).into_iter().for_each(|slot| inner.destinations[slot].placed_by_hand = false);
+        Ok(change)
     }
 
     /// Gives the destination at `address` the weight back that it had before it was drained. Returns that weight, and the

@@ -56,6 +56,8 @@ struct SavedDestination {
     more: Vec<Endpoint>,
     address: PeerAddress,
     origin: Origin,
+    #[serde(default)]
+    placed_by_hand: bool,
     weight: f64,
     obsolete: bool,
     #[serde(default)]
@@ -86,6 +88,7 @@ impl Pool {
             more: more.to_vec(),
             address: it.address,
             origin: it.origin,
+            placed_by_hand: it.placed_by_hand,
             weight: it.weight,
             obsolete: it.obsolete,
             leaving: it.leaving,
@@ -146,6 +149,7 @@ impl Pool {
             let (obsolete, leaving, weight_before) = (it.obsolete, it.leaving, it.weight_before);
             let limit = inner.limit_by(&health.agent);
             inner.destinations[slot].history = it.history.resumed();
+            inner.destinations[slot].placed_by_hand = it.placed_by_hand;
             inner.change(slot, |it| {
                 (it.health, it.limit) = (health, limit);
                 (it.obsolete, it.leaving, it.weight_before) = (obsolete, leaving, weight_before);

@@ -8,20 +8,22 @@ use crate::address::{Endpoint, PeerAddress};
 use crate::pool::{DestinationStatus, Origin, Pool, Unresolved};
 
 impl Base<'_> {
-    /// From the destinations that were asked for to those in the pool, and to their order.
+    /// From the destinations that were asked for to those in the pool, and to the order that hands have made. One that no
+    /// hand has added has the place that the configuration gives it at the next start, wherever a reload has put it.
     pub(super) fn changes(&self, pool: &Pool) -> Vec<Entry> {
         let (rows, unresolved) = (pool.snapshot(), pool.unresolved());
         let (mut removed, mut set) = (Removals::default(), Vec::new());
-        // Where among the base the last one stands that is still in its place; `None` once others are before it.
+        // Where among the base the last one stands that keeps its place there; `None` once one that does not is before it.
         let mut last = Some(0);
         for row in rows.iter().filter(|row| row.origin == Origin::ByHand && !row.is_leaving) {
             for (index, endpoint) in row.wanted_as.iter().enumerate() {
                 let place = self.place(endpoint);
                 // Others only share a destination, which has its place.
                 let is_first = index == 0;
-                let stays = place.is_some_and(|place| !is_first || last.is_some_and(|last| place >= last));
+                let is_placed = is_first && row.is_placed_by_hand;
+                let stays = place.is_some_and(|place| !is_placed || last.is_some_and(|last| place >= last));
                 if is_first {
-                    last = place.filter(|_| stays);
+                    last = last.zip(place.filter(|_| stays)).map(|(last, place)| last.max(place));
                 }
                 if place.is_some() && !stays {
                     removed.add(endpoint.clone());

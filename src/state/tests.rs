@@ -6,6 +6,7 @@ use super::contents::Entry;
 use super::*;
 use crate::address::{PeerAddress, parse_destination};
 use crate::config::Config;
+use crate::desired::DestinationsChange;
 use crate::pool::health::ShutdownSessions;
 use crate::pool::{Balancing, PolicyKind, Pool, PoolSettings, Rotation, Tried};
 use crate::service::{Service, ServiceEntry};
@@ -23,8 +24,24 @@ fn table_with(policy: PolicyKind, base: &[DestinationSpec]) -> Rotation {
     let table =
         Pool::new(PoolSettings { avoid_failed_for: Duration::from_secs(2), watched: false, ..PoolSettings::default() })
             .rotation(Balancing { policy, top: false, shutdown_sessions: ShutdownSessions::Elsewhere });
-    base.iter().for_each(|it| obey(&table, it));
+    base.iter().for_each(|it| give(&table, it));
     table
+}
+
+/// Adds a destination that is asked for.
+fn give(table: &Rotation, spec: &DestinationSpec) {
+    table.give(&spec.endpoint, spec.endpoint.address().expect("an address"), spec.weight).expect("there is room");
+}
+
+/// Has a table follow what is asked for from now on, as a reload does.
+fn reload(table: &Rotation, before: &[DestinationSpec], now: &[DestinationSpec]) {
+    let change = DestinationsChange::between(before, now);
+    change.added.iter().for_each(|it| give(table, it));
+    for it in &change.reweighted {
+        // One that a hand has removed stays away.
+        let _ = table.reweigh_as_given(it.endpoint.address().expect("an address"), it.weight);
+    }
+    change.dropped.iter().for_each(|it| drop(table.dismiss(it)));
 }
 
 /// Does what the control port does.
@@ -97,6 +114,23 @@ proptest! {
     }
 
     #[test]
+    fn nothing_is_written_of_what_reloads_have_changed(
+        lists in prop::collection::vec(prop::sample::subsequence((1u16..8).collect::<Vec<_>>(), 0..8).prop_shuffle(), 1..6),
+        weights in prop::collection::vec(1u8..3, 8),
+    ) {
+        let list = |(round, ports): (usize, &Vec<u16>)| -> Vec<DestinationSpec> {
+            let weight = |port: u16| weights[(usize::from(port) + round) % weights.len()];
+            ports.iter().map(|port| spec(&format!("10.0.0.1:{port}:{}", weight(*port)))).collect()
+        };
+        let lists: Vec<_> = lists.iter().enumerate().map(list).collect();
+        let table = table(&lists[0]);
+        for pair in lists.windows(2) {
+            reload(&table, &pair[0], &pair[1]);
+            prop_assert_eq!(changes(&table, &pair[1]), []);
+        }
+    }
+
+    #[test]
     fn a_file_that_was_cut_short_or_altered_is_damaged(cut in 0usize..400, flip in 0usize..400) {
         let base = [spec("10.0.0.1:1"), spec("10.0.0.1:2")];
         let changed = table(&base);
@@ -140,6 +174,32 @@ fn what_was_added_and_removed_leaves_nothing_where_nothing_is_found_by_itself() 
     assert_eq!(base.changes(&table), []);
     obey(&table, &spec("10.0.0.1:1:-1"));
     assert_eq!(base.changes(&table).len(), 1);
+}
+
+#[test]
+fn what_hands_have_done_is_kept_apart_from_what_a_reload_has_put_before_or_behind_it() {
+    let before = [spec("10.0.0.1:1"), spec("10.0.0.1:2"), spec("10.0.0.1:3")];
+    let now = [spec("10.0.0.1:4"), spec("10.0.0.1:3"), spec("10.0.0.1:1"), spec("10.0.0.1:2")];
+    let lines = |table: &Rotation, base: &[DestinationSpec]| -> Vec<String> {
+        changes(table, base).iter().map(|it| format!("{}:{}", it.spec.endpoint, it.spec.weight)).collect()
+    };
+    let table = table(&before);
+    obey(&table, &spec("10.0.0.1:7:2"));
+    obey(&table, &spec("10.0.0.1:2:0"));
+    reload(&table, &before, &now);
+    assert_eq!(lines(&table, &now), ["10.0.0.1:2:0", "10.0.0.1:7:2"]);
+    // One that hands put last is last again.
+    obey(&table, &spec("10.0.0.1:1:-1"));
+    obey(&table, &spec("10.0.0.1:1"));
+    assert_eq!(lines(&table, &now), ["10.0.0.1:1:-1", "10.0.0.1:2:0", "10.0.0.1:7:2", "10.0.0.1:1:1"]);
+    // Another process goes on with that.
+    let next = table_with(PolicyKind::LeastConnected, &[]);
+    next.restore(table.save(Instant::now()), Instant::now());
+    assert_eq!(lines(&next, &now), lines(&table, &now));
+    // What the file says otherwise of a destination, it says of all of it.
+    let other = [spec("10.0.0.1:4"), spec("10.0.0.1:1:3"), spec("10.0.0.1:2"), spec("10.0.0.1:7:2")];
+    reload(&table, &now, &other);
+    assert_eq!(lines(&table, &other), ["10.0.0.1:2:0"]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::harness::glbd::run;
 use crate::harness::{
-    Builder, Daemon, Glbd, Info, Server, connect_to, control, echoes, names_of, read_line, wait_until,
+    Builder, Daemon, Glbd, Info, Server, connect_to, control, echoes, free_port, names_of, read_line, wait_until,
 };
 
 /// Weights by address.
@@ -89,6 +89,44 @@ fn the_command_line_is_the_base() {
     let glbd = kept.start(&["127.0.0.1:1:3", "127.0.0.1:2", "127.0.0.1:7"]);
     let expected = table(&[("127.0.0.1:1", 3.0), ("127.0.0.1:2", 0.5), ("127.0.0.1:7", 1.0)]);
     assert_eq!(weights(&glbd.info()), expected);
+}
+
+#[test]
+fn what_a_reload_has_brought_is_not_kept_and_what_hands_have_changed_is() {
+    let kept = Kept::new();
+    let file = kept.directory.path().join("glbd.toml");
+    let port = free_port();
+    let write = |destinations: &[&str]| {
+        let state = kept.path();
+        let text = format!(
+            "[process]\nuser = 'root'\nstate = {state:?}\n[pool.p]\ndestinations = {destinations:?}\n[service.s]\n"
+        );
+        fs::write(&file, format!("{text}listen = {port}\n")).expect("a file");
+    };
+    let daemon = Daemon::new();
+    let start = || daemon.start(&["--config", &file.display().to_string()]);
+    let restart = || {
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait_until_gone();
+        start();
+    };
+    write(&["127.0.0.1:1", "127.0.0.1:2"]);
+    start();
+    let empty = kept.text();
+    write(&["127.0.0.1:3", "127.0.0.1:2", "127.0.0.1:1"]);
+    assert!(daemon.control("reload").ends_with("Ok\n"));
+    assert_eq!(kept.text(), empty);
+    assert_eq!(daemon.control("127.0.0.1:2:0"), "Ok\n");
+    // The next start has what the file says by then, in its order.
+    write(&["127.0.0.1:3:5", "127.0.0.1:2", "127.0.0.1:1"]);
+    restart();
+    let rows = || daemon.info().rows.iter().map(|row| (row.address.clone(), row.weight)).collect::<Vec<_>>();
+    let expected =
+        |rows: &[(&str, f64)]| rows.iter().map(|(it, weight)| ((*it).to_owned(), *weight)).collect::<Vec<_>>();
+    assert_eq!(rows(), expected(&[("127.0.0.1:3", 5.0), ("127.0.0.1:2", 0.0), ("127.0.0.1:1", 1.0)]));
+    write(&["127.0.0.1:1", "127.0.0.1:2"]);
+    restart();
+    assert_eq!(rows(), expected(&[("127.0.0.1:1", 1.0), ("127.0.0.1:2", 0.0)]));
 }
 
 #[test]
