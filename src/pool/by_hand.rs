@@ -23,6 +23,8 @@ pub enum SwitchError {
     NoSuchDestination,
     /// It cannot serve, for this reason.
     Unfit(String),
+    /// Its service leaves it alone, for this reason.
+    Avoided(String),
     /// Another process decides.
     NotLeading,
 }
@@ -33,6 +35,7 @@ impl fmt::Display for SwitchError {
             SwitchError::NotSingle => f.write_str("there is no single destination to move: glbd runs without --single"),
             SwitchError::NoSuchDestination => f.write_str("no such destination"),
             SwitchError::Unfit(reason) => write!(f, "it {reason}; only a READY destination can be the single one"),
+            SwitchError::Avoided(reason) => write!(f, "it {reason}, which this one avoids"),
             SwitchError::NotLeading => f.write_str("another process has taken over"),
         }
     }
@@ -140,7 +143,10 @@ impl Inner {
         let slot = self.at(address).ok_or(SwitchError::NoSuchDestination)?;
         let destination = &self.destinations[slot];
         match destination.open_verdict() {
-            Some(Verdict::Ready) => Ok(slot),
+            Some(Verdict::Ready) => match self.why_avoid(rotation, slot) {
+                Some(reason) => Err(SwitchError::Avoided(reason)),
+                None => Ok(slot),
+            },
             _ => Err(SwitchError::Unfit(unfitness(destination))),
         }
     }
@@ -158,6 +164,7 @@ impl Inner {
                     let (pool, it) = (self.label.pool(), self.label.of(address));
                     info!(destination:% = address, pool, service = of.service(); "{of}single destination is {it}, chosen by hand");
                     done(Ok(()));
+                    self.review_readers(rotation);
                 }
             };
         };
@@ -176,6 +183,7 @@ impl Inner {
         if back {
             self.finish_switchover(rotation);
         }
+        self.review_readers(rotation);
     }
 
     fn begin_switchover(&mut self, rotation: RotationId, from: usize, to: usize, deadline: Instant, done: SwitchDone) {

@@ -10,6 +10,7 @@ use super::health::Verdict;
 use super::inner::Inner;
 use super::single::{Leadership, SingleDestination};
 use super::switchover::{CLOSING, Former, Step, SwitchPhase, Switchover};
+use super::tiers::Rank;
 use super::{DestinationId, Event, RotationId, clock};
 use crate::counted::Counted;
 
@@ -22,7 +23,7 @@ impl Inner {
         self.singles().into_iter().for_each(|rotation| self.review_single(rotation));
     }
 
-    fn review_single(&mut self, rotation: RotationId) {
+    pub(super) fn review_single(&mut self, rotation: RotationId) {
         let Some(single) = self.single(rotation).filter(|it| it.leadership == Leadership::Leads) else { return };
         match single.switchover.as_ref().map(|it| it.phase) {
             Some(SwitchPhase::Grace) => self.review_grace(rotation, clock::now()),
@@ -37,7 +38,7 @@ impl Inner {
         if let Some(best) = self.best_single(rotation).filter(|best| *best != current) {
             let from = &self.destinations[current];
             let (former, sessions) = (Former::of(from), self.sessions_of(rotation, from));
-            let why = why_leave(from, &self.destinations[best]);
+            let why = self.why_move(rotation, current, best);
             self.move_single(rotation, former, sessions, best, &why, now);
         }
     }
@@ -61,6 +62,7 @@ impl Inner {
         } else {
             self.tell(Event::Settled);
         }
+        self.review_readers(rotation);
     }
 
     /// Has clients wait until the sessions on the former, which have been closed, are gone.
@@ -77,8 +79,9 @@ impl Inner {
         let Some((from, to)) = self.switchover_ends(rotation) else { return };
         let slot = self.find(to);
         let target = slot.map(|slot| &self.destinations[slot]);
+        let avoided = slot.and_then(|slot| self.why_avoid(rotation, slot));
         match target {
-            Some(target) if target.open_verdict() == Some(Verdict::Ready) => {
+            Some(target) if target.open_verdict() == Some(Verdict::Ready) && avoided.is_none() => {
                 let down = self.find(from.id).map(|slot| &self.destinations[slot]);
                 let down = down.filter(|it| it.health.verdict == Some(Verdict::Down));
                 if let Some(why) = down.map(|it| why_leave(it, target)) {
@@ -86,7 +89,7 @@ impl Inner {
                 }
             }
             Some(target) => {
-                let why = format!("{} {}", target.address, unfitness(target));
+                let why = format!("{} {}", target.address, avoided.unwrap_or_else(|| unfitness(target)));
                 self.cancel_switchover(rotation, &why, now);
             }
             None => self.cancel_switchover(rotation, "its target was removed", now),
@@ -119,7 +122,7 @@ impl Inner {
         let why = match (self.find(to), next) {
             (slot, Some(next)) if slot == Some(next) => return,
             (_, None) if watched || fit => return,
-            (Some(slot), Some(next)) => why_leave(&self.destinations[slot], &self.destinations[next]),
+            (Some(slot), Some(next)) => self.why_move(rotation, slot, next),
             (Some(slot), None) => {
                 format!("{} {}", self.destinations[slot].address, unfitness(&self.destinations[slot]))
             }
@@ -142,6 +145,7 @@ impl Inner {
                 if next_id == from.id {
                     self.finish_switchover(rotation);
                 }
+                self.review_readers(rotation);
             }
             None => self.finish_switchover(rotation),
         }
@@ -204,6 +208,7 @@ impl Inner {
         );
         self.tell(Event::Closed(from.id, from.address, Some(rotation)));
         self.advance(rotation, now);
+        self.review_readers(rotation);
     }
 
     /// Goes on with a move as far as the connections that are left, and the time, allow.
@@ -251,6 +256,13 @@ impl Inner {
             Some(slot) if former.removed.is_none() => self.sessions_of(rotation, &self.destinations[slot]),
             _ => former.left(),
         }
+    }
+
+    /// Why the single destination moves from one slot to another.
+    fn why_move(&self, rotation: RotationId, from: usize, to: usize) -> String {
+        let (here, next) = (&self.destinations[from], &self.destinations[to]);
+        let avoided = self.why_avoid(rotation, from).filter(|_| Rank::of(here) == Rank::of(next));
+        avoided.map_or_else(|| why_leave(here, next), |why| format!("{} {why}", here.address))
     }
 
     /// The connections on a destination that were picked here, and by the same service in other processes.

@@ -64,7 +64,12 @@ struct Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.pool.0.lock().rotations.remove(self.id.0);
+        let mut inner = self.pool.0.lock();
+        inner.rotations.remove(self.id.0);
+        // The next one may have its place.
+        inner.rotations.iter_mut().for_each(|(_, it)| {
+            it.avoids.take_if(|avoided| *avoided == self.id);
+        });
     }
 }
 

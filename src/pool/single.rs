@@ -1,7 +1,7 @@
 //! The single destination of a rotation, which all its clients go to: which one it is, and how it moves.
 //!
-//! With a watchdog, the pool chooses: the best verdict, then the most weight, then the one that it is already, then the
-//! one that was added first. The choice is reviewed after each change. Without a watchdog the policy chooses when it
+//! With a watchdog, the pool chooses: the best verdict, then one that is not to be avoided, then the most weight, then the one
+//! that it is already, then the one that was added first. The choice is reviewed after each change. Without a watchdog the policy chooses when it
 //! picks, as GLB does, and only a move by hand is a [`Switchover`].
 
 use std::cmp::Reverse;
@@ -156,6 +156,7 @@ impl Inner {
             info!(destination:% = address, pool, service = of.service(); "{of}single destination is {it}");
             // Another one may have been preferred.
             self.tell(Event::Settled);
+            self.review_readers(rotation);
         }
     }
 
@@ -163,15 +164,17 @@ impl Inner {
     pub(super) fn best_single(&self, rotation: RotationId) -> Option<usize> {
         let RotationState { single, tiers, .. } = self.rotation(rotation);
         let current = single.as_ref().and_then(|single| single.current);
+        let avoided = self.writer_to_avoid(rotation);
         let rank = |(slot, it): (usize, &Destination)| {
             let outweighs = tiers.outweighs(it);
             // The bits of a weight, which has no sign, are in the order of the numbers.
             let weight = it.weight.max(outweighs).to_bits();
             // At the start there is no current one, and an earlier choice by hand decides among equals.
             let is_chosen = outweighs > 0.0;
+            let is_avoided = avoided == Some(slot);
             let rank = Rank::of(it)?;
-            let rank = if is_chosen { rank.as_primary() } else { rank };
-            Some(((Reverse(rank), weight, Some(it.id) == current, is_chosen, Reverse(it.id.serial)), slot))
+            let rank = if is_chosen && !is_avoided { rank.as_primary() } else { rank };
+            Some(((Reverse(rank), !is_avoided, weight, Some(it.id) == current, is_chosen, Reverse(it.id.serial)), slot))
         };
         self.destinations.iter().filter_map(rank).max().map(|(_, slot)| slot)
     }

@@ -91,9 +91,11 @@ impl Setup {
 
     /// Has services leave alone the single destinations of those that they avoid.
     pub fn avoid_writers(&self) {
-        for service in &self.services {
-            let writer = service.config.avoid.as_ref().and_then(|name| self.service(name));
-            service.rotation().avoid(writer.map(ServiceEntry::rotation));
+        for PoolEntry { config, pool } in &self.pools {
+            let writer = |it: &ServiceEntry| it.config.avoid.as_ref().and_then(|name| self.service(name));
+            let services = self.services_of(&config.name);
+            let writers = services.map(|it| (it.rotation(), writer(it).map(ServiceEntry::rotation)));
+            pool.avoid(&writers.collect::<Vec<_>>());
         }
     }
 

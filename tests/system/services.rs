@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 
-use crate::harness::{Daemon, Server, connect_to, echoes, free_port, wait_until};
+use crate::harness::{Daemon, Server, connect_to, echoes, free_port, names_of, wait_until};
 
 /// What a configuration file says: pools with their destinations and further lines, and services likewise.
 pub struct Site {
@@ -288,6 +288,30 @@ fn each_service_says_which_part_of_its_clients_goes_where() {
     assert_eq!(shares(), [r#"{"writer":1.0}"#, r#"{"reader":0.5}"#, r#"{"reader":0.5}"#]);
     assert_eq!(site.daemon.control(&format!("drain {first}")), "Ok\n");
     assert_eq!(shares(), ["{}", r#"{"writer":1.0}"#, r#"{"reader":1.0}"#]);
+}
+
+#[test]
+fn a_reader_with_a_single_destination_leaves_the_writers_with_a_watchdog_as_without() {
+    for checks in ["", "watchdog = 'tcp'\ninterval = 0.1"] {
+        let (site, servers, ports) = (Site::new(), ["a", "b"].map(Server::named), [0; 2].map(|_| free_port()));
+        let [first, second] = servers.each_ref();
+        let services = [
+            ("writer", ports[0], "pool = 'nodes'\npolicy = 'single'"),
+            ("reader", ports[1], "pool = 'nodes'\npolicy = 'single'\navoid = 'writer'"),
+        ];
+        site.write(&[("nodes", &[first, second], checks)], &services);
+        site.start();
+        let clients = || ports.map(|port| connect_to(at(port)).expect("glbd accepts"));
+        let [writer, reader] = clients();
+        assert_eq!(names_of(&[writer, reader.try_clone().expect("a descriptor")]), ["a", "b"], "{checks}");
+        assert_eq!(site.daemon.control(&format!("writer writer/{second} 0")), "Ok\n");
+        assert_eq!(names_of(&clients()), ["b", "a"], "{checks}");
+        // Without a watchdog, nothing but a hand closes the sessions of a single destination.
+        wait_until("the reader's session is closed, or stays", || echoes(&reader) == checks.is_empty());
+        let refused = site.daemon.control(&format!("writer reader/{second} 0"));
+        let why = "it is the single destination of service writer, which this one avoids";
+        assert_eq!(refused, format!("Error: reader/{second}: {why}\n"));
+    }
 }
 
 /// A node in two pools has connections of both, also in a process that was there before an upgrade.

@@ -30,6 +30,11 @@ impl Reader {
     pub(super) fn check_avoided(&mut self) {
         let parts: Vec<Part> = self.contents.parts().collect();
         let is_single = |part: &Part| part.said[2].options.iter().any(|option| option == "--single");
+        let avoided_by = |service: &str| parts.iter().find(|it| it.service == service)?.avoid;
+        let avoids_itself = |service: &str| {
+            let avoided = std::iter::successors(avoided_by(service), |it| avoided_by(it));
+            avoided.take(parts.len()).any(|it| it == service)
+        };
         let mut wrong = Vec::new();
         for (part, (avoided, place)) in parts.iter().filter_map(|part| Some((part, part.said[2].avoid.as_ref()?))) {
             let complaint = match parts.iter().find(|it| it.service == avoided) {
@@ -38,6 +43,9 @@ impl Reader {
                 Some(other) if other.pool != part.pool => format!("'{avoided}' has another pool, '{}'", other.pool),
                 Some(other) if !is_single(other) => {
                     format!("'{avoided}' has no single destination: its policy is not 'single'")
+                }
+                Some(_) if avoids_itself(part.service) => {
+                    format!("'{avoided}' avoids '{}' in turn", part.service)
                 }
                 Some(_) => continue,
             };

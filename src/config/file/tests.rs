@@ -267,6 +267,11 @@ fn what_is_no_file_of_ours_is_told() {
             "4:9: service.b.avoid: 'c' has no single destination: its policy is not 'single'",
         ),
         (
+            "[pool.a]\n[service.b]\nlisten = 1\npolicy = 'single'\navoid = 'c'\n\
+             [service.c]\nlisten = 2\npolicy = 'single'\navoid = 'b'",
+            "5:9: service.b.avoid: 'c' avoids 'b' in turn",
+        ),
+        (
             "[pool.a]\n[pool.d]\n[service.b]\nlisten = 1\npool = 'a'\navoid = 'c'\n\
              [service.c]\nlisten = 2\npool = 'd'\npolicy = 'single'",
             "6:9: service.b.avoid: 'c' has another pool, 'd'",
