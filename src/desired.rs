@@ -298,12 +298,12 @@ mod tests {
             after("threads = 2", "threads = 3\nuser = 'x'"),
             ["Wait(\"threads\", Upgrade)", "Wait(\"user\", Restart)"]
         );
-        let (from, to) = ("threads = 2", "threads = 2\ncontrol = [1, 'unix:/a']");
+        let (from, to) = ("threads = 2", "threads = 2\ncontrol = [9, 'unix:/a']");
         let found = after(from, to).concat();
         assert!(found.starts_with("OpenControl(") && found.matches("Control(").count() == 2, "{found}");
         let (before, wanted) = (
             config(&FILE.replacen(from, to, 1)),
-            config(&FILE.replacen(from, "threads = 2\ncontrol = '1,read-only'", 1)),
+            config(&FILE.replacen(from, "threads = 2\ncontrol = '9,read-only'", 1)),
         );
         let found = difference(&before, &wanted);
         assert!(matches!(found[..], [Task::ChangeControl(..), Task::DropControl(_)]), "{found:?}");

@@ -232,6 +232,11 @@ impl Counters {
         counters
     }
 
+    /// Whether both are the same counters.
+    pub fn is(&self, other: &Counters) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// One worker's part. Two threads must not add to the same one.
     pub fn shard(&self, worker: usize) -> Arc<Shard> {
         let mut shards = self.0.shards.lock();

@@ -20,7 +20,7 @@ use crate::desired::{self, DestinationsChange};
 use crate::pool::{Balancing, DestinationStatus, Pool, PoolSettings, Rotation, Unresolved};
 use crate::process::{self, Identity, processors};
 use crate::resolve::{self, OwnAddresses};
-use crate::service::{self, PoolEntry, Service, ServiceEntry, Setup};
+use crate::service::{self, Continued, PoolEntry, RetiredService, Service, ServiceEntry, Setup};
 use crate::state::{Loaded, StateFile};
 
 /// Who a daemon started by root runs as unless the command line says otherwise.
@@ -102,7 +102,8 @@ impl Prepared {
         let control = control_sockets::sort(&config.control, control, None)?;
         let control_addresses: Vec<_> = control.addresses().collect();
         let own_addresses = places.own_addresses(control_addresses.iter().map(|(at, _)| *at));
-        let setup = empty_setup(config);
+        let mut setup = empty_setup(config);
+        setup.retired_services = state.retired_services(&setup);
         let (identity, state_file) = (None, state_file(config));
         let mut notices = what_stays(config, state);
         for PoolEntry { config: pool, pool: destinations } in &setup.pools {
@@ -294,8 +295,27 @@ pub(super) fn service(config: &ServiceConfig, pool: &PoolEntry, before: Option<&
 
 /// A service that chooses by this rotation.
 pub(super) fn service_with(config: &ServiceConfig, rotation: Rotation, before: Option<&Service>) -> ServiceEntry {
+    let continued = before.map(Service::continued).unwrap_or_default();
+    continued_service(config, rotation, before, continued)
+}
+
+/// A service that takes destinations from this pool, and has the connections that it had before it was dropped. If the pool
+/// is the same, its single destination stays where it is.
+pub(super) fn returning_service(config: &ServiceConfig, pool: &PoolEntry, before: &RetiredService) -> ServiceEntry {
+    let old = before.service();
+    let rotation = old.as_ref().map(|old| &old.rotation).filter(|rotation| rotation.pool().is(&pool.pool)).cloned();
+    let rotation = rotation.unwrap_or_else(|| pool.pool.rotation(balancing(config, &pool.config)));
+    continued_service(config, rotation, old.as_deref(), before.continued())
+}
+
+fn continued_service(
+    config: &ServiceConfig,
+    rotation: Rotation,
+    before: Option<&Service>,
+    continued: Continued,
+) -> ServiceEntry {
     let limits = service::ServiceLimits::new(&config.limits, before.map(|before| &before.limits));
-    let service = Service::limited(&config.name, rotation, config.connections.clone(), limits, before);
+    let service = Service::limited(&config.name, rotation, config.connections.clone(), limits, continued);
     ServiceEntry { config: config.clone(), service }
 }
 

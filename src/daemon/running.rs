@@ -27,7 +27,7 @@ use crate::names;
 use crate::pool::{Pool, Rotation};
 use crate::repeat::Repeating;
 use crate::resolve::{self, OwnAddresses};
-use crate::service::{Inventory, PoolEntry, ServiceEntry, Setup};
+use crate::service::{Inventory, PoolEntry, Setup};
 use crate::stats::{SavedStats, Stats};
 use crate::status::Source;
 use crate::worker::{self, ListenerGroup, Workers};
@@ -349,10 +349,8 @@ impl Running {
                 warn!("connections of the processes before this one do not count here: {error}");
                 // Nobody would hear of their end.
                 self.workers.set_elsewhere(0);
-                for ServiceEntry { service, .. } in &setup.services {
-                    service.limits.forget_elsewhere();
-                    service.counters.are_open_elsewhere(0);
-                }
+                setup.all_services().for_each(|it| it.limits.forget_elsewhere());
+                setup.service_counters().for_each(|(_, counters)| counters.are_open_elsewhere(0));
                 for address in setup.pools.iter().flat_map(|it| it.pool.snapshot()).map(|it| it.address) {
                     setup.pools.iter().for_each(|it| it.pool.set_elsewhere(address, 0));
                     setup.services.iter().for_each(|it| it.rotation().set_sessions_elsewhere(address, 0));

@@ -202,7 +202,7 @@ impl Serving {
         successor.wait_until("obeying the last control commands", is_still, give_up)?;
         let links = running.predecessors.as_ref().map(Predecessors::pause).unwrap_or_default();
         let (handed, janitor) = leftovers.to_hand_over();
-        let setup = running.inventory.now();
+        let setup = running.inventory.forget_ended();
         let (ledger, highest) = ledger(&setup);
         let state = State {
             ledger,

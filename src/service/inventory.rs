@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::Service;
+use super::{RetiredService, Service};
 use crate::config::{MAIN, PoolConfig, ServiceConfig};
+use crate::counters::Counters;
 use crate::pool::{Pool, Rotation};
 
 /// A pool, and what was asked for.
@@ -42,6 +43,8 @@ pub struct Setup {
     pub services: Vec<ServiceEntry>,
     /// Pools that are no longer asked for, whose last connections have not ended.
     pub retired: Vec<PoolEntry>,
+    /// Services that are no longer asked for, of which some may have connections.
+    pub retired_services: Vec<RetiredService>,
 }
 
 impl Setup {
@@ -68,6 +71,34 @@ impl Setup {
     /// The service of this name.
     pub fn service(&self, name: &str) -> Option<&ServiceEntry> {
         self.services.iter().find(|it| &*it.config.name == name)
+    }
+
+    /// The service of this name that is no longer asked for and still has connections.
+    pub fn retired_service(&self, name: &str) -> Option<&RetiredService> {
+        self.retired_services.iter().find(|it| &*it.name == name && it.has_connections())
+    }
+
+    /// The services of which this process may have connections: those that are asked for, and those that are no longer.
+    pub fn all_services(&self) -> impl Iterator<Item = Arc<Service>> {
+        let asked_for = self.services.iter().map(|it| Arc::clone(&it.service));
+        asked_for.chain(self.retired_services.iter().filter_map(RetiredService::service))
+    }
+
+    /// The one of [them](Setup::all_services) that has this name.
+    pub fn any_service(&self, name: &str) -> Option<Arc<Service>> {
+        self.all_services().find(|it| *it.name == *name)
+    }
+
+    /// What the connections of each service come to, by its name: of those that are asked for, and of those that are no
+    /// longer.
+    pub fn service_counters(&self) -> impl Iterator<Item = (&str, &Counters)> {
+        let asked_for = self.services.iter().map(|it| (&*it.config.name, &it.service.counters));
+        asked_for.chain(self.retired_services.iter().map(|it| (&*it.name, &it.counters)))
+    }
+
+    /// The one of [them](Setup::service_counters) that has this name.
+    pub fn counters_of(&self, name: &str) -> Option<&Counters> {
+        self.service_counters().find(|(it, _)| *it == name).map(|(_, counters)| counters)
     }
 
     /// The services that take destinations from a pool.
@@ -101,12 +132,12 @@ impl Setup {
 
     /// The single destinations are another process's business from now on.
     pub fn follow_successor(&self) {
-        self.services.iter().for_each(|it| it.rotation().follow_successor());
+        self.all_services().for_each(|it| it.rotation.follow_successor());
     }
 
     /// The process that has taken over is gone: clients wait for it no longer.
     pub fn follow_nobody(&self) {
-        self.services.iter().for_each(|it| it.rotation().follow_nobody());
+        self.all_services().for_each(|it| it.rotation.follow_nobody());
     }
 
     /// The connections on all destinations together, those of other processes included.
@@ -134,5 +165,13 @@ impl Inventory {
     /// From now on, there is this.
     pub fn set(&self, setup: Setup) {
         *self.0.write() = Arc::new(setup);
+    }
+
+    /// Forgets the services that are no longer asked for and have no connections any more. Returns what there is then.
+    pub fn forget_ended(&self) -> Arc<Setup> {
+        let mut setup = Setup::clone(&self.now());
+        setup.retired_services.retain(RetiredService::has_connections);
+        self.set(setup);
+        self.now()
     }
 }

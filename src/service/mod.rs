@@ -10,6 +10,7 @@ mod limits;
 mod listen;
 mod listener;
 mod places;
+mod retired;
 mod transparent;
 
 use std::sync::{Arc, OnceLock};
@@ -24,6 +25,7 @@ pub use limits::{ClientRefused, Limit, MustWait, Permit, Place, Reservation, Ser
 pub use listen::{adopt, bind_to_device, find_interface, keep_alive, listen, renew, workers_are_bound_to};
 pub use listener::{Listener, path_of};
 pub use places::Places;
+pub use retired::RetiredService;
 pub use transparent::{may_use_any_address, set_transparent};
 
 /// What the connections of one service have in common.
@@ -44,25 +46,36 @@ pub struct Service {
     successor: OnceLock<Arc<Service>>,
 }
 
+/// What a service goes on with of one before it.
+#[derive(Default)]
+pub struct Continued {
+    counters: Counters,
+    connection_log: Option<Switch>,
+}
+
 impl Service {
     /// Makes one without limits, which has no clients before workers serve it.
     pub fn new(name: &str, rotation: Rotation, options: ConnectionOptions) -> Arc<Service> {
-        Service::limited(name, rotation, options, ServiceLimits::new(&LimitOptions::default(), None), None)
+        let limits = ServiceLimits::new(&LimitOptions::default(), None);
+        Service::limited(name, rotation, options, limits, Continued::default())
     }
 
-    /// Makes one with limits, which goes on with the counters and the connection log of the one that it is to replace.
+    /// Makes one with limits, which goes on with what there is of the one that it is to replace.
     pub fn limited(
         name: &str,
         rotation: Rotation,
         options: ConnectionOptions,
         limits: ServiceLimits,
-        before: Option<&Service>,
+        Continued { counters, connection_log }: Continued,
     ) -> Arc<Service> {
-        let counters = before.map(|before| before.counters.clone()).unwrap_or_default();
-        let switch = before.map(|before| before.connection_log.clone());
-        let connection_log = switch.unwrap_or_else(|| Switch::at(options.log));
+        let connection_log = connection_log.unwrap_or_else(|| Switch::at(options.log));
         let (name, successor) = (name.into(), OnceLock::new());
         Arc::new(Service { name, rotation, options, limits, counters, connection_log, successor })
+    }
+
+    /// What there is for a service that is to replace this one.
+    pub fn continued(&self) -> Continued {
+        Continued { counters: self.counters.clone(), connection_log: Some(self.connection_log.clone()) }
     }
 
     /// Records that `successor` takes its place from now on.

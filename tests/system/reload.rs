@@ -3,6 +3,7 @@
 mod comes_back;
 mod killed;
 mod paths;
+mod service_comes_back;
 mod shortage;
 mod under_load;
 

@@ -18,10 +18,9 @@ pub(in crate::daemon) type Highest = Vec<(Holder, PeerAddress, usize)>;
 const PORTION: usize = 40;
 
 fn counters(setup: &Setup) -> Vec<(Holder, PeerAddress, Counters, usize)> {
-    let services = setup.services.iter().map(|it| {
-        let (counters, holder) = (it.service.counters.clone(), Holder::Service(it.config.name.to_string()));
+    let services = setup.service_counters().map(|(name, counters)| {
         let (_, highest) = counters.open_now();
-        (holder, NOWHERE, counters, highest)
+        (Holder::Service(name.to_owned()), NOWHERE, counters.clone(), highest)
     });
     let mut all: Vec<_> = services.collect();
     for entry in setup.all_pools() {
@@ -46,7 +45,7 @@ pub(in crate::daemon) fn ledger(setup: &Setup) -> (Ledger, Highest) {
 pub(in crate::daemon) fn enter(setup: &Setup, ledger: &Ledger) {
     for (holder, address, totals) in ledger {
         match holder {
-            Holder::Service(name) => setup.service(name).into_iter().for_each(|it| it.service.counters.add(totals)),
+            Holder::Service(name) => setup.counters_of(name).into_iter().for_each(|it| it.add(totals)),
             Holder::Pool(name) => {
                 let pools = setup.all_pools().filter(|it| *it.config.name == **name);
                 pools.for_each(|it| it.pool.count_elsewhere(*address, totals));
@@ -60,9 +59,7 @@ pub(in crate::daemon) fn enter(setup: &Setup, ledger: &Ledger) {
 pub(in crate::daemon) fn enter_highest(setup: &Setup, highest: &Highest) {
     for (holder, address, highest) in highest {
         match holder {
-            Holder::Service(name) => {
-                setup.service(name).into_iter().for_each(|it| it.service.counters.were_open(*highest));
-            }
+            Holder::Service(name) => setup.counters_of(name).into_iter().for_each(|it| it.were_open(*highest)),
             Holder::Pool(name) => {
                 setup.pool(name).into_iter().for_each(|it| it.pool.were_open(*address, *highest));
             }

@@ -41,7 +41,7 @@ use crate::log::events::Event;
 use crate::pool::{SavedPool, SavedRotation};
 use crate::process::Handed;
 use crate::process::socket_file::MadeFiles;
-use crate::service::{PoolEntry, ServiceEntry, Setup};
+use crate::service::{PoolEntry, RetiredService, Setup};
 use crate::sessions::{Session, SessionFilter, SessionId};
 use crate::stats::{SavedStats, Totals};
 use crate::worker;
@@ -269,6 +269,16 @@ impl State {
         self.elsewhere().into_iter().for_each(|((holder, address), count)| count_there(setup, &holder, address, count));
     }
 
+    /// The services that are not asked for any more and of which other processes have connections.
+    pub(super) fn retired_services(&self, setup: &Setup) -> Vec<RetiredService> {
+        let elsewhere = self.elsewhere();
+        let counted = elsewhere.keys().filter_map(|(holder, _)| match holder {
+            Holder::Limits(name) => Some(name),
+            _ => None,
+        });
+        counted.filter(|name| setup.service(name).is_none()).map(|name| RetiredService::elsewhere(name)).collect()
+    }
+
     fn elsewhere(&self) -> HashMap<(Holder, PeerAddress), usize> {
         let mut elsewhere: HashMap<(Holder, PeerAddress), usize> = HashMap::new();
         let older = self.predecessors.iter().map(|(connections, _)| connections);
@@ -286,11 +296,11 @@ pub(super) fn own_connections(setup: &Setup) -> Connections {
         let holder = || Holder::Pool(config.name.to_string());
         connections.extend(pool.own_connections().into_iter().map(|(address, count)| (holder(), address, count)));
     }
-    for service in &setup.services {
-        let holder = || Holder::Service(service.config.name.to_string());
-        let sessions = service.rotation().own_sessions().into_iter();
+    for service in setup.all_services() {
+        let (limits, name) = (&service.limits, &service.name);
+        let holder = || Holder::Service(name.to_string());
+        let sessions = service.rotation.own_sessions().into_iter();
         connections.extend(sessions.map(|(address, count)| (holder(), address, count)));
-        let (limits, name) = (&service.service.limits, &service.config.name);
         let counted = limits.own_connections();
         connections.extend((counted > 0).then(|| (Holder::Limits(name.to_string()), NOWHERE, counted)));
         // No more than there are in the table of sources.
@@ -315,19 +325,17 @@ fn count_there(setup: &Setup, holder: &Holder, address: PeerAddress, count: usiz
             pools.for_each(|it| it.pool.set_elsewhere(address, count));
         }
         Holder::Service(name) => {
-            let services = setup.service(name).into_iter();
-            services.for_each(|it| it.rotation().set_sessions_elsewhere(address, count));
+            let services = setup.any_service(name).into_iter();
+            services.for_each(|it| it.rotation.set_sessions_elsewhere(address, count));
         }
         Holder::Limits(name) => {
-            if let Some(ServiceEntry { service, .. }) = setup.service(name) {
-                service.limits.set_elsewhere(count);
-                service.counters.are_open_elsewhere(count);
-            }
+            setup.any_service(name).iter().for_each(|it| it.limits.set_elsewhere(count));
+            setup.counters_of(name).into_iter().for_each(|it| it.are_open_elsewhere(count));
         }
         Holder::Source(name) => {
-            let services = setup.service(name).into_iter();
+            let services = setup.any_service(name).into_iter();
             let source = address.ip();
-            services.zip(source).for_each(|(it, source)| it.service.limits.set_source_elsewhere(source, count));
+            services.zip(source).for_each(|(it, source)| it.limits.set_source_elsewhere(source, count));
         }
     }
 }

@@ -137,7 +137,7 @@ impl Reporter {
                 pools.for_each(|it| it.pool.close_sessions(address));
             }
             Order::Close(Holder::Service(name), address) => {
-                setup.service(&name).into_iter().for_each(|it| it.rotation().close_own_sessions(address));
+                setup.any_service(&name).iter().for_each(|it| it.rotation.close_own_sessions(address));
             }
             Order::Kick(ids) => self.workers.close(&ids),
             // None is sent: which destinations these have, the pool knows.
@@ -148,7 +148,7 @@ impl Reporter {
                 self.uncertain.extend(holders.into_iter().flat_map(|holder| [(holder.clone(), from), (holder, to)]));
             }
             Order::Single(name, address) => {
-                setup.service(&name).into_iter().for_each(|it| it.rotation().follow_single(address));
+                setup.any_service(&name).iter().for_each(|it| it.rotation.follow_single(address));
             }
             Order::Stop => stop(),
         }

@@ -191,7 +191,7 @@ impl<'w> Work<'w> {
         let before = Arc::clone(&self.before);
         let Some(old) = before.service(name) else {
             self.add_service(entry, new);
-            return None;
+            return self.returning_service(entry);
         };
         let new = self.listen_again(name, new);
         let change = self.tasks.iter().find_map(|task| match task {
@@ -238,6 +238,20 @@ impl<'w> Work<'w> {
         self.lines.push(format!("service {name} added: it listens on {listen}"));
         let is_judged = self.before.pool(pool).is_some();
         self.open(new, is_judged || self.wanted.pool_of(&entry.config).watchdog.is_none());
+    }
+
+    /// Has a service that comes back choose as it is asked for. Returns the one that has its connections, which it replaces.
+    fn returning_service(&self, entry: &ServiceEntry) -> Option<(Arc<Service>, Arc<Service>)> {
+        let ServiceEntry { config, service } = entry;
+        if let Some(old) = self.before.retired_service(&config.name)?.service()
+            && old.counters.is(&service.counters)
+        {
+            if old.rotation.is(&service.rotation) {
+                service.rotation.rebalance(prepared::balancing(config, self.wanted.pool_of(config)));
+            }
+            return Some((old, Arc::clone(service)));
+        }
+        None
     }
 
     /// A writer that is being moved by hand in a pool that its service leaves is moved no further.

@@ -21,7 +21,7 @@ use crate::desired::Task;
 use crate::names;
 use crate::pool::MAX_DESTINATIONS;
 use crate::resolve::OwnAddresses;
-use crate::service::{self, PoolEntry, ServiceEntry, Setup};
+use crate::service::{self, PoolEntry, RetiredService, ServiceEntry, Setup};
 
 /// All that is needed for what is wanted, and can fail.
 pub(super) struct Ready {
@@ -115,8 +115,8 @@ fn dropped_destinations<'t>(tasks: &'t [Task<'_>], of: &Name) -> &'t [Endpoint] 
     dropped.unwrap_or_default()
 }
 
-/// What there will be. Pools and services that stay are the same ones, and a pool that comes back while it still has
-/// connections is the one that has them.
+/// What there will be. Pools and services that stay are the same ones, and a pool or a service that comes back while it
+/// still has connections goes on with them.
 fn next_setup(wanted: &Config, tasks: &[Task], now: &Setup) -> Setup {
     let pool = |config: &PoolConfig| {
         let there = now.pool(&config.name).or_else(|| now.retired_pool(&config.name));
@@ -126,7 +126,12 @@ fn next_setup(wanted: &Config, tasks: &[Task], now: &Setup) -> Setup {
     let pools: Vec<PoolEntry> = wanted.pools.iter().map(pool).collect();
     let is_wanted = |it: &PoolEntry| wanted.pools.iter().any(|pool| pool.name == it.config.name);
     let retired = now.all_pools().filter(|it| !is_wanted(it) && it.pool.connections() > 0).cloned().collect();
-    let setup = Setup { pools, services: Vec::new(), retired };
+    let is_wanted = |name: &Name| wanted.services.iter().any(|it| it.name == *name);
+    let dropped = now.services.iter().filter(|it| !is_wanted(&it.config.name)).map(RetiredService::from);
+    let left = now.retired_services.iter().filter(|it| !is_wanted(&it.name) && it.has_connections());
+    // Clients in the backlogs of those that are dropped are yet to come.
+    let retired_services = dropped.chain(left.cloned()).collect();
+    let setup = Setup { pools, services: Vec::new(), retired, retired_services };
     let service = |config: &ServiceConfig| {
         let entry = setup.pool(&config.pool)?;
         let change = tasks.iter().find_map(|task| match task {
@@ -138,7 +143,11 @@ fn next_setup(wanted: &Config, tasks: &[Task], now: &Setup) -> Setup {
             (Some(old), Some(change)) if !change.pool => {
                 prepared::service_with(config, old.rotation().clone(), Some(&old.service))
             }
-            (old, _) => prepared::service(config, entry, old.map(|old| &*old.service)),
+            (Some(old), Some(_)) => prepared::service(config, entry, Some(&old.service)),
+            (None, _) => match now.retired_service(&config.name) {
+                Some(before) => prepared::returning_service(config, entry, before),
+                None => prepared::service(config, entry, None),
+            },
         })
     };
     let services = wanted.services.iter().filter_map(service).collect();

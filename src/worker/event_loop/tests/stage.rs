@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 use crate::config::Config;
 use crate::pool::health::ShutdownSessions;
 use crate::pool::{Balancing, PolicyKind, Pool, PoolSettings, Rotation};
-use crate::service::{Service, ServiceLimits};
+use crate::service::{Continued, Service, ServiceLimits};
 use crate::stats::Stats;
 use crate::sys;
 use crate::worker::event_loop::{EVENTS, Worker};
@@ -166,7 +166,7 @@ pub fn service(rotation: &Rotation, options: &[&str]) -> Arc<Service> {
     let words = ["glbd", "1"].iter().chain(options).map(|word| (*word).to_owned());
     let config = Config::from_command_line(words).expect("a command line").services.remove(0);
     let limits = ServiceLimits::new(&config.limits, None);
-    Service::limited("test", rotation.clone(), config.connections, limits, None)
+    Service::limited("test", rotation.clone(), config.connections, limits, Continued::default())
 }
 
 /// A listening socket: a handle of it for a test, which does not accept from it, and one for a worker.
