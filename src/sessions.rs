@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -73,58 +73,6 @@ pub struct Session {
     pub bytes_out: u64,
 }
 
-/// Which clients are meant, as the list of clients calls them. Stored as text, so that a process which does not know one of
-/// the forms does not understand the question.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub enum ClientFilter {
-    /// Those in this network.
-    Network(IpNet),
-    /// Those that have connected to the UNIX socket at this path. Not a [`PeerAddress`], which would be kept for ever.
-    Socket(String),
-}
-
-impl ClientFilter {
-    fn fits(&self, client: &PeerAddress) -> bool {
-        match (self, client) {
-            (ClientFilter::Network(network), PeerAddress::Inet(address)) => network.contains(&address.ip()),
-            (ClientFilter::Socket(wanted), PeerAddress::Unix(path)) => path.as_str() == wanted,
-            _ => false,
-        }
-    }
-}
-
-impl FromStr for ClientFilter {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<ClientFilter, String> {
-        if let Some(path) = text.strip_prefix("unix:").filter(|path| path.starts_with(['/', '@'])) {
-            return Ok(ClientFilter::Socket(path.to_owned()));
-        }
-        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        network
-            .map(ClientFilter::Network)
-            .map_err(|_| format!("'{text}' is neither an address, nor a network, such as 10.0.0.0/8, nor unix:PATH"))
-    }
-}
-
-impl From<ClientFilter> for String {
-    fn from(filter: ClientFilter) -> String {
-        match filter {
-            ClientFilter::Network(network) => network.to_string(),
-            ClientFilter::Socket(path) => format!("unix:{path}"),
-        }
-    }
-}
-
-impl TryFrom<String> for ClientFilter {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<ClientFilter, String> {
-        text.parse()
-    }
-}
-
 /// Which connections are meant: those that are all of this.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SessionFilter {
@@ -132,8 +80,11 @@ pub struct SessionFilter {
     pub id: Option<SessionId>,
     /// Of this service.
     pub service: Option<String>,
-    /// Of such a client.
-    pub client: Option<ClientFilter>,
+    /// From this network.
+    pub client: Option<IpNet>,
+    /// Of those that have connected to the UNIX socket at this path. Not a [`PeerAddress`], which would be kept for ever.
+    #[serde(default)]
+    pub socket: Option<String>,
     /// On this destination.
     pub destination: Option<PeerAddress>,
     /// And this pool has it.
@@ -148,9 +99,12 @@ pub struct SessionFilter {
 impl SessionFilter {
     /// Whether this one is meant.
     pub fn fits(&self, session: &Session) -> bool {
+        let in_network = |network: &IpNet| session.client.ip().is_some_and(|ip| network.contains(&ip));
+        let at_socket = |path: &String| matches!(session.client, PeerAddress::Unix(it) if it.as_str() == path);
         self.id.is_none_or(|id| id == session.id)
             && self.service.as_ref().is_none_or(|service| **service == *session.service)
-            && self.client.as_ref().is_none_or(|client| client.fits(&session.client))
+            && self.client.as_ref().is_none_or(in_network)
+            && self.socket.as_ref().is_none_or(at_socket)
             && self.destination.is_none_or(|destination| session.destination == Some(destination))
             && self.pool.as_ref().is_none_or(|pool| session.pool.as_ref().is_some_and(|it| **it == **pool))
             && self.older.is_none_or(|older| session.age >= older)
@@ -260,6 +214,39 @@ mod tests {
     }
 
     #[test]
+    fn what_a_process_of_an_earlier_version_finds_beyond_what_is_meant_is_left_out() {
+        let session = |number, client: &str| Session {
+            id: SessionId { process: 1, worker: 0, slot: number, generation: 0 },
+            service: "s".into(),
+            pool: None,
+            client: client.parse().expect("an address"),
+            local: None,
+            destination: None,
+            state: "connected".into(),
+            age: Duration::ZERO,
+            idle: Duration::ZERO,
+            bytes_in: 0,
+            bytes_out: 0,
+        };
+        let all = ["127.0.0.1:1", "unix:/run/a.sock", "unix:@a"];
+        let found = |filter: SessionFilter| {
+            let (sender, receiver) = crossbeam_channel::bounded(1);
+            let survey = SurveyPart::new(filter, Box::new(move |found| sender.send(found).expect("one")));
+            survey.add((0..).zip(all).map(|(number, client)| session(number, client)));
+            drop(survey);
+            let found: FoundSessions = receiver.recv().expect("an answer");
+            found.sessions.iter().map(|it| it.client.to_string()).collect::<Vec<_>>()
+        };
+        // It knows of networks only, in which it has those of UNIX sockets as well.
+        for path in ["/run/a.sock", "@a"] {
+            let socket = SessionFilter { socket: Some(path.to_owned()), ..SessionFilter::default() };
+            assert_eq!(found(socket), [format!("unix:{path}")]);
+        }
+        let network = SessionFilter { client: "127.0.0.0/8".parse().ok(), ..SessionFilter::default() };
+        assert_eq!(found(network), ["127.0.0.1:1"]);
+    }
+
+    #[test]
     fn a_process_that_knows_of_no_pools_is_understood_and_none_of_its_connections_taken_for_one_of_a_pool() {
         let id = r#"{"process":1,"worker":0,"slot":0,"generation":0}"#;
         let text = format!(
@@ -273,30 +260,6 @@ mod tests {
         .expect("a filter");
         assert!(filter.fits(&session));
         assert!(!SessionFilter { pool: Some("p".to_owned()), ..filter }.fits(&session));
-    }
-
-    #[test]
-    fn clients_are_meant_by_what_the_list_of_clients_calls_them() {
-        let clients = ["10.0.0.9:1", "127.0.0.1:1", "[::1]:1", "unix:/run/a.sock", "unix:@a"];
-        let clients = clients.map(|text| text.parse::<PeerAddress>().expect("an address"));
-        for (text, expected) in [
-            ("10.0.0.0/8", &clients[..1]),
-            ("127.0.0.1", &clients[1..2]),
-            ("0.0.0.0/0", &clients[..2]),
-            ("::1", &clients[2..3]),
-            ("unix:/run/a.sock", &clients[3..4]),
-            ("unix:@a", &clients[4..]),
-            ("unix:/run/a", &[]),
-        ] {
-            let filter: ClientFilter = text.parse().expect("a filter");
-            let found: Vec<PeerAddress> = clients.iter().filter(|it| filter.fits(it)).copied().collect();
-            assert_eq!(found, expected, "{text}");
-            let stored = serde_json::to_string(&filter).expect("JSON");
-            assert_eq!(serde_json::from_str::<ClientFilter>(&stored).expect("a filter"), filter, "{stored}");
-        }
-        for text in ["", "unix", "unix:", "unix:run", "10.0.0", "10.0.0.9:1", "/run/a.sock"] {
-            assert!(text.parse::<ClientFilter>().is_err(), "{text}");
-        }
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use log::info;
 
 use super::command::{Target, has_weight};
@@ -68,7 +70,7 @@ impl SessionQuery {
         let mut shown = Shown { sort: Sort::Age, limit: usize::MAX, json: false };
         for word in words {
             match word.split_once('=') {
-                Some(("client", text)) => filter.client = Some(text.parse()?),
+                Some(("client", text)) => (filter.client, filter.socket) = parse_client(text)?,
                 Some(("dest", text)) => {
                     let (pool, address) = parse_place(text, port)?;
                     (filter.pool, filter.destination) = (pool, Some(address));
@@ -96,6 +98,16 @@ impl SessionQuery {
         };
         Ok(SessionQuery { filter, then })
     }
+}
+
+/// Reads a network, or the path of a UNIX socket that clients connect to.
+fn parse_client(text: &str) -> Result<(Option<IpNet>, Option<String>), String> {
+    if let Some(path) = text.strip_prefix("unix:").filter(|path| path.starts_with(['/', '@'])) {
+        return Ok((None, Some(path.to_owned())));
+    }
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let wrong = |_| format!("'{text}' is neither an address, nor a network, such as 10.0.0.0/8, nor unix:PATH");
+    network.map(|network| (Some(network), None)).map_err(wrong)
 }
 
 /// Reads a destination, and its pool, if that is said.
