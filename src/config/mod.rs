@@ -38,6 +38,7 @@ pub use proxy::{ProxyV2Option, ProxyVersion};
 pub use watchdog::{
     AgentOptions, AgentPlace, DESTINATION, GaleraOptions, HeaderPattern, HttpContent, HttpOptions, HttpRequest,
     Pattern, ProbeSpec, StatusRange, Statuses, Step, TcpOptions, TlsMode, TlsOptions, WatchdogOptions, compile,
+    looks_ahead,
 };
 
 /// What a pool or a service is called.

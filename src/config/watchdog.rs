@@ -20,7 +20,7 @@ pub(super) use agent::parse_send;
 pub use agent::{AgentOptions, AgentPlace, DESTINATION};
 pub use galera::{GaleraOptions, TlsMode};
 pub use http::{HeaderPattern, HttpContent, HttpOptions, HttpRequest};
-pub use pattern::{Pattern, StatusRange, Statuses, compile};
+pub use pattern::{Pattern, StatusRange, Statuses, compile, looks_ahead};
 pub(super) use spec::{guard, printable};
 pub(super) use tcp::step_names;
 pub use tcp::{Step, TcpOptions};

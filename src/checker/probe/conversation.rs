@@ -29,6 +29,8 @@ pub(in crate::checker) struct Progress {
     pub began: bool,
     /// What is being waited for, in words.
     wanted: String,
+    /// The number of the step that is being taken.
+    step: usize,
     /// What has come since something was last sent.
     heard: Vec<u8>,
 }
@@ -49,6 +51,12 @@ impl Conversation {
         self.0.is_empty()
     }
 
+    /// Returns true if a server that says no more has said all that is expected, and nothing is left to be sent.
+    pub(super) fn is_satisfied_by(&self, progress: &Progress) -> bool {
+        let is_there = |step: &Prepared| matches!(step, Prepared::Expect(matcher) if matcher.is_in(&progress.heard));
+        progress.began && self.0.get(progress.step..).is_some_and(|steps| steps.iter().all(is_there))
+    }
+
     /// Goes through all steps. What has come is looked through again by each `expect` until something is sent.
     ///
     /// # Errors
@@ -60,7 +68,8 @@ impl Conversation {
     ) -> io::Result<Answer> {
         progress.began = true;
         let (mut sent, mut was_sent) = (Ok(()), false);
-        for step in &self.0 {
+        for (number, step) in self.0.iter().enumerate() {
+            progress.step = number;
             match step {
                 Prepared::Send(bytes) => {
                     if !was_sent {
@@ -95,7 +104,7 @@ async fn expect<S: AsyncRead + Unpin>(
     progress: &mut Progress,
     sent: &mut io::Result<()>,
 ) -> io::Result<Option<Answer>> {
-    while !matcher.is_in(&progress.heard) {
+    while !matcher.is_in_part(&progress.heard) {
         if progress.heard.len() >= MAX_ANSWER {
             let (wanted, heard) = (&matcher.wanted, quoted(&progress.heard));
             let reason = format!("expected {wanted}, not in the first {MAX_ANSWER} bytes: {heard}");
@@ -108,6 +117,8 @@ async fn expect<S: AsyncRead + Unpin>(
             Err(error) => error,
         };
         return match progress.contradiction() {
+            // This is the whole of it.
+            _ if matcher.is_in(&progress.heard) => Ok(None),
             Some(answer) => Ok(Some(answer)),
             None => Err(std::mem::replace(sent, Ok(())).err().unwrap_or(ended)),
         };

@@ -1,6 +1,8 @@
 //! What an answer has to contain.
 
 use regex::bytes::{Regex, RegexBuilder};
+use regex_syntax::ParserBuilder;
+use regex_syntax::hir::Look;
 use serde::{Deserialize, Serialize};
 
 use super::spec::{from_hex, unescape};
@@ -44,6 +46,14 @@ impl Pattern {
             _ => Ok(pattern),
         }
     }
+}
+
+/// Returns true if whether a regular expression matches may depend on what comes behind the match: it can end with `$`, `\b` or
+/// the like.
+pub fn looks_ahead(regex: &str) -> bool {
+    let parsed = ParserBuilder::new().multi_line(true).utf8(false).build().parse(regex);
+    let is_ahead = |look: Look| !matches!(look, Look::Start | Look::StartLF | Look::StartCRLF);
+    parsed.is_ok_and(|parsed| parsed.properties().look_set_suffix_any().iter().any(is_ahead))
 }
 
 /// Makes ready what looks for a regular expression, in a time that grows only as the text does.

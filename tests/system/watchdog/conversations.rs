@@ -155,6 +155,38 @@ fn what_a_server_says_instead_is_the_reason() {
     }
 }
 
+/// Answers come in pieces, of which the first may look like a whole one.
+#[test]
+fn an_end_of_a_line_is_expected_where_a_line_ends_and_not_where_a_piece_does() {
+    let dripping = |pieces: &'static [&'static str], closes: bool| {
+        Server::serving(move |mut stream| {
+            for piece in pieces {
+                if stream.write_all(piece.as_bytes()).is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            if !closes {
+                std::io::copy(&mut stream, &mut std::io::sink()).ok();
+            }
+        })
+    };
+    for (pieces, closes, regex, verdict) in [
+        (&["slaves=1", "0\r\n"][..], false, r"^slaves=1\r?$", "DOWN"),
+        (&["slaves=1", "0\r\n"], true, r"^slaves=1\r?$", "DOWN"),
+        (&["slaves=1", "\r", "\n"], false, r"^slaves=1\r?$", "READY"),
+        (&["O", "K", "AY"], false, "^OK$", "DOWN"),
+        (&["O", "K"], true, "^OK$", "READY"),
+        // It is all that comes in time.
+        (&["O", "K"], false, "^OK$", "READY"),
+        (&["+PO", "NG"], false, r"^\+PONG", "READY"),
+    ] {
+        let server = dripping(pieces, closes);
+        let glbd = asking(&format!("tcp:expect-regex={regex}")).destinations([&server]).start();
+        wait_until_judged(&glbd, &server, verdict);
+    }
+}
+
 #[test]
 fn steps_are_taken_in_their_order_and_each_looks_at_what_came_since_the_last_one_that_sent() {
     let server = Server::serving(|mut stream| {
