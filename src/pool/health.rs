@@ -154,8 +154,7 @@ impl Inner {
     /// Clients that wait for first verdicts pick again.
     pub(super) fn end_first_wait(&mut self) {
         if std::mem::take(&mut self.awaits_first_verdicts) {
-            self.choices_changed();
-            self.tell(Event::Settled);
+            self.settled();
         }
     }
 

@@ -109,7 +109,7 @@ impl Inner {
         let is_no_choice_now = !self.settings.watched && self.forget_choice(slot);
         self.prefer(slot, |it| it.avoided_until = Some(until));
         if is_no_choice_now {
-            self.tell(Event::Settled);
+            self.settled();
         }
     }
 

@@ -60,7 +60,7 @@ impl Inner {
             self.tell(Event::Closed(from.id, from.address, Some(rotation)));
             self.begin_closing(rotation, from, to, now);
         } else {
-            self.tell(Event::Settled);
+            self.settled();
         }
         self.review_readers(rotation);
     }
@@ -107,7 +107,7 @@ impl Inner {
             "{of}single destination stays {it}: the move by hand is cancelled: {why}"
         );
         switchover.answer(Err(format!("cancelled: {why}")));
-        self.tell(Event::Settled);
+        self.settled();
         if self.retries(rotation) {
             self.review_current(rotation, now);
         }
@@ -216,7 +216,7 @@ impl Inner {
         let Some(single) = self.single_mut(rotation) else { return };
         if matches!(single.leadership, Leadership::Asks(Some(until)) if until <= now) {
             single.leadership = Leadership::Follows;
-            self.tell(Event::Settled);
+            self.settled();
             return;
         }
         let Some(switchover) = self.single(rotation).and_then(|single| single.switchover.as_ref()) else { return };
@@ -243,7 +243,7 @@ impl Inner {
             );
         }
         switchover.answer(Ok(()));
-        self.tell(Event::Settled);
+        self.settled();
     }
 
     fn switchover_ends(&self, rotation: RotationId) -> Option<(Former, DestinationId)> {

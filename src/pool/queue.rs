@@ -2,11 +2,13 @@
 //! first.
 //!
 //! Room that a connection leaves behind goes to the client that has waited for longest, of all services that use the pool,
-//! under the same lock: no newcomer can take it. A client of the policies *source* and *single* waits for its own
-//! destination, any other for whichever has room first.
+//! under the same lock: no newcomer can take it. When a client came decides, wherever and how often it has queued: it keeps
+//! its place while the single destination is moved, and has it in another pool. A client of the policies *source* and
+//! *single* waits for its own destination, any other for whichever has room first.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
@@ -15,7 +17,7 @@ use parking_lot::MutexGuard;
 use super::inner::{Inner, Picked};
 use super::rotation::{Pick, RotationState};
 use super::tried::Tried;
-use super::{DestinationId, Lease, PolicyKind, Rotation, RotationId, clock};
+use super::{DestinationId, Event, Lease, PolicyKind, Rotation, RotationId, clock};
 
 /// Most clients that are looked at for the room that one connection leaves behind. Only those that have tried destinations
 /// in vain can stand before one that takes it.
@@ -27,10 +29,17 @@ pub type Wake = Box<dyn Fn() + Send>;
 /// What a client waits for: room on the destination in this slot, or on any.
 pub(super) type Line = Option<usize>;
 
+/// Where a client stands in a queue: when it came, and a number for those that came together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Place {
+    came: Instant,
+    number: u64,
+}
+
 /// A client's place in the queue. It leaves the queue when this is dropped.
 pub struct Ticket {
     rotation: Rotation,
-    number: u64,
+    place: Place,
 }
 
 /// What has become of a client that waits.
@@ -46,11 +55,11 @@ pub enum Turn {
 /// The clients of a rotation that wait.
 #[derive(Default)]
 pub(super) struct Queue {
-    waiters: HashMap<u64, Waiter>,
-    /// The same, by what they wait for and how long they have.
-    order: BTreeSet<(Line, u64)>,
+    waiters: HashMap<Place, Waiter>,
+    /// The same, by what they wait for, in their order.
+    order: BTreeMap<Line, BTreeSet<Place>>,
     /// Room that has been kept for clients that have not heard of it yet.
-    kept: HashMap<u64, DestinationId>,
+    kept: HashMap<Place, DestinationId>,
 }
 
 struct Waiter {
@@ -102,27 +111,37 @@ impl PolicyKind {
 }
 
 impl Rotation {
-    /// Has a client wait that has found [`Pick::Full`]: `wake` is called when it is to [`claim`](Ticket::claim) what has
-    /// become of it.
+    /// Has a client wait that `came` then and has found [`Pick::Full`], or [`Pick::Wait`] after that: `wake` is called when it
+    /// is to [`claim`](Ticket::claim) what has become of it.
     ///
     /// # Errors
-    /// What it has picked after all; [`Pick::Full`] when as many wait as may.
-    pub fn queue(&self, client: IpAddr, tried: &mut Tried, now: Instant, wake: Wake) -> Result<Ticket, Pick> {
+    /// What it has picked after all; [`Pick::Full`] or [`Pick::Wait`] when as many wait as may.
+    pub fn queue(
+        &self,
+        client: IpAddr,
+        came: Instant,
+        tried: &mut Tried,
+        now: Instant,
+        wake: Wake,
+    ) -> Result<Ticket, Pick> {
         let mut inner = self.pool().lock();
         inner.arrives();
+        let has_place = inner.settings.max_queue.is_none_or(|most| inner.waiting <= most);
         let line = loop {
             match inner.pick(self.id(), client, tried, now) {
-                Picked::Full(line) if inner.settings.max_queue.is_none_or(|most| inner.waiting <= most) => break line,
+                Picked::Full(line) if has_place => break line,
+                // For which one is known when it is settled.
+                Picked::Wait if has_place => break None,
                 // Another one that has room is better than none.
                 Picked::Full(Some(own)) if inner.single(self.id()).is_none() => tried.add(inner.destinations[own].id),
                 picked => return Err(inner.has_arrived(self, picked, now)),
             }
         };
-        let number = inner.next_ticket;
+        let place = Place { came, number: inner.next_ticket };
         inner.next_ticket += 1;
         let waiter = Waiter { line, client, tried: tried.clone(), wake };
-        inner.rotation_mut(self.id()).queue.add(number, waiter);
-        Ok(Ticket { rotation: self.clone(), number })
+        inner.rotation_mut(self.id()).queue.add(place, waiter);
+        Ok(Ticket { rotation: self.clone(), place })
     }
 
     /// How many clients wait for room.
@@ -136,10 +155,10 @@ impl Ticket {
     pub fn claim(&mut self, now: Instant) -> Turn {
         let mut inner = self.rotation.pool().lock();
         let queue = &mut inner.rotation_mut(self.rotation.id()).queue;
-        if queue.waiters.contains_key(&self.number) {
+        if queue.waiters.contains_key(&self.place) {
             return Turn::Wait;
         }
-        let Some(id) = queue.kept.remove(&self.number) else { return Turn::PickAgain };
+        let Some(id) = queue.kept.remove(&self.place) else { return Turn::PickAgain };
         match inner.find(id).filter(|slot| inner.may_serve(self.rotation.id(), *slot)) {
             Some(slot) => Turn::Leased(inner.lease(&self.rotation, slot, now)),
             None => {
@@ -148,13 +167,19 @@ impl Ticket {
             }
         }
     }
+
+    /// Whether no client can be served before the single destination has been moved, or first verdicts are known.
+    pub fn awaits_settling(&self) -> bool {
+        let inner = self.rotation.pool().lock();
+        inner.awaits_first_verdicts || inner.rotation(self.rotation.id()).is_being_moved()
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut inner = self.rotation.pool().lock();
         let queue = &mut inner.rotation_mut(self.rotation.id()).queue;
-        match (queue.take(self.number), queue.kept.remove(&self.number)) {
+        match (queue.take(self.place), queue.kept.remove(&self.place)) {
             (Some(_), _) => inner.no_longer_waits(),
             (None, Some(id)) => inner.release(self.rotation.id(), id),
             (None, None) => {}
@@ -163,22 +188,27 @@ impl Drop for Ticket {
 }
 
 impl Queue {
-    fn add(&mut self, number: u64, waiter: Waiter) {
-        self.order.insert((waiter.line, number));
-        self.waiters.insert(number, waiter);
+    fn add(&mut self, place: Place, waiter: Waiter) {
+        self.order.entry(waiter.line).or_default().insert(place);
+        self.waiters.insert(place, waiter);
     }
 
-    fn take(&mut self, number: u64) -> Option<Waiter> {
-        let waiter = self.waiters.remove(&number)?;
-        self.order.remove(&(waiter.line, number));
+    fn take(&mut self, place: Place) -> Option<Waiter> {
+        let waiter = self.waiters.remove(&place)?;
+        if let Some(places) = self.order.get_mut(&waiter.line) {
+            places.remove(&place);
+            if places.is_empty() {
+                self.order.remove(&waiter.line);
+            }
+        }
         Some(waiter)
     }
 
-    /// Who has waited for longest, of those that may take room on this destination and came after `passed`.
-    fn first(&self, slot: usize, passed: Option<u64>) -> Option<u64> {
-        let from = passed.map_or(0, |passed| passed.saturating_add(1));
-        let first = |line: Line| self.order.range((line, from)..=(line, u64::MAX)).next();
-        [None, Some(slot)].into_iter().filter_map(first).map(|(_, number)| *number).min()
+    /// Who has waited for longest, of those that may take room on this destination and stand behind `passed`.
+    fn first(&self, slot: usize, passed: Option<Place>) -> Option<Place> {
+        let from = passed.map_or(Unbounded, Excluded);
+        let first = |line: Line| self.order.get(&line)?.range((from, Unbounded)).next();
+        [None, Some(slot)].into_iter().filter_map(first).min().copied()
     }
 }
 
@@ -199,6 +229,12 @@ impl Inner {
         if self.waiting > 0 {
             self.room = Room::Anywhere;
         }
+    }
+
+    /// Clients that wait for the single destination, or for first verdicts, pick again: first those that have queued.
+    pub(super) fn settled(&mut self) {
+        self.choices_changed();
+        self.tell(Event::Settled);
     }
 
     /// A client is about to pick. It is a part of the load, which may make room: first of all for those that wait already.
@@ -228,22 +264,29 @@ impl Inner {
 
     /// Gives room on a destination to those who have waited for longest.
     fn give_room(&mut self, slot: usize) {
-        let mut passed: HashMap<RotationId, u64> = HashMap::new();
+        // Up to which place each has been looked at; `None`: the others need not be.
+        let mut passed: HashMap<RotationId, Option<Place>> = HashMap::new();
         for _ in 0..MOST_LOOKS {
             if self.destinations.get(slot).is_none_or(|it| it.is_full()) {
                 return;
             }
             let first = |(id, it): (usize, &RotationState)| {
                 let id = RotationId(id);
-                Some((it.queue.first(slot, passed.get(&id).copied())?, id))
+                let passed = match passed.get(&id) {
+                    None => None,
+                    Some(passed) => Some((*passed)?),
+                };
+                // Once it is moved, all of them pick again.
+                let place = if it.is_being_moved() { None } else { it.queue.first(slot, passed) };
+                Some((place?, id))
             };
-            let Some((number, id)) = self.rotations.iter().filter_map(first).min_by_key(|(number, _)| *number) else {
+            let Some((place, id)) = self.rotations.iter().filter_map(first).min_by_key(|(place, _)| *place) else {
                 return;
             };
-            if let Some(had_tried) = self.serve_waiter(id, number) {
+            if let Some(had_tried) = self.serve_waiter(id, place) {
                 // None behind one that may take any of them, and cannot, has a better choice.
                 let bound = self.rotation(id).tiers.binds();
-                passed.insert(id, if had_tried || bound { number } else { u64::MAX });
+                passed.insert(id, (had_tried || bound).then_some(place));
             }
         }
     }
@@ -256,15 +299,15 @@ impl Inner {
 
     /// Has all clients that wait pick again, in their turn.
     fn review_queues(&mut self) {
-        let numbers = |(id, it): (usize, &RotationState)| -> Vec<(u64, RotationId)> {
-            it.queue.waiters.keys().map(|number| (*number, RotationId(id))).collect()
+        let places = |(id, it): (usize, &RotationState)| -> Vec<(Place, RotationId)> {
+            it.queue.waiters.keys().map(|place| (*place, RotationId(id))).collect()
         };
-        let mut all: Vec<_> = self.rotations.iter().flat_map(numbers).collect();
-        all.sort_unstable_by_key(|(number, _)| *number);
+        let mut all: Vec<_> = self.rotations.iter().flat_map(places).collect();
+        all.sort_unstable_by_key(|(place, _)| *place);
         let mut full: Vec<RotationId> = Vec::new();
-        for (number, id) in all {
+        for (place, id) in all {
             if !full.contains(&id)
-                && let Some(false) = self.serve_waiter(id, number)
+                && let Some(false) = self.serve_waiter(id, place)
                 && !self.rotation(id).tiers.binds()
             {
                 // Nor is there room for those behind it.
@@ -275,23 +318,28 @@ impl Inner {
 
     /// Has a client that waits pick again, and wakes it if it need not wait any longer. `None` then; otherwise whether it has
     /// tried destinations in vain.
-    fn serve_waiter(&mut self, rotation: RotationId, number: u64) -> Option<bool> {
-        let mut waiter = self.rotation_mut(rotation).queue.take(number)?;
+    fn serve_waiter(&mut self, rotation: RotationId, place: Place) -> Option<bool> {
+        let mut waiter = self.rotation_mut(rotation).queue.take(place)?;
         match self.pick(rotation, waiter.client, &mut waiter.tried, clock::now()) {
             Picked::Full(line) => {
                 let had_tried = waiter.tried.count() > 0;
-                self.rotation_mut(rotation).queue.add(number, Waiter { line, ..waiter });
+                self.rotation_mut(rotation).queue.add(place, Waiter { line, ..waiter });
                 return Some(had_tried);
+            }
+            Picked::Wait => {
+                // All pick again when it is settled, in their order.
+                self.rotation_mut(rotation).queue.add(place, waiter);
+                return Some(false);
             }
             Picked::Slot(slot) => {
                 // Which leaves the load as it is.
                 self.waiting -= 1;
                 self.take(rotation, slot);
                 let id = self.destinations[slot].id;
-                self.rotation_mut(rotation).queue.kept.insert(number, id);
+                self.rotation_mut(rotation).queue.kept.insert(place, id);
             }
             // It finds out by itself.
-            Picked::Wait | Picked::Nothing => self.no_longer_waits(),
+            Picked::Nothing => self.no_longer_waits(),
         }
         (waiter.wake)();
         None

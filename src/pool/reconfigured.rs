@@ -4,7 +4,7 @@ use super::health::Health;
 use super::inner::Inner;
 use super::single::SingleDestination;
 use super::tiers::Tiers;
-use super::{Balancing, Event, Pool, PoolSettings, Rotation, RotationId};
+use super::{Balancing, Pool, PoolSettings, Rotation, RotationId};
 
 impl Pool {
     /// Has other settings from now on. Where a watchdog comes, destinations stay as they are until it has judged them;
@@ -73,8 +73,7 @@ impl Inner {
             self.keep_to_single(id, self.destinations[slot].id, since);
         }
         self.review_singles();
-        self.choices_changed();
         // Who waited for a move picks again.
-        self.tell(Event::Settled);
+        self.settled();
     }
 }

@@ -104,6 +104,11 @@ impl RotationState {
         }
     }
 
+    /// Whether clients wait for its single destination to be moved.
+    pub(super) fn is_being_moved(&self) -> bool {
+        self.single.as_ref().is_some_and(|single| single.waits())
+    }
+
     /// A destination is gone.
     pub(super) fn forget(&mut self, destination: &Destination) {
         self.tiers.forget(destination.id);

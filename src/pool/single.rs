@@ -16,7 +16,7 @@ use super::policy::BySlot;
 use super::rotation::RotationState;
 use super::switchover::Switchover;
 use super::tiers::Rank;
-use super::{Balancing, DestinationId, Event, PolicyKind, RotationId, Tried};
+use super::{Balancing, DestinationId, PolicyKind, RotationId, Tried};
 
 /// The single destination of a rotation whose policy keeps to one.
 pub(super) struct SingleDestination {
@@ -91,10 +91,12 @@ impl SingleDestination {
 impl Inner {
     /// Decides what a pick may choose from.
     pub(super) fn scope(&mut self, rotation: RotationId, tried: &Tried, now: Instant) -> PickScope {
-        if self.single(rotation).is_none() {
-            return PickScope::Policy;
+        match self.single(rotation) {
+            None => return PickScope::Policy,
+            // Those that have queued are the first when the move is done, so no newcomer ends it.
+            Some(single) if single.waits() && self.waiting == 0 => self.advance(rotation, now),
+            Some(_) => {}
         }
-        self.advance(rotation, now);
         match self.single(rotation) {
             Some(single) if single.waits() => PickScope::Wait,
             Some(single) if single.watched => {
@@ -155,7 +157,7 @@ impl Inner {
             let (it, of) = (self.label.of(address), &self.rotation(rotation).label);
             info!(destination:% = address, pool, service = of.service(); "{of}single destination is {it}");
             // Another one may have been preferred.
-            self.tell(Event::Settled);
+            self.settled();
             self.review_readers(rotation);
         }
     }

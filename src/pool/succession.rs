@@ -134,7 +134,7 @@ impl Rotation {
         if let Some(id) = id {
             inner.keep_to_single(self.id(), id, SystemTime::now());
         }
-        inner.tell(Event::Settled);
+        inner.settled();
     }
 
     /// The process that has taken over is gone: clients wait for it no longer.
@@ -144,7 +144,7 @@ impl Rotation {
             inner.single_mut(self.id()).filter(|single| matches!(single.leadership, Leadership::Asks(_)))
         {
             single.leadership = Leadership::Follows;
-            inner.tell(Event::Settled);
+            inner.settled();
         }
     }
 }

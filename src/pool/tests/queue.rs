@@ -25,10 +25,14 @@ struct Waiting {
 
 impl Waiting {
     fn of(table: &Rotation, number: u32) -> Waiting {
+        Waiting::since(Instant::now(), table, number)
+    }
+
+    fn since(came: Instant, table: &Rotation, number: u32) -> Waiting {
         let woken = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&woken);
         let wake = Box::new(move || _ = count.fetch_add(1, Ordering::Relaxed));
-        match table.queue(client(number), &mut Tried::default(), Instant::now(), wake) {
+        match table.queue(client(number), came, &mut Tried::default(), Instant::now(), wake) {
             Ok(ticket) => Waiting { ticket, woken },
             Err(_) => panic!("client {number} need not wait, or cannot"),
         }
@@ -196,23 +200,51 @@ fn where_the_queue_is_full_a_client_goes_to_another_than_its_own_or_has_no_room(
     let own = table.pick(client(7), &mut Tried::default(), Instant::now()).leased().expect("room");
     let mut tried = Tried::default();
     let wake = || Box::new(|| {}) as Wake;
-    let Err(Pick::Leased(other)) = table.queue(client(7), &mut tried, Instant::now(), wake()) else {
+    let Err(Pick::Leased(other)) = table.queue(client(7), Instant::now(), &mut tried, Instant::now(), wake()) else {
         panic!("there is room on the other");
     };
     assert_ne!(port(&own), port(&other));
-    let full = table.queue(client(7), &mut Tried::default(), Instant::now(), wake());
+    let full = table.queue(client(7), Instant::now(), &mut Tried::default(), Instant::now(), wake());
     assert!(matches!(full, Err(Pick::Full | Pick::Nothing)));
 }
 
 #[test]
-fn sessions_of_a_single_destination_wait_for_it_and_move_with_it() {
-    let table = limited(PolicyKind::Single, 1, 2);
-    let _session = pick(&table);
-    let mut waiting = [Waiting::of(&table, 1), Waiting::of(&table, 2)];
-    assert!(waiting.iter_mut().all(|it| it.given().is_none()));
-    judge(&table, 1, Verdict::Down);
-    let [first, second] = &mut waiting;
-    assert!(first.is_to_pick_again() && second.is_to_pick_again(), "until the move is done, nothing is known");
+fn clients_of_a_single_destination_keep_their_places_while_it_moves() {
+    for by_hand in [false, true] {
+        let table = limited(PolicyKind::Single, 1, 2);
+        let session = pick(&table);
+        let mut waiting = [Waiting::of(&table, 1), Waiting::of(&table, 2)];
+        match by_hand {
+            true => table.switch_single(at(2), Duration::ZERO, Instant::now(), Box::new(|_| {})).expect("it is fit"),
+            false => judge(&table, 1, Verdict::Down),
+        }
+        assert!(waiting.iter_mut().all(|it| it.given().is_none() && it.ticket.awaits_settling()));
+        // One that has queued elsewhere, and one that has not.
+        let mut late = Waiting::of(&table, 3);
+        assert!(super::single::waits(&table));
+        drop(session);
+        let [first, second] = &mut waiting;
+        let lease = first.given().expect("it has waited for longest");
+        assert_eq!((port(&lease), is_full(&table)), (2, true));
+        assert!(second.given().is_none() && late.given().is_none());
+        drop(lease);
+        drop(second.given().expect("it is next"));
+        late.given().expect("it is the last");
+    }
+}
+
+#[test]
+fn who_came_first_is_served_first_whoever_was_first_in_the_queue() {
+    let table = limited(PolicyKind::LeastConnected, 1, 1);
+    let (lease, first) = (pick(&table), Instant::now());
+    let came = |number: u32| first + Duration::from_millis(number.into());
+    // As the workers have had them pick again.
+    let mut waiting: Vec<_> = [0, 2, 4, 1, 3, 5].map(|it| (it, Waiting::since(came(it), &table, it))).into();
+    waiting.sort_by_key(|(number, _)| *number);
+    drop(lease);
+    for (number, it) in &mut waiting {
+        drop(it.given().unwrap_or_else(|| panic!("it is the turn of {number}")));
+    }
 }
 
 #[test]
@@ -250,7 +282,7 @@ fn comes(table: &Rotation, number: u32, waiting: &mut Vec<Waiting>) -> Option<Le
     let woken = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&woken);
     let wake = Box::new(move || _ = count.fetch_add(1, Ordering::Relaxed));
-    match table.queue(client(number), &mut Tried::default(), Instant::now(), wake) {
+    match table.queue(client(number), Instant::now(), &mut Tried::default(), Instant::now(), wake) {
         Ok(ticket) => waiting.push(Waiting { ticket, woken }),
         Err(pick) => return pick.leased(),
     }

@@ -61,6 +61,7 @@ impl Connection {
                 Pick::Leased(lease) if lease.is_outdated() => return self.await_check(lease, kit),
                 Pick::Leased(lease) => self.attempt(lease, kit),
                 Pick::Full => return self.join_queue(kit),
+                Pick::Wait if self.may_queue_again(kit) => return self.join_queue(kit),
                 Pick::Wait => return self.await_settled(kit),
                 Pick::Nothing => return self.await_destination(kit),
             };

@@ -18,7 +18,7 @@ impl Connection {
         let (mailbox, key) = (kit.mailbox.clone(), self.key);
         let wake = Box::new(move || mailbox.send(Message::Room(key)));
         let client = self.client_address.ip_or_local();
-        match self.service.rotation.queue(client, &mut connecting.tried, kit.now, wake) {
+        match self.service.rotation.queue(client, self.record.begun, &mut connecting.tried, kit.now, wake) {
             Ok(ticket) => connecting.ticket = Some(ticket),
             Err(Pick::Leased(lease)) => return self.connect_to(lease, kit),
             Err(Pick::Wait) => return self.await_settled(kit),
@@ -54,6 +54,23 @@ impl Connection {
                 self.connect_to(lease, kit)
             }
         }
+    }
+
+    /// Whether the client has had a place in the queue, and may have one again.
+    pub(super) fn may_queue_again(&self, kit: &Kit) -> bool {
+        let Stage::Connecting(connecting) = &self.stage else { return false };
+        connecting.queued_since.is_some_and(|since| since + self.service.options.queue_timeout > kit.now)
+    }
+
+    /// The time that the client may wait for room is over. While nobody can be served because the single destination is being
+    /// moved, it waits for that like one that has just come.
+    pub(super) fn on_queue_timer(&mut self, kit: &mut Kit) -> Next {
+        if let Stage::Connecting(connecting) = &mut self.stage
+            && connecting.ticket.take_if(|ticket| ticket.awaits_settling()).is_some()
+        {
+            return self.await_settled(kit);
+        }
+        self.leave_queue(kit)
     }
 
     /// The client has waited for as long as it may.

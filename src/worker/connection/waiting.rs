@@ -140,7 +140,7 @@ impl Connection {
                 Next::Wait
             }
             Phase::Queued | Phase::Paused | Phase::Settling => self.connect(kit),
-            Phase::Room => self.leave_queue(kit),
+            Phase::Room => self.on_queue_timer(kit),
             // The watchdog has reported nothing in this time: the verdict that there is counts.
             Phase::Checking => self.after_check(true, kit),
             Phase::Opening => self.next_destination(&timed_out("answer"), kit),

@@ -205,6 +205,55 @@ fn a_reload_changes_how_many_connections_a_destination_gets_and_keeps_the_queue(
     assert_eq!(site.daemon.info().queued, None, "there is no queue");
 }
 
+/// Workers have their clients pick again in whatever order they come to it.
+#[test]
+fn clients_are_served_in_the_order_in_which_they_came_after_their_pool_or_the_writer_has_changed() {
+    for is_moved_by_hand in [false, true] {
+        let (site, servers, ports) = (Site::new(), ["a", "b", "c"].map(Server::named), [0; 3].map(|_| free_port()));
+        let [first, second, other] = servers.each_ref();
+        let write = |pool: &str| {
+            let service = format!("pool = '{pool}'\npolicy = 'single'\nqueue-timeout = 60");
+            let pools: [(&str, &[&Server], &str); 2] =
+                [("p", &[first, second], "max-connections = 1"), ("q", &[other], "max-connections = 1")];
+            site.write(
+                &pools,
+                &[("s", ports[0], &service), ("t", ports[1], "pool = 'q'"), ("u", ports[2], "pool = 'p'")],
+            );
+        };
+        write("p");
+        site.start();
+        let connect = |port| connect_to(crate::services::at(port)).expect("glbd accepts");
+        let waiting = || {
+            let status: serde_json::Value = serde_json::from_str(&site.daemon.control("getinfo json")).expect("JSON");
+            status["services"][0]["queue"].as_u64().expect("a number")
+        };
+        let holders = [ports[0], ports[1]].map(connect);
+        assert_eq!(names_of(&holders), ["a", "c"]);
+        let [holder, other_holder] = holders;
+        let mut clients = Vec::new();
+        for number in 1..=8 {
+            clients.push(connect(ports[0]));
+            wait_until("it waits in the queue", || waiting() == number);
+        }
+        let mut served = if is_moved_by_hand {
+            assert_eq!(site.daemon.control(&format!("writer s/{second} 0")), "Ok\n");
+            drop(other_holder);
+            holder
+        } else {
+            write("q");
+            assert!(site.daemon.control("reload").ends_with("Ok\n"));
+            wait_until("all have queued again", || waiting() == 8);
+            drop(holder);
+            other_holder
+        };
+        for (number, client) in clients.into_iter().enumerate() {
+            drop(served);
+            assert!(read_line(&client).is_ok(), "it is the turn of {number}");
+            served = client;
+        }
+    }
+}
+
 /// What people set the limit for: a server refuses one client more than it takes.
 #[test]
 fn clients_of_a_mariadb_server_wait_rather_than_be_refused_by_it() {
