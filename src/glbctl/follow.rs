@@ -45,7 +45,7 @@ pub fn follow(
         let query = format!("getevents since={} json", follower.last);
         if let Ok(answer) = client.ask(&query, Instant::now() + patience) {
             // Another process may have used the same numbers for other events.
-            if before.replace(begun.process.clone()).as_ref() == Some(&begun.process) {
+            if before.replace(begun.process.clone()).is_none_or(|before| before == begun.process) {
                 follower.catch_up(&answer, begun.newest)?;
             }
             answer.lines().try_for_each(|line| follower.take(line))?;
@@ -90,7 +90,7 @@ impl<S: FnMut(News) -> Result<(), Failure>> Follower<S> {
         (self.show)(News::Event(line, event))
     }
 
-    /// The same daemon has let this client go, which took nothing for too long. Says how many of the events up to the
+    /// The daemon may have let this client go, which took nothing for too long. Says how many of the events up to the
     /// newest one are not among those that it has kept.
     fn catch_up(&mut self, kept: &str, newest: u64) -> Result<(), Failure> {
         let kept = kept.lines().filter(|line| value::<Event>(line).is_ok_and(|event| event.number <= newest)).count();

@@ -100,10 +100,12 @@ fn stopped(is_given_up: bool) -> (u64, u64, u64, u64) {
     let glbd = Glbd::builder().args(["--control", &control]).destinations([&server]).start();
     let before = glbd.descriptors();
     let following = [Following::begin(&control, &["--json"]), Following::begin(&control, &[])];
-    wait_until("they follow", || {
-        glbd.control(&format!("{server}:3\n{server}:1"));
-        following.iter().all(|it| it.count("weight 1 to 3") > 0)
-    });
+    // The first may be among what was before, the second among what was meanwhile.
+    for weight in 2..=4 {
+        glbd.control(&format!("{server}:{weight}"));
+        let shown = format!("from weight {} to {weight}", weight - 1);
+        wait_until("they follow", || following.iter().all(|it| it.count(&shown) > 0));
+    }
     let signal = |signal| {
         let pids = following.iter().map(|it| Pid::from_raw(it.child.id().cast_signed()));
         pids.for_each(|pid| kill(pid, signal).expect("it runs"));
