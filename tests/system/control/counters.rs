@@ -85,6 +85,7 @@ fn each_end_has_its_cause() {
     wait_until("the client has reset it", || count(0, "client-reset") == 1);
     let client = TcpStream::connect(("127.0.0.1", ports[1])).expect("glbd accepts");
     assert_eq!(read_line(&client).expect("a name"), "bye");
+    assert_eq!((&client).read(&mut [0; 9]).expect("the server's end"), 0);
     drop(client);
     wait_until("the server has ended it", || count(1, "server") == 1);
     let _idle = served(ports[2]);

@@ -76,7 +76,7 @@ fn a_file_that_cannot_be_made_again_stands_in_the_way_of_no_reload_and_no_upgrad
     site.write(&server, &["a", "d/b"], "socket-mode = \"0600\"");
     assert!(site.reload().ends_with("connections have other options\nOk\n"));
     let told = format!("service s: cannot listen on {}: No such file", unix(&site.path("d/b")));
-    assert!(log().contains(&told), "{}", log());
+    wait_until("the log says why", || log().contains(&told));
     assert_eq!(mode(&site.path("a")), 0o600);
     site.daemon.upgrade();
     wait_until("the new process says so", || log().contains("/d/b is gone; clients do not reach it"));
