@@ -250,18 +250,11 @@ impl Pool {
     /// [`TableError::Full`] and [`TableError::TooManyNames`].
     pub fn set(&self, endpoint: &Endpoint, address: PeerAddress, weight: f64) -> Result<Change, TableError> {
         let mut inner = self.lock();
-        let Some(slot) = inner.at(address) else {
-            inner.withdrawn.remove(&address);
-            inner.add(endpoint, address, weight, Origin::ByHand, None)?;
-            inner.at(address).into_iter().for_each(|slot| inner.destinations[slot].placed_by_hand = true);
-            return Ok(Change::Added);
-        };
-        if matches!(endpoint.host, Host::Name(_)) {
-            inner.want(slot, endpoint)?;
+        let change = inner.set(endpoint, address, weight)?;
+        if change == Change::Added {
+            inner.note_placed(address, true);
         }
-        inner.withdrawn.remove(&address);
-        inner.destinations[slot].origin = Origin::ByHand;
-        Ok(Change::Reweighted(inner.reweight(slot, weight)))
+        Ok(change)
     }
 
     /// The same as [`set`](Pool::set) for what the configuration says: the destination's place in the order is not by hand.
@@ -272,14 +265,12 @@ impl Pool {
     /// Those of [`set`](Pool::set).
     pub fn give(&self, endpoint: &Endpoint, address: PeerAddress, weight: f64) -> Result<Change, TableError> {
         let mut inner = self.lock();
-        let slot = inner.at(address);
-        let was_leaving = slot.is_some_and(|slot| std::mem::take(&mut inner.destinations[slot].leaving));
-        drop(inner);
-        let change = self.set(endpoint, address, weight)?;
-        let mut inner = self.lock();
+        let was_leaving = inner.at(address).is_some_and(|slot| inner.destinations[slot].leaving);
+        let change = inner.set(endpoint, address, weight)?;
         let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
-        inner.destinations[slot].placed_by_hand = false;
         inner.want(slot, endpoint)?;
+        inner.destinations[slot].leaving = false;
+        inner.note_placed(address, false);
         Ok(if was_leaving { Change::Added } else { change })
     }
 
@@ -296,10 +287,7 @@ impl Pool {
     /// # Errors
     /// [`TableError::NoSuchDestination`].
     pub fn reweigh(&self, address: PeerAddress, weight: f64) -> Result<Change, TableError> {
-        let mut inner = self.lock();
-        let slot = inner.at(address).ok_or(TableError::NoSuchDestination)?;
-        inner.destinations[slot].origin = Origin::ByHand;
-        Ok(Change::Reweighted(inner.reweight(slot, weight)))
+        self.lock().reweigh(address, weight)
     }
 
     /// The same as [`reweigh`](Pool::reweigh) for what the configuration says now: the destination's place in the order is not
@@ -308,9 +296,9 @@ impl Pool {
     /// # Errors
     /// [`TableError::NoSuchDestination`].
     pub fn reweigh_as_given(&self, address: PeerAddress, weight: f64) -> Result<Change, TableError> {
-        let change = self.reweigh(address, weight)?;
         let mut inner = self.lock();
-        inner.at(address).into_iter().for_each(|slot| inner.destinations[slot].placed_by_hand = false);
+        let change = inner.reweigh(address, weight)?;
+        inner.note_placed(address, false);
         Ok(change)
     }
 
@@ -366,6 +354,34 @@ impl Pool {
     /// Connections on all destinations together, those of other processes included.
     pub fn connections(&self) -> usize {
         self.lock().destinations.iter().map(|(_, it)| it.all_connections()).sum()
+    }
+}
+
+impl Inner {
+    fn set(&mut self, endpoint: &Endpoint, address: PeerAddress, weight: f64) -> Result<Change, TableError> {
+        let Some(slot) = self.at(address) else {
+            self.withdrawn.remove(&address);
+            self.add(endpoint, address, weight, Origin::ByHand, None)?;
+            return Ok(Change::Added);
+        };
+        if matches!(endpoint.host, Host::Name(_)) {
+            self.want(slot, endpoint)?;
+        }
+        self.withdrawn.remove(&address);
+        self.reweigh(address, weight)
+    }
+
+    fn reweigh(&mut self, address: PeerAddress, weight: f64) -> Result<Change, TableError> {
+        let slot = self.at(address).ok_or(TableError::NoSuchDestination)?;
+        self.destinations[slot].origin = Origin::ByHand;
+        Ok(Change::Reweighted(self.reweight(slot, weight)))
+    }
+
+    /// Records whether the destination at `address` stands where a hand has put it.
+    fn note_placed(&mut self, address: PeerAddress, by_hand: bool) {
+        if let Some(slot) = self.at(address) {
+            self.destinations[slot].placed_by_hand = by_hand;
+        }
     }
 }
 
