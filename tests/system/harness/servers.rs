@@ -182,9 +182,9 @@ fn tell(mut stream: &TcpStream, bytes: &[u8]) -> bool {
 /// A destination that neither accepts nor refuses: who connects hears nothing, as from a host that is switched off.
 pub struct SilentDestination {
     address: SocketAddr,
-    _listener: Socket,
+    listener: Socket,
     /// Connections that nobody accepts fill the queue, so that the kernel drops all that come after them.
-    _queue: Vec<TcpStream>,
+    queue: Vec<TcpStream>,
 }
 
 impl SilentDestination {
@@ -198,7 +198,14 @@ impl SilentDestination {
         while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
             queue.push(stream);
         }
-        Self { address, _listener: listener, _queue: queue }
+        Self { address, listener, queue }
+    }
+
+    /// Accepts those that have come and all that come from now on, and does `service` with each.
+    pub fn accept(self, service: impl Fn(TcpStream) + Send + 'static) {
+        drop(self.queue);
+        let listener = TcpListener::from(self.listener);
+        thread::spawn(move || listener.incoming().flatten().for_each(service));
     }
 }
 

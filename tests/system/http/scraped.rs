@@ -3,15 +3,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-
-use socket2::Socket;
 
 use super::Web;
 use super::metrics::Prometheus;
@@ -169,41 +167,17 @@ fn heard_after(port: u16) -> Option<f64> {
     client.read(&mut [0; 16]).is_ok_and(|length| length > 0).then(|| begun.elapsed().as_secs_f64())
 }
 
-/// A destination whose backlog is full until it is told to accept.
-struct Full {
-    listener: Socket,
-    address: SocketAddr,
-    queue: Vec<TcpStream>,
-}
-
-impl Full {
-    fn start() -> Full {
-        let listener = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-        let address = at(free_port());
-        listener.bind(&address.into()).expect("a free port");
-        listener.listen(0).expect("listen");
-        let mut queue = Vec::new();
-        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
-            queue.push(stream);
-        }
-        Full { listener, address, queue }
-    }
-
-    /// Accepts all, and says something to each.
-    fn accept(self) {
-        drop(self.queue);
-        let listener = TcpListener::from(self.listener);
-        thread::spawn(move || listener.incoming().flatten().for_each(|mut it| drop(it.write_all(b"welcome"))));
-    }
-}
-
 /// Each way in which a connect fails, so often, and connects that are quick or take a second.
 #[test]
 fn failures_by_reason_and_times_of_connects_are_those_that_clients_have_met() {
     let (site, web, ports) = (Site::new(), Web::new(), [0; 5].map(|_| free_port()));
     let [refused, timed_out, turned_down, other, slow] = ports;
-    let (closed, silent, mute, full) =
-        (at(free_port()), SilentDestination::start(), Server::serving(|_| {}), [0; 4].map(|_| Full::start()));
+    let (closed, silent, mute, full) = (
+        at(free_port()),
+        SilentDestination::start(),
+        Server::serving(|_| {}),
+        [0; 4].map(|_| SilentDestination::start()),
+    );
     // Who connects to a socket of another kind hears of neither a port nor a time.
     let wrong = site.daemon.directory().join("datagrams");
     let _wrong = UnixDatagram::bind(&wrong).expect("a socket");
@@ -213,7 +187,7 @@ fn failures_by_reason_and_times_of_connects_are_those_that_clients_have_met() {
         ("timed-out", timed_out, silent.to_string(), "connect-timeout = 0.3\n"),
         ("turned-down", turned_down, mute.to_string(), "greeting = \"mysql\"\n"),
         ("other", other, format!("unix:{}", wrong.display()), ""),
-        ("slow", slow, full.each_ref().map(|it| it.address.to_string()).join("\", \""), ""),
+        ("slow", slow, full.each_ref().map(ToString::to_string).join("\", \""), ""),
     ];
     for (name, port, destination, more) in kinds {
         text += &format!("[pool.{name}]\ndestinations = [\"{destination}\"]\n");
@@ -231,7 +205,7 @@ fn failures_by_reason_and_times_of_connects_are_those_that_clients_have_met() {
     // One for each destination. Their first packets are dropped, and sent again after a second.
     let late: Vec<_> = (0..4).map(|_| thread::spawn(move || heard_after(slow))).collect();
     thread::sleep(Duration::from_millis(300));
-    full.into_iter().for_each(Full::accept);
+    full.into_iter().for_each(|it| it.accept(|mut stream| drop(stream.write_all(b"welcome"))));
     let mut times: Vec<f64> = late.into_iter().map(|it| it.join().expect("a client").expect("a welcome")).collect();
     assert!(times.iter().all(|time| *time >= 1.0), "{times:?}");
     times.extend((0..60).map(|_| heard_after(slow).expect("a welcome")));
