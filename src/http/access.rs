@@ -39,8 +39,7 @@ impl Token {
 
     fn read_from(path: &Path) -> io::Result<Token> {
         // Opening a pipe would wait for someone who writes.
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-        let file = file?;
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::other("it is no ordinary file"));

@@ -1,7 +1,7 @@
 //! Readers that leave the writer's destination alone while there is another.
 //!
 //! A reader with a single destination and a watchdog has it elsewhere, and moves when the writer comes there, as after a
-//! verdict. Who avoids whom has no circles, so such moves come to an end.
+//! verdict. Services never avoid each other in a circle, so these moves come to an end.
 
 use std::net::IpAddr;
 

@@ -70,7 +70,7 @@ impl Rotation {
     }
 
     /// Cancels a move of the single destination, for this reason, while sessions on the former may still end by themselves.
-    /// Once they have been closed, it goes on.
+    /// A move whose sessions have been closed already goes on.
     pub fn cancel_switchover(&self, why: &str) {
         let mut inner = self.pool().lock();
         if inner.switch_phase(self.id()) == Some(SwitchPhase::Grace) {

@@ -1,8 +1,8 @@
 //! The single destination of a rotation, which all its clients go to: which one it is, and how it moves.
 //!
-//! With a watchdog, the pool chooses: the best verdict, then one that is not to be avoided, then the most weight, then the one
-//! that it is already, then the one that was added first. The choice is reviewed after each change. Without a watchdog the policy chooses when it
-//! picks, as GLB does, and only a move by hand is a [`Switchover`].
+//! With a watchdog, the pool chooses: the best verdict, then one that is not to be avoided, then the most weight, then the
+//! one that it is already, then the one that was added first. The choice is reviewed after each change. Without a watchdog
+//! the policy chooses when it picks, as GLB does, and only a move by hand is a [`Switchover`].
 
 use std::cmp::Reverse;
 use std::time::{Instant, SystemTime};

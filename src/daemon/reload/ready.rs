@@ -194,7 +194,7 @@ fn listen(
     Ok(listening)
 }
 
-/// Listens anew where the file of a socket that stays was removed. Where that cannot be, the old one goes on.
+/// Listens again at the path of each socket that stays but whose file was removed. Where that fails, the old socket stays.
 fn make_lost_files_again(
     staying: &[&Door],
     setup: &Setup,

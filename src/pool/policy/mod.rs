@@ -79,7 +79,7 @@ impl PolicyKind {
         if top && self != PolicyKind::Single { Box::new(Top::new(self)) } else { self.build_plain() }
     }
 
-    /// Whether the number of connections decides, so that a policy is to hear of each.
+    /// Whether the policy goes by the number of connections, and so has to be told when that changes.
     pub(super) fn goes_by_connections(self) -> bool {
         self == PolicyKind::LeastConnected
     }

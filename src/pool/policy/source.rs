@@ -36,7 +36,7 @@ const FEW: usize = 32;
 impl Source {
     fn winner(&self, client: IpAddr, tried: &Tried) -> Option<usize> {
         let client = Mixer::new(client);
-        // Hardly anybody has tried any, and whoever has not is not to pay for the question.
+        // Most clients have tried none: for them, the loop does without the question.
         if tried.is_empty() { self.best(&client, |_| false) } else { self.best(&client, |slot| tried.has(slot)) }
     }
 
